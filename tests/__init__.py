@@ -1,0 +1,1 @@
+"""Tests of dlc, in the folders that they mirror."""
