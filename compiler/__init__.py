@@ -1,0 +1,1 @@
+"""The compiler: passes from a Graph to machine code."""

@@ -1,0 +1,1 @@
+"""Everything that makes a Graph, and the driver that ties the parts together."""

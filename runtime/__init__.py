@@ -1,0 +1,1 @@
+"""What is left when the compiler is gone: artifacts, variables, calls, checkpoints."""

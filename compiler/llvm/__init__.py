@@ -1,0 +1,1 @@
+"""The CPU backend: Loops to LLVM IR text to object code."""

@@ -1,0 +1,1 @@
+"""The passes: one file each, its stem the name of the pass."""
