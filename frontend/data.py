@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.frontend.errors import UserError
+from dlc.frontend.errors import user_error
 from dlc.frontend.idx import read_idx
 
 Array = NDArray[np.generic]
@@ -64,7 +64,7 @@ def find(name: str) -> Kind:
     """The data set called `name`; an unknown name is an error that lists the known ones."""
     if name not in DATA_SETS:
         known = ", ".join(f'"{known}"' for known in sorted(DATA_SETS))
-        raise UserError(f'there is no data set "{name}"', f"known are {known}")
+        raise user_error("data", f'there is no data set "{name}"', f"known are {known}")
     return DATA_SETS[name]
 
 
@@ -72,7 +72,8 @@ def folder_of(name: str, program: Path, given: str | None) -> Path:
     """Where the data set lies: the folder that was given, or `data/NAME` beside the program."""
     folder = Path(given) if given is not None else program.parent / "data" / name
     if not folder.is_dir():
-        raise UserError(
+        raise user_error(
+            "data",
             f'the data set "{name}" is not there: {folder} is no folder',
             f"put its files there, or name their folder: --data DIR ({_files_of(name)})",
         )
@@ -102,9 +103,10 @@ def _mnist_part(folder: Path, prefix: str) -> Part:
     images = read_idx(image_file, (28, 28))
     labels = read_idx(label_file, ())
     if len(images) != len(labels):
-        raise UserError(
+        raise user_error(
+            "data",
             f"{image_file} holds {len(images)} pictures, "
-            f"but {label_file.name} beside it {len(labels)} labels"
+            f"but {label_file.name} beside it {len(labels)} labels",
         )
     _check_labels(label_file, labels, 10)
     return Part({"image": images, "label": labels})
@@ -114,9 +116,10 @@ def _check_labels(file: Path, labels: NDArray[np.uint8], classes: int) -> None:
     wrong = np.flatnonzero(labels >= classes)
     if len(wrong):
         place = int(wrong[0])
-        raise UserError(
+        raise user_error(
+            "data",
             f"{file}: label {labels[place]} (of example {place}) is out of range: "
-            f"expected 0 to {classes - 1}; {len(wrong)} of {len(labels)} labels are out of range"
+            f"expected 0 to {classes - 1}; {len(wrong)} of {len(labels)} labels are out of range",
         )
 
 
@@ -125,7 +128,7 @@ def _existing(folder: Path, name: str) -> Path:
     for file in (folder / name, folder / f"{name}.gz"):
         if file.is_file():
             return file
-    raise UserError(f"{folder} lacks {name} (or {name}.gz)")
+    raise user_error("data", f"{folder} lacks {name} (or {name}.gz)")
 
 
 DATA_SETS: Mapping[str, Kind] = {

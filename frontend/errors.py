@@ -1,13 +1,14 @@
 """The user's errors that point at no line of a program: data, files, settings."""
 
+from __future__ import annotations
 
-class UserError(Exception):
-    """A mistake of the user's, told in one message; a `hint` says what would be right."""
+from collections.abc import Iterable
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+from dlc.ir.diagnostics import Diagnostic, UserError
 
-    def __str__(self) -> str:
-        message = str(self.args[0])
-        return f"{message}\n   = hint: {self.hint}" if self.hint else message
+__all__ = ["UserError", "user_error"]
+
+
+def user_error(code: str, message: str, help: str = "", notes: Iterable[str] = ()) -> UserError:
+    """An error to raise; `help` says what would be right, `notes` are lines of evidence."""
+    return UserError((Diagnostic(code, message, None, tuple(notes), help),))

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.frontend.errors import UserError
+from dlc.frontend.errors import user_error
 
 _UNSIGNED_BYTE = 8
 # Deflate can't pack tighter than this: a header that promises more lies, and is not believed
@@ -35,7 +35,7 @@ def read_idx(file: Path, dims: tuple[int, ...]) -> NDArray[np.uint8]:
             shape = _read_header(file, stream, dims)
             return _read_elements(file, stream, shape)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file} can't be read: {_reason(error)}") from error
+        raise user_error("data", f"{file} can't be read: {_reason(error)}") from error
 
 
 def _open(file: Path) -> BinaryIO:
@@ -56,35 +56,41 @@ def _read_header(file: Path, stream: BinaryIO, dims: tuple[int, ...]) -> tuple[i
     header = stream.read(4 + 4 * rank)
     expected = bytes((0, 0, _UNSIGNED_BYTE, rank))
     if header[:4] != expected:
-        raise UserError(
+        raise user_error(
+            "data",
             f"{file} is not the idx file that is expected: it begins with {header[:4].hex(' ')}, "
-            f"not {expected.hex(' ')} (unsigned bytes, {rank} dim{'s' * (rank > 1)})"
+            f"not {expected.hex(' ')} (unsigned bytes, {rank} dim{'s' * (rank > 1)})",
         )
     if len(header) < 4 + 4 * rank:
-        raise UserError(f"{file} is truncated: its header ends after {len(header)} bytes")
+        raise user_error("data", f"{file} is truncated: its header ends after {len(header)} bytes")
     shape = struct.unpack(f">{rank}I", header[4:])
     if shape[1:] != dims:
-        raise UserError(f"{file} holds examples of shape {_by(shape[1:])}, expected {_by(dims)}")
+        raise user_error(
+            "data", f"{file} holds examples of shape {_by(shape[1:])}, expected {_by(dims)}"
+        )
     if shape[0] == 0:
-        raise UserError(f"{file} holds no examples")
+        raise user_error("data", f"{file} holds no examples")
     return shape
 
 
 def _read_elements(file: Path, stream: BinaryIO, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     size = math.prod(shape)
     if size > _TIGHTEST * file.stat().st_size:
-        raise UserError(
+        raise user_error(
+            "data",
             f"{file} is truncated: {file.stat().st_size} bytes can't hold the {size} elements "
-            f"of its header ({_by(shape)})"
+            f"of its header ({_by(shape)})",
         )
     elements = np.empty(size, np.uint8)
     found = _read_into(stream, elements.data)
     if found < size:
-        raise UserError(
-            f"{file} is truncated: expected {size} elements ({_by(shape)}), found {found}"
+        raise user_error(
+            "data", f"{file} is truncated: expected {size} elements ({_by(shape)}), found {found}"
         )
     if stream.read(1):
-        raise UserError(f"{file} goes on after the {size} elements of its header ({_by(shape)})")
+        raise user_error(
+            "data", f"{file} goes on after the {size} elements of its header ({_by(shape)})"
+        )
     return elements.reshape(shape)
 
 

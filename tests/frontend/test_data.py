@@ -110,7 +110,7 @@ def test_names_a_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_unknown_data_set() -> None:
-    with pytest.raises(UserError, match=r'there is no data set "minst"\n.*known are "mnist"'):
+    with pytest.raises(UserError, match=r'there is no data set "minst"\n.*help: known are "mnist"'):
         data.find("minst")
 
 
