@@ -1,0 +1,34 @@
+"""Errors that the user of a compiled program can mend; each message stands on its own."""
+
+from __future__ import annotations
+
+__all__ = ["ArgumentError", "ArtifactError", "CheckFailed", "CheckpointError", "UserError"]
+
+
+class UserError(Exception):
+    """The base of all errors that are not a bug of ours; its text is complete and printable."""
+
+
+class ArgumentError(UserError, ValueError):
+    """A call whose arguments do not fit what the function takes; nothing has run."""
+
+
+class CheckFailed(UserError):
+    """A check inside a compiled function failed; no variable has changed.
+
+    `text` says what was checked, `location` where it is written (`file:line:column`, may be empty),
+    `value` is the offending value.
+    """
+
+    def __init__(self, function: str, text: str, location: str, value: int) -> None:
+        self.text, self.location, self.value = text, location, value
+        place = f" ({location})" if location else ""
+        super().__init__(f"{function}: {text}{place}: found {value}; no variable has changed")
+
+
+class ArtifactError(UserError):
+    """Bytes that are no artifact, are damaged, or were made for another version or machine."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that can't be written, read, or does not fit the model."""
