@@ -1,0 +1,201 @@
+"""The training loop on a stand-in for a model: order, batches, settings, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlc.frontend.data import DATA_SETS, DataSet, Field, Kind, Part
+from dlc.frontend.errors import UserError
+from dlc.frontend.train import Interrupted, Position, Run
+from dlc.frontend.train_plan import Flags, Input, Phase, plan
+
+EXAMPLES = 50
+X = Input("x", "f32", ("N",), None, "f32[N]")
+LR = Input("lr", "f32", (), 0.5, "f32")
+
+
+class Function:
+    """A Python function in the place of a compiled one."""
+
+    def __init__(self, inputs: tuple[Input, ...], body: Callable[..., float]) -> None:
+        self.inputs = inputs
+        self._body = body
+
+    def __call__(self, **arguments: Any) -> float:
+        return self._body(**arguments)
+
+
+class StandIn:
+    """One weight, pulled to each batch's mean in turn, so that it depends on all that happened."""
+
+    def __init__(self) -> None:
+        self.weight = 0.0
+        self.seen: list[list[float]] = []
+        self.rates: list[float] = []
+        self.saved: dict[str, Any] = {}
+        self.stop_after = -1
+
+    def function(self, name: str) -> Function:
+        return {"fit": Function((X, LR), self._fit), "error": Function((X,), self._error)}[name]
+
+    def _fit(self, x: np.ndarray, lr: float = 0.5) -> float:
+        self.seen.append(x.tolist())
+        self.rates.append(lr)
+        loss = abs(float(x.mean()) - self.weight)
+        self.weight += lr * (float(x.mean()) - self.weight)
+        if len(self.seen) == self.stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    def _error(self, x: np.ndarray) -> float:
+        return float(x.mean())
+
+    def save(self, path: str | Path, *, training: Mapping[str, object] | None = None) -> None:
+        self.saved = json.loads(json.dumps({"weight": self.weight, "training": training}))
+
+
+class Silent:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, object]] = []
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def stepped(self, *_: object) -> None: ...
+    def end_epoch(self, record: Mapping[str, object]) -> None:
+        self.records.append(record)
+
+
+def numbers(count: int) -> Part:
+    return Part({"x": np.arange(count, dtype=np.float32)})
+
+
+DATA = {"numbers": DataSet("numbers", numbers(EXAMPLES), numbers(7))}
+PHASE = Phase("numbers", "fit", "error", 8, 3)
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = Kind("numbers", (Field("x", "f32", ()),), lambda _: DATA["numbers"])
+    monkeypatch.setattr("dlc.frontend.data.DATA_SETS", {**DATA_SETS, "numbers": kind})
+
+
+def run(model: StandIn, *phases: Phase, position: Position | None = None, seed: int = 0) -> Run:
+    started = position or Position()
+    return Run(model, phases, DATA, seed, Path("unused"), Silent(), position=started)
+
+
+def test_every_example_once_an_epoch_in_a_new_order() -> None:
+    model = StandIn()
+    run(model, PHASE).run()
+    assert [len(batch) for batch in model.seen] == [8, 8, 8, 8, 8, 8, 2] * 3
+    epochs = [[x for batch in model.seen[i : i + 7] for x in batch] for i in (0, 7, 14)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(EXAMPLES))
+        assert epoch != sorted(epoch)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_the_order_is_the_seeds() -> None:
+    models = [StandIn(), StandIn(), StandIn()]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        run(model, PHASE, seed=seed).run()
+    assert models[0].seen == models[1].seen != models[2].seen
+
+
+def test_the_test_is_a_mean_weighted_by_batch_size() -> None:
+    history = run(StandIn(), Phase("numbers", "fit", "error", 4, 1)).run()
+    assert history[0]["error"] == 3.0  # of 0..6, whose batches 0..3 and 4..6 have means 1.5 and 5
+
+
+def test_the_loss_is_weighted_too() -> None:
+    phase = Phase("numbers", "fit", None, 8, 1, {"lr": 0.0})
+    (record,) = run(StandIn(), phase).run()
+    assert record["loss"] == pytest.approx(np.arange(EXAMPLES).mean())
+    assert set(record) == {"epoch", "loss"}
+
+
+def test_settings_and_schedules() -> None:
+    model = StandIn()
+
+    def schedule(*, progress: float, epoch: int) -> float:
+        return 1 - progress if epoch else 100.0
+
+    run(model, Phase("numbers", "fit", None, 25, 2, {"lr": schedule})).run()
+    assert model.rates == [100.0, 100.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("after", [1, 3, 7, 8, 20, 21])
+def test_stopped_and_resumed_is_as_if_never_stopped(after: int) -> None:
+    phases = (PHASE, Phase("numbers", "fit", "error", 5, 2, name="second"))
+    whole = StandIn()
+    expected = run(whole, *phases).run()
+    model = StandIn()
+    model.stop_after = after
+    with pytest.raises(Interrupted) as caught:
+        run(model, *phases).run()
+    assert caught.value.number == signal.SIGINT
+    position = Position.from_json(model.saved["training"]["position"])
+    resumed = StandIn()
+    resumed.weight = model.saved["weight"]
+    assert run(resumed, *phases, position=position).run() == expected
+    assert model.seen + resumed.seen == whole.seen
+    assert resumed.weight == whole.weight
+    assert resumed.saved == whole.saved
+
+
+def test_the_signal_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    run(StandIn(), PHASE).run()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+SIGNATURES = {"fit": (X, LR), "error": (X,)}
+
+
+def test_flags_over_the_block() -> None:
+    (phase,) = plan([PHASE], Flags(1, 16, {"lr": 0.25}), SIGNATURES)
+    assert (phase.epochs, phase.batch, phase.settings) == (1, 16, {"lr": 0.25})
+    assert plan([PHASE], Flags(), SIGNATURES) == (PHASE,)
+
+
+@pytest.mark.parametrize(
+    ("phase", "flags", "message"),
+    [
+        (PHASE, Flags(settings={"lt": 1}), r"--set lt(.|\n)*did you mean `lr`"),
+        (PHASE, Flags(settings={"x": 1}), r"`x` can't be set(.|\n)*x: f32\[N\]"),
+        (PHASE, Flags(batch=0), "batch is 0, but must be at least 1"),
+        (PHASE, Flags(epochs=-1), "epochs is -1"),
+        (Phase("numbers", "fitt", None, 8, 1), Flags(), r"no function `fitt`(.|\n)*`fit`"),
+        (Phase("mnist", "fit", None, 8, 1), Flags(), "the data has no `x`"),
+        (Phase("mnits", "fit", None, 8, 1), Flags(), 'no data set "mnits"'),
+        (Phase("numbers", "fit", None, 8, 1, {"epoch": 1}), Flags(), r"`epochs`"),
+    ],
+)
+def test_refuses_what_does_not_fit(phase: Phase, flags: Flags, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan([phase], flags, SIGNATURES)
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        Input("x", "f64", ("N",), None, "f64[N]"),
+        Input("x", "f32", ("N", 1), None, "f32[N, 1]"),
+        Input("x", "f32", (), None, "f32"),
+        Input("x", "f32", (8,), None, "f32[8]"),
+    ],
+)
+def test_refuses_a_field_of_another_type(unfit: Input) -> None:
+    with pytest.raises(UserError) as caught:
+        plan([PHASE], Flags(), {"fit": (unfit,), "error": (X,)})
+    assert f"fit takes x: {unfit.text}" in str(caught.value)
+    assert "the data has x: f32[N]" in str(caught.value)
