@@ -1,0 +1,463 @@
+"""Dims: integers, or polynomials over symbols, compared in normal form.
+
+A `Dim` is an `int` or a `Poly`. A `Poly` is a sum of monomials with integer coefficients; the factors
+of a monomial are symbols (`"N"`) and atoms that are not polynomial: floor division, remainder, maximum
+and minimum of two dims. Polynomials are interned, so that equal ones are one object and `==` costs
+nothing. The same class serves below the Graph, where kernel indices (`n`, `v + r`) take the place of
+symbols: one arithmetic for sizes, bounds and addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import gcd
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """A factor that is no polynomial: `left // right`, `left % right`, `max(…)` or `min(…)`."""
+
+    kind: str
+    left: Dim
+    right: Dim
+
+    def __str__(self) -> str:
+        if self.kind in ("max", "min"):
+            return f"{self.kind}({self.left}, {self.right})"
+        return f"{_operand(self.left)} {self.kind} {_operand(self.right)}"
+
+
+Factor = str | Atom
+Monomial = tuple[tuple[Factor, int], ...]  # (factor, power), sorted by text; () is the constant
+Env = Mapping[str, int]
+
+
+class Poly:
+    """A polynomial that is not a constant. Made by arithmetic on `symbol(name)`, never directly."""
+
+    __slots__ = ("_symbols", "_text", "terms")
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._text: str | None = None
+        self._symbols: frozenset[str] | None = None
+
+    def __add__(self, other: Dim) -> Dim:
+        return _sum(self, other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Dim) -> Dim:
+        return _sum(self, other, -1)
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return _sum(self * -1, other, 1)
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __mul__(self, other: Dim) -> Dim:
+        if isinstance(other, int):
+            if other == 1:
+                return self
+            return _make({m: c * other for m, c in self.terms}) if other else 0
+        out: dict[Monomial, int] = {}
+        for left, a in self.terms:
+            for right, b in other.terms:
+                product = _times(left, right)
+                out[product] = out.get(product, 0) + a * b
+        return _make(out)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return mod(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return mod(other, self)
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = _print(self.terms)
+        return self._text
+
+    __repr__ = __str__
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The names it depends on."""
+        if self._symbols is None:
+            names: set[str] = set()
+            for monomial, _ in self.terms:
+                for factor, _ in monomial:
+                    if isinstance(factor, str):
+                        names.add(factor)
+                    else:
+                        names |= symbols(factor.left) | symbols(factor.right)
+            self._symbols = frozenset(names)
+        return self._symbols
+
+
+Dim = int | Poly
+
+_interned: dict[tuple[tuple[Monomial, int], ...], Poly] = {}
+_KIND: Final[dict[str, Callable[[int, int], int]]] = {
+    "//": lambda a, b: a // b if b else 0,
+    "%": lambda a, b: a % b if b else 0,
+    "max": max,
+    "min": min,
+}
+
+
+def symbol(name: str) -> Poly:
+    """The dim that is the symbol `name`."""
+    return _intern(((((name, 1),), 1),))
+
+
+def symbols(dim: Dim) -> frozenset[str]:
+    """The names that `dim` depends on."""
+    return dim.symbols if isinstance(dim, Poly) else frozenset()
+
+
+def floordiv(a: Dim, b: Dim) -> Dim:
+    """`a // b`, rounded down; what divides exactly is taken out of the division."""
+    if isinstance(a, int) and isinstance(b, int):
+        return _KIND["//"](a, b)
+    if b == 1 or a == 0:
+        return a
+    whole, rest = _split(a, b)
+    if rest == 0:
+        return whole
+    if isinstance(rest, int) and isinstance(b, int) and 0 <= rest < b:
+        return whole
+    return _atom("//", rest, b) + whole
+
+
+def mod(a: Dim, b: Dim) -> Dim:
+    """`a % b`, with the sign of `b`."""
+    if isinstance(a, int) and isinstance(b, int):
+        return _KIND["%"](a, b)
+    if b == 1:
+        return 0
+    _, rest = _split(a, b)
+    if isinstance(rest, int) and isinstance(b, int):
+        return rest % b
+    return _atom("%", rest, b)
+
+
+def maximum(a: Dim, b: Dim) -> Dim:
+    """The larger of two dims."""
+    return _extreme("max", a, b)
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    """The smaller of two dims."""
+    return _extreme("min", a, b)
+
+
+def ceildiv(a: Dim, b: Dim) -> Dim:
+    """`a / b`, rounded up."""
+    return floordiv(a + b - 1, b)
+
+
+def product(dims: tuple[Dim, ...]) -> Dim:
+    """The product of all (1 of none)."""
+    out: Dim = 1
+    for dim in dims:
+        out = out * dim
+    return out
+
+
+def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """`dim` with symbols replaced by other dims."""
+    if isinstance(dim, int) or not (dim.symbols & values.keys()):
+        return dim
+    total: Dim = 0
+    for monomial, coefficient in dim.terms:
+        term: Dim = coefficient
+        for factor, power in monomial:
+            value = _substitute_factor(factor, values)
+            for _ in range(power):
+                term = term * value
+        total = total + term
+    return total
+
+
+def evaluate(dim: Dim, env: Env) -> int:
+    """The number that `dim` is under `env`; KeyError for a symbol that `env` lacks."""
+    if isinstance(dim, int):
+        return dim
+    total = 0
+    for monomial, coefficient in dim.terms:
+        for factor, power in monomial:
+            if isinstance(factor, str):
+                value = env[factor]
+            else:
+                left, right = evaluate(factor.left, env), evaluate(factor.right, env)
+                value = _KIND[factor.kind](left, right)
+            coefficient *= value**power
+        total += coefficient
+    return total
+
+
+def coefficient(dim: Dim, name: str) -> Dim | None:
+    """What multiplies `name` in `dim`; 0 if it is absent, None if `dim` is not linear in it."""
+    if isinstance(dim, int) or name not in dim.symbols:
+        return 0
+    total: Dim = 0
+    for monomial, number in dim.terms:
+        powers = dict(monomial)
+        power = powers.pop(name, 0)
+        inside = any(isinstance(f, Atom) and name in symbols(_as_dim(f)) for f in powers)
+        if power > 1 or inside:
+            return None
+        if power == 1:
+            total = total + _make({tuple(powers.items()): number})
+    return total
+
+
+def at_least(dim: Dim, bound: int) -> bool:
+    """Whether `dim >= bound` can be proved, every symbol being at least 1."""
+    return lower_bound(dim) >= bound
+
+
+def lower_bound(dim: Dim) -> float:
+    """A number that `dim` can't be below when every symbol is at least 1 (may be -inf)."""
+    return _bounds(dim)[0]
+
+
+def _bounds(dim: Dim) -> tuple[float, float]:
+    if isinstance(dim, int):
+        return dim, dim
+    low = high = 0.0
+    for monomial, coefficient in dim.terms:
+        a, b = 1.0, 1.0
+        for factor, power in monomial:
+            x, y = (1.0, float("inf")) if isinstance(factor, str) else _atom_bounds(factor)
+            if x < 0:
+                x, y = float("-inf"), float("inf")
+            for _ in range(power):
+                a, b = (a * x if a and x else 0.0), (b * y if b and y else 0.0)
+        a, b = (a * coefficient, b * coefficient) if coefficient > 0 else (
+            b * coefficient, a * coefficient)
+        low, high = low + a, high + b
+    return low, high
+
+
+def _atom_bounds(atom: Atom) -> tuple[float, float]:
+    (a, b), (c, d) = _bounds(atom.left), _bounds(atom.right)
+    if atom.kind == "max":
+        return max(a, c), max(b, d)
+    if atom.kind == "min":
+        return min(a, c), min(b, d)
+    if c <= 0:
+        return float("-inf"), float("inf")
+    if atom.kind == "%":
+        return 0, d - 1
+    low = (a // d if d != float("inf") else 0) if a >= 0 else float("-inf")
+    return low, (b // c if b != float("inf") else b)
+
+
+def _substitute_factor(factor: Factor, values: Mapping[str, Dim]) -> Dim:
+    if isinstance(factor, str):
+        return values[factor] if factor in values else symbol(factor)
+    left, right = substitute(factor.left, values), substitute(factor.right, values)
+    make = {"//": floordiv, "%": mod, "max": maximum, "min": minimum}[factor.kind]
+    return make(left, right)
+
+
+def _as_dim(factor: Factor) -> Dim:
+    return _intern(((((factor, 1),), 1),))
+
+
+def _intern(terms: tuple[tuple[Monomial, int], ...]) -> Poly:
+    found = _interned.get(terms)
+    if found is None:
+        found = _interned.setdefault(terms, Poly(terms))
+    return found
+
+
+def _make(terms: dict[Monomial, int]) -> Dim:
+    kept = [(m, c) for m, c in terms.items() if c]
+    if not kept:
+        return 0
+    if len(kept) == 1 and not kept[0][0]:
+        return kept[0][1]
+    if len(kept) > 1:
+        kept.sort(key=_order)
+    return _intern(tuple(kept))
+
+
+def _order(term: tuple[Monomial, int]) -> tuple[int, str]:
+    monomial = term[0]
+    return -sum(p for _, p in monomial), " ".join(f"{f}^{p}" for f, p in monomial)
+
+
+def _sum(a: Poly | int, b: Dim, sign: int) -> Dim:
+    out = {(): a} if isinstance(a, int) else dict(a.terms)
+    if isinstance(b, int):
+        if not b:
+            return a
+        out[()] = out.get((), 0) + sign * b
+    else:
+        for monomial, coefficient in b.terms:
+            out[monomial] = out.get(monomial, 0) + sign * coefficient
+    return _make(out)
+
+
+def _times(left: Monomial, right: Monomial) -> Monomial:
+    if not left or not right:
+        return left or right
+    powers = dict(left)
+    for factor, power in right:
+        powers[factor] = powers.get(factor, 0) + power
+    return tuple(sorted(powers.items(), key=lambda item: str(item[0])))
+
+
+def _atom(kind: str, left: Dim, right: Dim) -> Poly:
+    return _intern(((((Atom(kind, left, right), 1),), 1),))
+
+
+def _extreme(kind: str, a: Dim, b: Dim) -> Dim:
+    if isinstance(a, int) and isinstance(b, int):
+        return _KIND[kind](a, b)
+    low, high = _bounds(a - b)
+    if low >= 0:
+        return a if kind == "max" else b
+    if high <= 0:
+        return b if kind == "max" else a
+    if str(b) < str(a):
+        a, b = b, a
+    return _atom(kind, a, b)
+
+
+def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """`(whole, rest)` with `a == whole * b + rest`: the terms that `b` divides, and the others."""
+    terms = a.terms if isinstance(a, Poly) else (((), a),)
+    if isinstance(b, int):
+        if b == 0:
+            return 0, a
+        whole = _make({m: c // b for m, c in terms if c % b == 0 or not m})
+        return whole, a - whole * b
+    if a is b:
+        return 1, 0
+    if len(b.terms) > 1:
+        return 0, a
+    monomial, coefficient = b.terms[0]
+    out: dict[Monomial, int] = {}
+    for m, c in terms:
+        rest = dict(m)
+        for factor, power in monomial:
+            rest[factor] = rest.get(factor, 0) - power
+        if min(rest.values(), default=0) >= 0 and c % coefficient == 0:
+            out[tuple((f, p) for f, p in rest.items() if p)] = c // coefficient
+    whole = _make(out)
+    return whole, a - whole * b
+
+
+def content(dim: Dim) -> int:
+    """The greatest integer that divides every coefficient."""
+    if isinstance(dim, int):
+        return abs(dim)
+    out = 0
+    for _, coefficient in dim.terms:
+        out = gcd(out, coefficient)
+    return out
+
+
+def _operand(dim: Dim) -> str:
+    text = str(dim)
+    return text if re.fullmatch(r"[\w.]+", text) else f"({text})"
+
+
+def _print(terms: tuple[tuple[Monomial, int], ...]) -> str:
+    out = ""
+    for monomial, coefficient in terms:
+        factors: list[str] = []
+        for factor, power in monomial:
+            text = factor if isinstance(factor, str) else str(factor)
+            if isinstance(factor, Atom) and factor.kind in ("//", "%"):
+                text = f"({text})" if len(terms) > 1 or len(monomial) > 1 or coefficient != 1 else text
+            factors += [text] * power
+        size = abs(coefficient)
+        if size != 1 or not factors:
+            factors.insert(0, str(size))
+        sign = "-" if coefficient < 0 else "+"
+        body = "*".join(factors)
+        if out:
+            out += f" {sign} {body}"
+        else:
+            out = f"-{body}" if sign == "-" else body
+    return out
+
+
+_TOKEN = re.compile(r"\s*(//|[-+*%(),]|\d+|[A-Za-z_][\w.]*)")
+
+
+def parse_dim(text: str) -> Dim:
+    """The dim that `text` writes down, as `str(dim)` prints it; ValueError for anything else."""
+    tokens: list[str] = []
+    at = 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise ValueError(f"not a dim: {text!r}")
+        tokens.append(match[1])
+        at = match.end()
+    dim, rest = _parse_sum(tokens, 0)
+    if rest != len(tokens):
+        raise ValueError(f"not a dim: {text!r}")
+    return dim
+
+
+def _parse_sum(tokens: list[str], at: int) -> tuple[Dim, int]:
+    left, at = _parse_product(tokens, at)
+    while at < len(tokens) and tokens[at] in "+-":
+        right, after = _parse_product(tokens, at + 1)
+        left = left + right if tokens[at] == "+" else left - right
+        at = after
+    return left, at
+
+
+def _parse_product(tokens: list[str], at: int) -> tuple[Dim, int]:
+    left, at = _parse_atom(tokens, at)
+    while at < len(tokens) and tokens[at] in ("*", "//", "%"):
+        right, after = _parse_atom(tokens, at + 1)
+        if tokens[at] == "*":
+            left = left * right
+        else:
+            left = floordiv(left, right) if tokens[at] == "//" else mod(left, right)
+        at = after
+    return left, at
+
+
+def _parse_atom(tokens: list[str], at: int) -> tuple[Dim, int]:
+    if at >= len(tokens):
+        raise ValueError("a dim ends too early")
+    token = tokens[at]
+    if token == "-":
+        value, after = _parse_product(tokens, at + 1)
+        return -value, after
+    if token == "(":
+        value, after = _parse_sum(tokens, at + 1)
+        return value, after + 1
+    if token in ("max", "min") and tokens[at + 1 : at + 2] == ["("]:
+        left, after = _parse_sum(tokens, at + 2)
+        right, after = _parse_sum(tokens, after + 1)
+        return (maximum if token == "max" else minimum)(left, right), after + 1
+    if token.isdigit():
+        return int(token), at + 1
+    if not (token[0].isalpha() or token[0] == "_"):
+        raise ValueError(f"unexpected {token!r} in a dim")
+    return symbol(token), at + 1

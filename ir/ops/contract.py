@@ -1,0 +1,277 @@
+"""The symmetric contraction: matrix products, convolutions, pooling, sums, and all their gradients.
+
+`C[out(i)] += product of A_k[map_k(i)]` over one domain of indices, in which any of the maps may be
+affine. Reads outside an operand are 0, writes outside the result are dropped. So the gradient with
+respect to an operand is a contraction again: the roles of that operand and of the result change places.
+Index names are lower-case, so that they never meet symbols of dims.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlc.ir.dims import Dim, coefficient, evaluate, floordiv, symbol, symbols
+from dlc.ir.ops.op import Array, EvalCall, Op, Sample, TypeRuleError, dense, register
+from dlc.ir.scalar import cast_array
+from dlc.ir.types import BOOL, I32, DType, Type, tensor
+
+if TYPE_CHECKING:
+    from dlc.ir.graph import Attr, Builder, Graph, Node, Value
+
+Map = tuple[Dim, ...]
+Spec = dict[str, "Attr"]
+
+_NAMES = "abcdefghijklmnopqrstuvwxyz"
+
+
+def spec(
+    extents: dict[str, Dim], maps: tuple[Map, ...], out: Map, dims: tuple[Dim, ...]
+) -> Spec:
+    """The attributes of a contraction: indices with extents, a map for each operand, the result."""
+    return {"indices": tuple(extents), "extents": tuple(extents.values()), "maps": maps,
+            "out": out, "dims": dims}
+
+
+def sum_spec(dims: tuple[Dim, ...], axes: tuple[int, ...]) -> Spec:
+    """The sum over `axes` of a tensor of `dims`."""
+    names = [_NAMES[i] for i in range(len(dims))]
+    kept = [i for i in range(len(dims)) if i not in axes]
+    return spec(
+        dict(zip(names, dims, strict=True)), (tuple(map(symbol, names)),),
+        tuple(symbol(names[i]) for i in kept), tuple(dims[i] for i in kept))
+
+
+def matmul_spec(left: tuple[Dim, ...], right: tuple[Dim, ...]) -> Spec:
+    """`left @ right`: f32[*S, K] @ f32[K, M] -> f32[*S, M], or f32[*S, N, K] @ f32[*S, K, M].
+
+    A vector on either side loses its axis, as in NumPy. TypeRuleError if the dims do not agree.
+    """
+    inner = left[-1]
+    if right[-2 if len(right) > 1 else -1] != inner:
+        raise TypeRuleError(f"{inner} is not {right[-2 if len(right) > 1 else -1]}")
+    if len(right) > 2 and left[:-2] != right[:-2]:
+        raise TypeRuleError(f"batch dims differ: {left[:-2]} and {right[:-2]}")
+    batch = len(right) - 2 if len(right) > 2 else 0
+    rows = [_NAMES[i] for i in range(len(left) - 1)]
+    extents: dict[str, Dim] = dict(zip(rows, left, strict=False))
+    columns = ["y"] if len(right) > 1 else []
+    extents |= {c: right[-1] for c in columns}
+    extents["z"] = inner
+    a, y, z = tuple(map(symbol, rows)), tuple(map(symbol, columns)), symbol("z")
+    return spec(extents, ((*a, z), (*a[:batch], z, *y)), (*a, *y),
+                (*left[:-1], *(right[-1:] if columns else ())))
+
+
+def conv_spec(
+    x: tuple[Dim, ...], w: tuple[Dim, ...], stride: int = 1, padding: int = 0, dilation: int = 1,
+    groups: int = 1,
+) -> Spec:
+    """Cross-correlation of x[N, C, *space] with w[O, C / groups, *kernel] (1-D to 3-D)."""
+    rank = len(x) - 2
+    if len(w) != len(x) or not 1 <= rank <= 3:
+        raise TypeRuleError(f"a convolution of {x} by {w}: their ranks do not fit")
+    if x[1] != w[1] * groups:
+        raise TypeRuleError(f"the input has {x[1]} channels, the weights take {w[1] * groups}")
+    if not isinstance(w[0], int) and groups != 1:
+        raise TypeRuleError("groups take a constant number of output channels")
+    n, o, i = map(symbol, "noi")
+    space = [symbol(c) for c in "uvw"[:rank]]
+    taps = [symbol(c) for c in "rst"[:rank]]
+    sizes = [floordiv(x[2 + k] + 2 * padding - dilation * (w[2 + k] - 1) - 1, stride) + 1
+             for k in range(rank)]
+    at = [space[k] * stride + taps[k] * dilation - padding for k in range(rank)]
+    out: Map = (n, o, *space)
+    dims: tuple[Dim, ...] = (x[0], w[0], *sizes)
+    extents: dict[str, Dim] = {"n": x[0]}
+    if groups == 1:
+        extents["o"] = w[0]
+        maps: tuple[Map, ...] = ((n, i, *at), (o, i, *taps))
+    else:
+        g, per = symbol("g"), floordiv(w[0], groups)
+        extents |= {"g": groups, "o": per}
+        maps = ((n, g * w[1] + i, *at), (g * per + o, i, *taps))
+        out = (n, g * per + o, *space)
+    extents |= dict(zip("uvw", sizes, strict=False))
+    extents |= {"i": w[1]} | dict(zip("rst", w[2:], strict=False))
+    return spec(extents, maps, out, dims)
+
+
+def pool_spec(x: tuple[Dim, ...], size: int, stride: int) -> Spec:
+    """The sum over windows of size x size of x[N, C, H, W]; parts of a window are left out."""
+    n, c, u, v, r, s = map(symbol, "ncuvrs")
+    h, w = (floordiv(d - size, stride) + 1 for d in x[2:])
+    extents: dict[str, Dim] = {"n": x[0], "c": x[1], "u": h, "v": w, "r": size, "s": size}
+    return spec(extents, ((n, c, u * stride + r, v * stride + s),), (n, c, u, v),
+                (x[0], x[1], h, w))
+
+
+def einsum_spec(formula: str, *operands: tuple[Dim, ...]) -> Spec:
+    """`einsum("nd,nkd->nk", …)`; TypeRuleError for a bad formula or dims that do not agree."""
+    left, arrow, right = formula.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if not arrow or len(inputs) != len(operands):
+        raise TypeRuleError(f"einsum of {len(operands)} values can't be {formula!r}")
+    extents: dict[str, Dim] = {}
+    for letters, dims in zip(inputs, operands, strict=True):
+        if len(letters) != len(dims) or not letters.isalpha() or not letters.islower():
+            raise TypeRuleError(f"{letters!r} in {formula!r} does not name {len(dims)} dims")
+        for letter, dim in zip(letters, dims, strict=True):
+            if extents.setdefault(letter, dim) != dim:
+                raise TypeRuleError(f"{letter!r} in {formula!r} is both {extents[letter]} and {dim}")
+    if not set(right) <= extents.keys() or len(set(right)) < len(right):
+        raise TypeRuleError(f"{right!r} in {formula!r} is not a choice of the letters before")
+    maps = tuple(tuple(map(symbol, letters)) for letters in inputs)
+    return spec(extents, maps, tuple(map(symbol, right)), tuple(extents[c] for c in right))
+
+
+def maps_of(node: Node) -> tuple[Map, ...]:
+    """The maps of the operands of a contraction node."""
+    return node.attr("maps")  # type: ignore[return-value]
+
+
+def extents_of(node: Node) -> dict[str, Dim]:
+    """The indices of a contraction node, with their extents."""
+    names, extents = node.attr("indices"), node.attr("extents")
+    return dict(zip(names, extents, strict=True))  # type: ignore[arg-type]
+
+
+def accumulator(dtype: DType) -> DType:
+    """The type in which a sum of `dtype` is kept: narrow integers and bool in i32."""
+    return I32 if dtype is BOOL or (dtype.is_integer and dtype.size < 4) else dtype
+
+
+def _infer(
+    kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
+) -> tuple[Type, ...]:
+    maps, out, dims = attrs["maps"], attrs["out"], attrs["dims"]
+    assert isinstance(maps, tuple) and isinstance(out, tuple) and isinstance(dims, tuple)
+    if len(maps) != len(kinds) or not kinds:
+        raise TypeRuleError(f"a contraction with {len(maps)} maps has {len(kinds)} operands")
+    dtypes = {dense(kind, "contract").dtype for kind in kinds}
+    if len(dtypes) > 1:
+        raise TypeRuleError(f"the operands of a product differ: {', '.join(map(str, kinds))}")
+    ranks = [len(dense(kind, "contract").dims) for kind in kinds]
+    if [len(m) for m in maps] != ranks or len(out) != len(dims):  # type: ignore[arg-type]
+        raise TypeRuleError("the maps of a contraction do not have the ranks of its operands")
+    used = frozenset[str]().union(*(symbols(e) for m in (*maps, out) for e in m))  # type: ignore
+    if not used <= set(attrs["indices"]):  # type: ignore[arg-type]
+        raise TypeRuleError("a map of a contraction uses an index that it does not have")
+    return (tensor(accumulator(dtypes.pop()), dims),)  # type: ignore[arg-type]
+
+
+def _view(x: Array, at: Map, sizes: dict[str, int]) -> tuple[Array, str]:
+    """`x` as a strided view with an axis for each index of `at`; reads outside are 0."""
+    low = [_reach(e, sizes, min) for e in at]
+    high = [_reach(e, sizes, max) for e in at]
+    pads = [(max(0, -lo), max(0, hi - n + 1)) for lo, hi, n in zip(low, high, x.shape, strict=True)]
+    padded = np.pad(x, pads)
+    names = sorted(frozenset[str]().union(*(symbols(e) for e in at)))
+    start = sum((evaluate(e, dict.fromkeys(names, 0)) + p[0]) * s
+                for e, p, s in zip(at, pads, padded.strides, strict=True))
+    strides = [sum(_number(coefficient(e, name)) * s
+                   for e, s in zip(at, padded.strides, strict=True)) for name in names]
+    flat = np.ndarray(
+        tuple(sizes[name] for name in names), padded.dtype, padded.data, start, tuple(strides))
+    return flat, "".join(names)
+
+
+def _number(dim: Dim | None) -> int:
+    if not isinstance(dim, int):
+        raise TypeRuleError("a map of a contraction is not affine with integer coefficients")
+    return dim
+
+
+def _reach(e: Dim, sizes: dict[str, int], side: object) -> int:
+    total = evaluate(e, dict.fromkeys(symbols(e), 0))
+    for name in symbols(e):
+        step = _number(coefficient(e, name)) * (sizes[name] - 1)
+        total += min(step, 0) if side is min else max(step, 0)
+    return total
+
+
+def _eval(call: EvalCall) -> tuple[Array, ...]:
+    names, extents = call.attrs["indices"], call.attrs["extents"]
+    maps, out = call.attrs["maps"], call.attrs["out"]
+    sizes = {n: evaluate(e, call.env) for n, e in zip(names, extents, strict=True)}  # type: ignore
+    kind = dense(call.types[0], "contract")
+    inputs = [cast_array(x, kind.dtype) for x in call.inputs]
+    shape = tuple(evaluate(d, call.env) for d in kind.dims)
+    if 0 in sizes.values():
+        return (np.zeros(shape, kind.dtype.numpy),)
+    views = [_view(x, m, sizes) for x, m in zip(inputs, maps, strict=True)]  # type: ignore
+    kept = sorted(frozenset[str]().union(*(symbols(e) for e in out)))  # type: ignore
+    seen = set("".join(letters for _, letters in views))
+    views += [(np.ones(sizes[k], kind.dtype.numpy), k) for k in kept if k not in seen]
+    terms = ",".join(letters for _, letters in views)
+    repeats = int(np.prod([sizes[n] for n in sizes if n not in seen | set(kept)], dtype=np.int64))
+    block = np.einsum(f"{terms}->{''.join(kept)}", *(v for v, _ in views), optimize=True)
+    block = np.asarray(block * np.asarray(repeats, block.dtype))
+    return (_scatter(block, kept, out, sizes, shape).astype(kind.dtype.numpy),)  # type: ignore
+
+
+def _scatter(
+    block: Array, names: list[str], out: Map, sizes: dict[str, int], shape: tuple[int, ...]
+) -> Array:
+    if tuple(map(str, out)) == tuple(names) and shape == block.shape:
+        return block
+    grids = dict(zip(names, np.meshgrid(*(np.arange(sizes[n]) for n in names), indexing="ij"),
+                     strict=True)) if names else {}
+    at = [np.broadcast_to(_on_grid(e, grids), block.shape) for e in out]
+    inside = np.ones(block.shape, bool)
+    for index, extent in zip(at, shape, strict=True):
+        inside &= (index >= 0) & (index < extent)
+    result = np.zeros(shape, block.dtype)
+    np.add.at(result, tuple(index[inside] for index in at), block[inside])
+    return result
+
+
+def _on_grid(e: Dim, grids: dict[str, Array]) -> Array:
+    total = np.asarray(evaluate(e, dict.fromkeys(symbols(e), 0)))
+    for name in symbols(e):
+        total = total + _number(coefficient(e, name)) * grids[name]
+    return total
+
+
+def _vjp(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
+    maps, extents = maps_of(node), extents_of(node)
+    out = node.attr("out")
+    gradients: list[Value | None] = []
+    for k, operand in enumerate(node.operands):
+        if not operand.dtype.is_float:
+            gradients.append(None)
+            continue
+        others = [v for i, v in enumerate(node.operands) if i != k]
+        their = [m for i, m in enumerate(maps) if i != k]
+        attrs = spec(extents, (out, *their), maps[k], operand.dims)  # type: ignore[arg-type]
+        gradients.append(b.op("contract", g[0], *others, hint=f"d_{operand.name}", **attrs))
+    return tuple(gradients)
+
+
+def _sample(types: tuple[str, ...], attrs: Spec) -> Sample:
+    return Sample(types, tuple(attrs.items()))
+
+
+contract = register(Op(
+    "contract", "a sum of products over affine maps of one domain", _infer, _eval, _vjp,
+    (
+        _sample(("f32[3, 5]", "f32[5, 7]"), matmul_spec((3, 5), (5, 7))),
+        _sample(("f32[1, 1]", "f32[1, 1]"), matmul_spec((1, 1), (1, 1))),
+        _sample(("f32[37, 61]", "f32[61, 53]"), matmul_spec((37, 61), (61, 53))),
+        _sample(("f32[2, 3, 5]", "f32[2, 5, 4]"), matmul_spec((2, 3, 5), (2, 5, 4))),
+        _sample(("f32[4, 6]", "f32[6]"), matmul_spec((4, 6), (6,))),
+        _sample(("f32[2, 3, 9, 8]", "f32[5, 3, 3, 3]"), conv_spec((2, 3, 9, 8), (5, 3, 3, 3))),
+        _sample(("f32[2, 3, 9, 8]", "f32[4, 3, 3, 2]"),
+                conv_spec((2, 3, 9, 8), (4, 3, 3, 2), stride=2, padding=1)),
+        _sample(("f32[1, 4, 11, 9]", "f32[4, 2, 3, 3]"),
+                conv_spec((1, 4, 11, 9), (4, 2, 3, 3), dilation=2, groups=2)),
+        _sample(("f32[3, 2, 13]", "f32[4, 2, 5]"), conv_spec((3, 2, 13), (4, 2, 5), stride=3)),
+        _sample(("f32[2, 3, 7, 6]",), pool_spec((2, 3, 7, 6), 2, 2)),
+        _sample(("f32[2, 3, 8, 9]",), pool_spec((2, 3, 8, 9), 3, 2)),
+        _sample(("f32[5, 7, 3]",), sum_spec((5, 7, 3), (0, 2))),
+        _sample(("f32[129]",), sum_spec((129,), (0,))),
+        _sample(("f32[3, 4]", "f32[3, 5, 4]"), einsum_spec("nd,nkd->nk", (3, 4), (3, 5, 4))),
+    ),
+    attrs=("indices", "extents", "maps", "out", "dims"), kernel="contract", cost=8,
+))

@@ -1,0 +1,160 @@
+"""The protocol in which an elementwise op says its formula, once for all targets.
+
+A formula is a function of a `ScalarBuilder` and its arguments. NumPy (here), LLVM IR and CUDA C
+implement the protocol. The primitives are a closed list: what all targets do in a few instructions,
+with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlc.ir.types import BOOL, DTYPES, F32, F64, I32, I64, DType
+
+T = TypeVar("T")
+
+BINARY: Final = ("add", "sub", "mul", "div", "floordiv", "mod", "maximum", "minimum",
+                 "and", "or", "xor", "shl", "lshr")
+COMPARISONS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
+UNARY: Final = ("neg", "abs", "sqrt", "floor", "round", "not")
+PRIMITIVES: Final = (*BINARY, *COMPARISONS, *UNARY, "fma", "select", "ldexp")
+
+
+class ScalarBuilder(Generic[T]):
+    """Makes values of type T (arrays, names of registers, C expressions) by primitives.
+
+    maximum and minimum propagate nan; round goes to even; comparisons with nan are false, but for
+    ne; floordiv and mod floor, and give 0 for an integer divisor 0; ldexp(x, n) is x times 2**n for an
+    i32 n, with results that are normal numbers, 0 or inf.
+    """
+
+    def primitive(self, op: str, *args: T) -> T:
+        """Applies a primitive of `PRIMITIVES`."""
+        raise NotImplementedError
+
+    def const(self, dtype: DType, value: float) -> T:
+        """A constant."""
+        raise NotImplementedError
+
+    def cast(self, x: T, to: DType) -> T:
+        """Conversion: float to integer truncates, saturates, nan gives 0; bool gives 0 or 1."""
+        raise NotImplementedError
+
+    def bitcast(self, x: T, to: DType) -> T:
+        """The same bits as another type of the same size."""
+        raise NotImplementedError
+
+    def dtype(self, x: T) -> DType:
+        """The element type of `x`."""
+        raise NotImplementedError
+
+    def like(self, x: T, value: float) -> T:
+        """A constant of the type of `x`."""
+        return self.const(self.dtype(x), value)
+
+    def add(self, a: T, b: T) -> T:
+        """a + b"""
+        return self.primitive("add", a, b)
+
+    def sub(self, a: T, b: T) -> T:
+        """a - b"""
+        return self.primitive("sub", a, b)
+
+    def mul(self, a: T, b: T) -> T:
+        """a * b"""
+        return self.primitive("mul", a, b)
+
+    def div(self, a: T, b: T) -> T:
+        """a / b, correctly rounded"""
+        return self.primitive("div", a, b)
+
+    def fma(self, a: T, b: T, c: T) -> T:
+        """a * b + c, rounded once"""
+        return self.primitive("fma", a, b, c)
+
+    def select(self, c: T, a: T, b: T) -> T:
+        """a where c, else b"""
+        return self.primitive("select", c, a, b)
+
+    def compare(self, op: str, a: T, b: T) -> T:
+        """A comparison: one of `COMPARISONS`."""
+        return self.primitive(op, a, b)
+
+    def polynomial(self, x: T, coefficients: tuple[float, ...]) -> T:
+        """The polynomial with these coefficients, highest power first, by Horner's rule."""
+        value = self.like(x, coefficients[0])
+        for c in coefficients[1:]:
+            value = self.fma(value, x, self.like(x, c))
+        return value
+
+
+Array = NDArray[np.generic]
+
+_NUMPY: Final[dict[str, Callable[..., Array]]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "floordiv": np.floor_divide, "mod": np.remainder, "maximum": np.maximum,
+    "minimum": np.minimum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "shl": np.left_shift, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
+    "gt": np.greater, "ge": np.greater_equal, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt,
+    "floor": np.floor, "round": np.rint, "not": np.invert, "select": np.where,
+}
+
+
+class NumpyBuilder(ScalarBuilder[Array]):
+    """Evaluates a formula on arrays: what every backend's code for it is held against."""
+
+    def primitive(self, op: str, *args: Array) -> Array:
+        with np.errstate(all="ignore"):
+            if op == "fma":
+                return _fma(*args)
+            if op == "ldexp":
+                return np.ldexp(args[0], args[1])
+            if op == "lshr":
+                unsigned = args[0].view(f"uint{args[0].dtype.itemsize * 8}")
+                return np.right_shift(unsigned, args[1].astype(unsigned.dtype)).view(args[0].dtype)
+            return np.asarray(_NUMPY[op](*args))
+
+    def const(self, dtype: DType, value: float) -> Array:
+        return np.asarray(value, dtype.numpy)
+
+    def cast(self, x: Array, to: DType) -> Array:
+        return cast_array(x, to)
+
+    def bitcast(self, x: Array, to: DType) -> Array:
+        return x.view(to.numpy)
+
+    def dtype(self, x: Array) -> DType:
+        return _BY_NUMPY[x.dtype.name]
+
+
+_BY_NUMPY: Final = {t.numpy: t for t in reversed(DTYPES.values()) if t.name != "bf16"}
+
+
+def _fma(a: Array, b: Array, c: Array) -> Array:
+    if a.dtype != np.float32:
+        return np.asarray(a * b + c)
+    # A product of two f32 is exact in f64; adding rounds twice at most once in 2**29.
+    return np.asarray(a.astype("float64") * b + c).astype("float32")
+
+
+def cast_array(x: Array, to: DType) -> Array:
+    """`x` converted as the language says: truncated, saturated, nan to 0; bool by `x != 0`."""
+    if to is BOOL:
+        return np.asarray(x != 0)
+    if to.is_integer and x.dtype.kind == "f":
+        info = np.iinfo(to.numpy)
+        with np.errstate(all="ignore"):
+            whole = np.nan_to_num(np.trunc(x.astype("float64")), nan=0.0)
+            inside = np.clip(whole, float(info.min), float(info.max))
+            out = np.asarray(inside).astype(to.numpy)
+        return np.where(whole >= float(info.max), info.max, out).astype(to.numpy)
+    with np.errstate(all="ignore"):
+        return np.asarray(x).astype(to.numpy)
+
+
+__all__ = ["BINARY", "COMPARISONS", "F32", "F64", "I32", "I64", "PRIMITIVES", "UNARY", "Array",
+           "NumpyBuilder", "ScalarBuilder", "cast_array"]
