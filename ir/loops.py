@@ -1,0 +1,187 @@
+"""Loops: what applying a schedule to a kernel makes, once for CPU and GPU. Emitters only print it.
+
+Registers are names in single assignment. Index arithmetic is `Dim`s over loop variables and symbols;
+an emitter computes each part of it at the outermost loop where all its names are known. Vectors have
+`lanes` > 1 elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dlc.ir.dims import Dim
+from dlc.ir.types import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A buffer parameter of a loop function."""
+
+    name: str
+    dtype: DType
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Alloc:
+    """Memory of constant size (in elements) on the stack of the function, zeroed if asked."""
+
+    name: str
+    dtype: DType
+    size: int
+    zeroed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """`name` = the lanes l with base + l < bound, as a vector of bool."""
+
+    name: str
+    base: Dim
+    bound: Dim
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`name` = elements at `buffer[offset]` and the lanes - 1 after it; 0 where `mask` is off.
+
+    lanes == 1 gives a scalar.
+    """
+
+    name: str
+    buffer: str
+    offset: Dim
+    dtype: DType
+    lanes: int = 1
+    mask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Writes a register to `buffer[offset]` and the lanes - 1 after it, where `mask` is on."""
+
+    buffer: str
+    offset: Dim
+    value: str
+    dtype: DType
+    lanes: int = 1
+    mask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """`name` = a number, in all lanes."""
+
+    name: str
+    value: float
+    dtype: DType
+    lanes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOf:
+    """`name` = an index expression as a number; lane l holds value + l * step."""
+
+    name: str
+    value: Dim
+    dtype: DType
+    lanes: int = 1
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Splat:
+    """`name` = a scalar register in all lanes."""
+
+    name: str
+    value: str
+    dtype: DType
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """`name` = an elementwise op of the registry, or a primitive (`fma`), of registers.
+
+    `dtype` and `lanes` are the result's; `operand` is the element type of the first operand.
+    """
+
+    name: str
+    op: str
+    args: tuple[str, ...]
+    dtype: DType
+    operand: DType
+    lanes: int = 1
+    attrs: tuple[tuple[str, int | DType], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaneReduce:
+    """`name` = the lanes of `value` combined in a binary tree: lane l with lane l + lanes/2, and so on."""
+
+    name: str
+    op: Literal["add", "maximum", "minimum"]
+    value: str
+    dtype: DType
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """A loop from `low` below `high`, by `step`, or doubling from `low` if `step` is 0.
+
+    `carried` are registers that live across turns: (name in the body, initial register, dtype, lanes);
+    `next` gives their values for the next turn, and `after` the names that the last ones have outside.
+    """
+
+    var: str
+    low: Dim
+    high: Dim
+    body: tuple[Statement, ...]
+    step: Dim = 1
+    carried: tuple[tuple[str, str, DType, int], ...] = ()
+    next: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Runs `body` if every condition is >= 0."""
+
+    conditions: tuple[Dim, ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """`name` = an index expression, to be used in later ones."""
+
+    name: str
+    value: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class LoadIndex:
+    """`name` = a loaded integer element, to be used in index expressions."""
+
+    name: str
+    buffer: str
+    offset: Dim
+    dtype: DType
+
+
+Statement = (Alloc | Mask | Load | Store | Const | IndexOf | Splat | Apply | LaneReduce | For | If
+             | Let | LoadIndex)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFunction:
+    """A kernel's code: `chunk` says which part; there are `chunks` parts, in any order."""
+
+    name: str
+    symbols: tuple[str, ...]
+    pointers: tuple[Pointer, ...]
+    chunks: Dim
+    body: tuple[Statement, ...]
