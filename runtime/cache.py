@@ -135,8 +135,8 @@ def digest_of_tree(paths: Iterable[Path | str], suffixes: tuple[str, ...] = (".p
 
     It stands for "this very compiler" in keys: a version number would miss an edited file. Reading
     and hashing a few hundred files costs 10 ms, so the digest is kept in the cache under the names,
-    sizes and times of change (in ns) of the files, which one `stat` a file gives. An edit that keeps
-    all three is not possible by ordinary means; a new time alone changes no digest.
+    sizes and times of change (in ns) of the files, which one `stat` a file gives. No ordinary edit
+    keeps all three; a new time alone changes no digest.
     """
     files = _files(paths, suffixes)
     stamp = blake2b(digest_size=20)

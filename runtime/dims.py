@@ -1,6 +1,6 @@
 """Sizes as a manifest writes them: integers, symbols, and expressions over both.
 
-    DIM = int | "N" | [op, DIM, DIM]        op one of  + - * // % max min
+DIM = int | "N" | [op, DIM, DIM]        op one of  + - * // % max min
 """
 
 from __future__ import annotations

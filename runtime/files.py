@@ -16,7 +16,9 @@ def write_atomically(path: Path, *parts: bytes | memoryview, durable: bool = Fal
     `durable` also waits for the disk. On any failure the temporary file is removed, the file that
     was there stays as it was, and the OSError is raised.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(
+        prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
+    )
     try:
         try:
             for part in parts:

@@ -1,8 +1,8 @@
 """How a tensor lies in memory: a list of digits.
 
-A digit is `(axis, divisor)`: of the index i of its axis it takes `i // divisor`, less what the digits
-further out have taken. The outermost digit of an axis runs over ceil(extent / divisor), an inner
-one over (divisor of the digit before it) / divisor; storage is row-major over the digits, and
+A digit is `(axis, divisor)`: of the index i of its axis it takes `i // divisor`, less what the
+digits further out have taken. The outermost digit of an axis runs over ceil(extent / divisor), an
+inner one over (divisor of the digit before it) / divisor; storage is row-major over the digits, and
 padded where a divisor does not divide its extent. So `[(1, 1), (0, 16), (2, 1), (0, 1)]` stores
 [A, B, C] as [B, ceil(A/16), C, 16]. No digits (None) mean row-major.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -46,7 +47,7 @@ class Layout:
             raise ValueError(f"digits {self.digits} do not name the axes of {self.dims}")
         for axis in range(len(self.dims)):
             divisors = [divisor for at, divisor in self.digits if at == axis]
-            nested = all(b > 0 and a > b and a % b == 0 for a, b in zip(divisors, divisors[1:], strict=False))
+            nested = all(a > b > 0 and a % b == 0 for a, b in pairwise(divisors))
             if not nested or divisors[-1] != 1:
                 raise ValueError(f"divisors {divisors} of axis {axis} are not nested down to 1")
 
@@ -81,7 +82,7 @@ class Layout:
         )
 
     def store(self, logical: Array, storage: Array) -> None:
-        """Write `logical` (shape `dims`) into `storage` (shape `storage_shape`); padding becomes 0."""
+        """Write `logical` (of shape `dims`) into `storage` (`storage_shape`); padding becomes 0."""
         if not self.digits:
             storage[...] = logical
             return

@@ -26,7 +26,10 @@ class ModelLock:
         self._writing.acquire()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._writing.release()
 
@@ -64,13 +67,16 @@ class _Reading:
     __slots__ = ("_lock",)
 
     def __init__(self, lock: ModelLock) -> None:
-        self._lock = weakref.proxy(lock)
+        self._lock = lock
 
     def __enter__(self) -> None:
         self._lock.start_reading()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._lock.stop_reading()
 

@@ -1,4 +1,4 @@
-"""Memory that compiled code reads and writes: element types, addresses, arenas, results used again."""
+"""Memory of compiled code: element types, addresses, arenas, results that are used again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -65,7 +66,7 @@ address_of = _choose_address_of()
 
 
 def aligned_bytes(size: int) -> Array:
-    """A fresh u8 array of `size` bytes whose address is a multiple of 64; its contents are undefined.
+    """A fresh u8 array of `size` bytes at a multiple of 64; its contents are undefined.
 
     (NumPy asks the system for huge pages where an array is large.)
     """
@@ -136,9 +137,9 @@ class Recycler:
         self._kept: list[Array] = []
         self._lock = threading.Lock()
 
-    def take(self, shape: tuple[int, ...], size: int) -> Array:
-        """An array of `shape` (`size` bytes), with undefined contents, that nobody else holds."""
-        if size < self.LARGE or not _COUNTS_ARE_EXACT:
+    def take(self, shape: tuple[int, ...]) -> Array:
+        """An array of `shape`, with undefined contents, that nobody else holds."""
+        if prod(shape) * self._dtype.itemsize < self.LARGE or not _COUNTS_ARE_EXACT:
             return np.empty(shape, self._dtype)
         with self._lock:
             found = self._reuse(shape)
@@ -154,15 +155,16 @@ class Recycler:
 
     def _reuse(self, shape: tuple[int, ...]) -> Array | None:
         """A kept array of `shape` that only this list refers to."""
-        for index in range(len(self._kept)):
-            if sys.getrefcount(self._kept[index]) == _ONLY_KEPT and self._kept[index].shape == shape:
-                return self._kept[index]
+        kept = self._kept
+        for at in range(len(kept)):
+            if sys.getrefcount(kept[at]) == _ONLY_KEPT and kept[at].shape == shape:
+                return kept[at]
         return None
 
 
-_COUNTS_ARE_EXACT = sys.implementation.name == "cpython" and getattr(
-    sys, "_is_gil_enabled", lambda: True
-)()
+_COUNTS_ARE_EXACT = (
+    sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 
 
 def _count_of_kept() -> int:

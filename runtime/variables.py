@@ -1,7 +1,7 @@
 """The variables of a model: name to array, in the layout in which compiled code wants it.
 
-Values pass the door (`get`, `set`) in logical order as C-contiguous NumPy arrays; inside they lie as
-their layout says, 64-byte aligned. bf16 passes as u16 bit patterns.
+Values pass the door (`get`, `set`) in logical order as C-contiguous NumPy arrays; inside they lie
+as their layout says, 64-byte aligned. bf16 passes as u16 bit patterns.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Variables:
         self.version = 0
         self._specs: dict[str, VariableSpec] = {}
         self._storage: dict[str, Array] = {}
-        self._ranges: list[tuple[int, int, Array]] = []
+        self._slabs: dict[str, tuple[int, int]] = {}
+        self._ranges: tuple[tuple[int, int], ...] = ()
 
     def __contains__(self, name: object) -> bool:
         return name in self._specs
@@ -98,6 +99,7 @@ class Variables:
         sizes = [-(-spec.size // ALIGNMENT) * ALIGNMENT for spec in specs]
         slab = aligned_bytes(max(sum(sizes), 1))
         slab[...] = 0
+        bounds = (address_of(slab), address_of(slab) + slab.nbytes)
         start = 0
         for spec, size in zip(specs, sizes, strict=True):
             part = slab[start : start + spec.size].view(DTYPES[spec.dtype])
@@ -105,9 +107,9 @@ class Variables:
             if spec.name in self._specs:
                 spec.layout.store(self._logical(spec.name), storage)
             self._specs[spec.name], self._storage[spec.name] = spec, storage
+            self._slabs[spec.name] = bounds
             start += size
-        address = address_of(slab)
-        self._ranges.append((address, address + slab.nbytes, slab))
+        self._ranges = tuple(set(self._slabs.values()))
 
     def storage(self, name: str) -> Array:
         """The array that compiled code works on, in storage order. No copy."""
@@ -122,7 +124,7 @@ class Variables:
             return self._logical(name)
 
     def set(self, name: str, value: Array) -> None:
-        """Give `name` a value of exactly its type, else ArgumentError; KeyError if there is none."""
+        """Give `name` a value of exactly its type, else ArgumentError; KeyError if not there."""
         spec = self._specs[name]
         array = np.asarray(value)
         if array.shape != spec.layout.dims or array.dtype.newbyteorder("=") != DTYPES[spec.dtype]:
@@ -134,4 +136,4 @@ class Variables:
     def overlaps(self, address: int, size: int) -> bool:
         """Whether these bytes are (partly) a variable's."""
         end = address + size
-        return any(address < high and low < end for low, high, _ in self._ranges)
+        return any(address < high and low < end for low, high in self._ranges)

@@ -1,0 +1,251 @@
+"""Are these the arguments that the function takes? What is not is said in the user's words.
+
+Everything here runs once for each new set of shapes, except `scalar_check` and `Arguments.gather`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from dlc.runtime.artifact import Manifest, TensorSpec
+from dlc.runtime.dims import evaluate, holds, solve, symbols_of
+from dlc.runtime.errors import ArgumentError
+from dlc.runtime.memory import Array, describe
+
+__all__ = ["Arguments", "scalar_check"]
+
+
+class Arguments:
+    """The door of one function."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._function = manifest.name
+        self._specs = manifest.inputs
+        self._places = {spec.name: at for at, spec in enumerate(manifest.inputs)}
+
+    def fail(self, text: str) -> ArgumentError:
+        """An error that names the function."""
+        return ArgumentError(f"{self._function}: {text}")
+
+    def gather(self, positional: Sequence[object], named: Mapping[str, object]) -> list[object]:
+        """The values in the order of the function's inputs, defaults filled in."""
+        if len(positional) > len(self._specs):
+            takes = f"{len(self._specs)} argument{'s' * (len(self._specs) != 1)}"
+            raise self.fail(f"takes {takes} ({self._signature()}), {len(positional)} given")
+        given: dict[int, object] = dict(enumerate(positional))
+        for name, value in named.items():
+            at = self._places.get(name)
+            if at is None:
+                raise self._unknown(name)
+            if at in given:
+                raise self.fail(f"argument `{name}` is given twice")
+            given[at] = value
+        return self._complete(given)
+
+    def _complete(self, given: dict[int, object]) -> list[object]:
+        """Defaults for what is left out; all that is missing in one error."""
+        missing = []
+        for at, spec in enumerate(self._specs):
+            if at not in given:
+                if spec.default is None:
+                    missing.append(f"`{spec.name}` ({spec.text})")
+                given[at] = spec.default
+        if missing:
+            word = "arguments" if len(missing) > 1 else "argument"
+            raise self.fail(f"missing {word} {', '.join(missing)}")
+        return [given[at] for at in range(len(self._specs))]
+
+    def _signature(self) -> str:
+        return ", ".join(f"{spec.name}: {spec.text}" for spec in self._specs)
+
+    def _unknown(self, name: str) -> ArgumentError:
+        near = difflib.get_close_matches(name, self._places, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"it takes ({self._signature()})"
+        return self.fail(f"there is no argument `{name}`; {hint}")
+
+    def admit(self, at: int, value: object) -> Array:
+        """`value` as an array of exactly the element type, C-contiguous, aligned, native.
+
+        Only copies: no value changes its type here.
+        """
+        spec = self._specs[at]
+        if isinstance(value, list | tuple):
+            raise self.fail(
+                f"argument `{spec.name}` is a {type(value).__name__}, but the function takes "
+                f"{spec.text}; make it a NumPy array of {spec.dtype}"
+            )
+        try:
+            array = np.asarray(value)
+        except Exception as error:
+            raise self.fail(f"argument `{spec.name}` is no array: {error}") from error
+        if _is_bfloat16(spec, array):
+            array = array.view(np.uint16)
+        if array.dtype.newbyteorder("=") != spec.numpy or array.ndim != len(spec.dims):
+            raise self._mismatch(spec, array)
+        array = np.ascontiguousarray(array, spec.numpy)
+        return array if array.flags.aligned else array.copy()
+
+    def _mismatch(self, spec: TensorSpec, value: object) -> ArgumentError:
+        """The error that quotes both sides."""
+        if isinstance(value, np.ndarray | np.generic):
+            found = describe(value.dtype, value.shape)
+            if value.dtype == object:
+                found = "an array of Python objects"
+        else:
+            found = f"{value!r} ({type(value).__name__})"
+        return self.fail(f"argument `{spec.name}` is {found}, but the function takes {spec.text}")
+
+    def bind(self, values: Sequence[object]) -> dict[str, int]:
+        """The size of every symbol, from the shapes; all shapes and conditions are checked."""
+        arrays = [
+            (spec, value)
+            for spec, value in zip(self._specs, values, strict=True)
+            if spec.dims and isinstance(value, np.ndarray)
+        ]
+        for spec, array in arrays:
+            if array.ndim != len(spec.dims):
+                raise self._mismatch(spec, array)
+        sizes: dict[str, int] = {}
+        sources: dict[str, tuple[TensorSpec, Array]] = {}
+        for spec, array in arrays:
+            for dim, extent in zip(spec.dims, array.shape, strict=True):
+                if isinstance(dim, str) and dim not in sizes:
+                    sizes[dim], sources[dim] = extent, (spec, array)
+        self._solve_rest(arrays, sizes, sources)
+        self._check_symbols(sizes, sources)
+        for spec, array in arrays:
+            self._check_shape(spec, array, sizes, sources)
+        self._check_conditions(sizes)
+        return {name: sizes[name] for name in self._manifest.symbols}
+
+    def _solve_rest(
+        self,
+        arrays: Sequence[tuple[TensorSpec, Array]],
+        sizes: dict[str, int],
+        sources: dict[str, tuple[TensorSpec, Array]],
+    ) -> None:
+        """Find the symbols that stand in no dim alone from linear dims (`2 * N`), in any order."""
+        progress = True
+        while progress and not sizes.keys() >= set(self._manifest.symbols):
+            progress = False
+            for spec, array in arrays:
+                for dim, extent in zip(spec.dims, array.shape, strict=True):
+                    found = solve(dim, extent, sizes)
+                    if found is not None:
+                        sizes[found[0]], sources[found[0]] = found[1], (spec, array)
+                        progress = True
+
+    def _check_symbols(
+        self, sizes: Mapping[str, int], sources: Mapping[str, tuple[TensorSpec, Array]]
+    ) -> None:
+        for name in self._manifest.symbols:
+            if name not in sizes:
+                raise self._no_size(name, sizes)
+            if sizes[name] < 1:
+                spec, array = sources[name]
+                shape = describe(array.dtype, array.shape)
+                raise self.fail(
+                    f"{name} is {sizes[name]} in argument `{spec.name}` ({shape}): "
+                    "a symbol is at least 1"
+                )
+
+    def _no_size(self, name: str, sizes: Mapping[str, int]) -> ArgumentError:
+        """Why `name` could not be found."""
+        for spec in self._specs:
+            if any(name in symbols_of(dim) for dim in spec.dims):
+                return self.fail(f"no {name} makes argument `{spec.name}` fit {spec.text}")
+        return self.fail(f"no argument tells the size of {name}")
+
+    def _check_shape(
+        self,
+        spec: TensorSpec,
+        array: Array,
+        sizes: Mapping[str, int],
+        sources: Mapping[str, tuple[TensorSpec, Array]],
+    ) -> None:
+        for dim, extent in zip(spec.dims, array.shape, strict=True):
+            if evaluate(dim, sizes) == extent:
+                continue
+            if isinstance(dim, str):
+                other, first = sources[dim]
+                raise self.fail(
+                    f"{dim} is {sizes[dim]} in argument `{other.name}` "
+                    f"({describe(first.dtype, first.shape)}), but {extent} in argument "
+                    f"`{spec.name}` ({describe(array.dtype, array.shape)})"
+                )
+            where = ", ".join(f"{name} = {sizes[name]}" for name in sorted(symbols_of(dim)))
+            error = self._mismatch(spec, array)
+            raise ArgumentError(f"{error}, where {where}" if where else str(error))
+
+    def _check_conditions(self, sizes: Mapping[str, int]) -> None:
+        for condition in self._manifest.conditions:
+            left, right = condition.left, condition.right
+            if not holds(left, condition.relation, right, sizes):
+                names = sorted(symbols_of(left) | symbols_of(right))
+                found = ", ".join(f"{name} is {sizes[name]}" for name in names)
+                raise self.fail(f"`{condition.text}` does not hold: {found}")
+
+
+def _is_bfloat16(spec: TensorSpec, array: Array) -> bool:
+    """Whether it is an array of a bfloat16 that some package adds to NumPy."""
+    return spec.dtype == "bf16" and array.dtype.name == "bfloat16"
+
+
+def scalar_check(arguments: Arguments, spec: TensorSpec) -> Callable[[object], object]:
+    """A function from what the caller gave for a scalar to what the cell of its type takes.
+
+    A float takes any real number, an integer integers of its range, a bool bools only; an array
+    without dims counts as a number of its own type.
+    """
+    kind = spec.numpy.kind
+    accept = {"b": _accept_bool, "f": _accept_float}.get(kind, _accept_integer)
+    if spec.dtype == "bf16":
+        accept = _accept_bf16
+
+    def check(value: object) -> object:
+        if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == spec.numpy:
+            return value
+        accepted = accept(value, spec)
+        if accepted is None:
+            raise arguments._mismatch(spec, value)
+        return accepted
+
+    return check
+
+
+def _accept_bool(value: object, spec: TensorSpec) -> object:
+    return value if isinstance(value, bool | np.bool_) else None
+
+
+def _accept_float(value: object, spec: TensorSpec) -> object:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    too_large = math.isfinite(number) and abs(number) > float(np.finfo(spec.numpy).max)
+    return None if too_large else number
+
+
+def _accept_integer(value: object, spec: TensorSpec) -> object:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        return None
+    limits = np.iinfo(spec.numpy)
+    return int(value) if limits.min <= int(value) <= limits.max else None
+
+
+def _accept_bf16(value: object, spec: TensorSpec) -> object:
+    """Round to nearest even, as the hardware does."""
+    wide = _accept_float(value, TensorSpec("", "f32", (), "f32"))
+    if wide is None:
+        return None
+    single = np.array(wide, np.float32)
+    bits = int(single.view(np.uint32))
+    return 0x7FC0 if np.isnan(single) else (bits + 0x7FFF + (bits >> 16 & 1)) >> 16

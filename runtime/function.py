@@ -1,0 +1,252 @@
+"""Calling compiled code: arguments in, results out, a few µs a call.
+
+What a call needs is made once per set of argument shapes (`Binding`) and once per call that runs
+at the same time as another (`Frame`: the block that compiled code is given one pointer to); a call
+then fills in the addresses that differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dlc.runtime import jit, pool
+from dlc.runtime.arguments import Arguments, scalar_check
+from dlc.runtime.artifact import Artifact, Manifest, TensorSpec
+from dlc.runtime.dims import evaluate
+from dlc.runtime.errors import CheckFailed
+from dlc.runtime.memory import Array, Recycler, address_of, arenas
+from dlc.runtime.variables import Variables
+
+__all__ = ["Function"]
+
+CONTEXT_VERSION = 1
+KEPT_BINDINGS = 256
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the GIL while it runs
+_LAYOUT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class Context(ctypes.Structure):
+    """The block that compiled code gets. Every field has 8 bytes; `pool` may be null."""
+
+    version: int
+    arena: int | None
+    _fields_ = (
+        ("version", ctypes.c_int64),
+        ("dims", ctypes.c_void_p),
+        ("pointers", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("arena", ctypes.c_void_p),
+        ("pool", ctypes.c_void_p),
+        ("random", ctypes.c_void_p),
+        ("status", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+    )
+
+
+class Binding:
+    """What follows from the sizes of the symbols: result shapes, arena size, idle frames."""
+
+    __slots__ = ("arena_size", "dims", "frames", "offsets", "shapes", "sizes")
+
+    def __init__(self, function: Function, sizes: dict[str, int]) -> None:
+        manifest = function.manifest
+        self.sizes = sizes
+        self.dims = (ctypes.c_int64 * max(len(sizes), 1))(*sizes.values())
+        self.offsets = (ctypes.c_int64 * max(manifest.offsets, 1))()
+        function._layout(ctypes.addressof(self.dims), ctypes.addressof(self.offsets))
+        self.arena_size = int(self.offsets[0])
+        self.shapes = [_shape(spec, sizes) for spec in manifest.outputs]
+        self.frames: list[Frame] = []
+
+
+class Frame:
+    """The block of one call: pointers, scalar arguments and results, status."""
+
+    __slots__ = ("address", "context", "inputs", "outputs", "pointers", "status", "version")
+
+    def __init__(self, function: Function, binding: Binding) -> None:
+        manifest = function.manifest
+        count = len(manifest.inputs) + len(manifest.outputs) + len(manifest.variables)
+        self.pointers = (ctypes.c_void_p * max(count, 1))()
+        self.status = (ctypes.c_int64 * 2)()
+        self.inputs = self._cells(0, manifest.inputs)
+        self.outputs = self._cells(len(manifest.inputs), manifest.outputs)
+        self.version = -1
+        self.context = Context(
+            version=CONTEXT_VERSION,
+            dims=ctypes.addressof(binding.dims),
+            pointers=ctypes.addressof(self.pointers),
+            pool=pool.address(),
+            random=address_of(function.variables.random),
+            status=ctypes.addressof(self.status),
+            offsets=ctypes.addressof(binding.offsets),
+        )
+        self.address = ctypes.c_void_p(ctypes.addressof(self.context))
+
+    def _cells(self, start: int, specs: tuple[TensorSpec, ...]) -> list[Array | None]:
+        """A place for each scalar, whose address never changes."""
+        cells = [None if spec.dims else np.zeros((), spec.numpy) for spec in specs]
+        for at, cell in enumerate(cells, start):
+            if cell is not None:
+                self.pointers[at] = address_of(cell)
+        return list(cells)
+
+
+class Function:
+    """A compiled function over `variables`, called with NumPy arrays and numbers.
+
+    Arguments are positional or named. One result comes alone, several as a tuple, none as None;
+    scalars come as NumPy scalars. Raises `ArgumentError` before anything runs and `CheckFailed`
+    when a check of the program fails; no variable has changed in either case. Any number of threads
+    may call: functions that write variables (or draw random numbers) run one at a time for each set
+    of variables, all others at once.
+    """
+
+    def __init__(self, artifact: Artifact, variables: Variables | None = None) -> None:
+        self.artifact = artifact
+        self.manifest: Manifest = artifact.read
+        self.variables = Variables() if variables is None else variables
+        self.variables.require(self.manifest.variables)
+        names = (self.manifest.entry, self.manifest.layout)
+        self._code = jit.load(artifact.object_bytes, names)
+        self._entry = _ENTRY(self._code.address(self.manifest.entry))
+        self._layout = _LAYOUT(self._code.address(self.manifest.layout))
+        self._arguments = Arguments(self.manifest)
+        self._names = [spec.name for spec in self.manifest.inputs]
+        self._arrays = [
+            (at, spec.numpy) for at, spec in enumerate(self.manifest.inputs) if spec.dims
+        ]
+        self._scalars: list[tuple[int, Callable[[object], object]]] = [
+            (at, scalar_check(self._arguments, spec))
+            for at, spec in enumerate(self.manifest.inputs)
+            if not spec.dims
+        ]
+        self._recyclers = [Recycler(spec.numpy) for spec in self.manifest.outputs]
+        self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
+        self._lock = self._choose_lock()
+
+    def _choose_lock(self) -> contextlib.AbstractContextManager[None]:
+        """What a call holds while it runs."""
+        if self.manifest.writes or self.manifest.random:
+            return self.variables.lock
+        return self.variables.lock.reading if self.manifest.variables else contextlib.nullcontext()
+
+    @property
+    def name(self) -> str:
+        """The function's name in the program."""
+        return self.manifest.name
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{spec.name}: {spec.text}" for spec in self.manifest.inputs)
+        outputs = ", ".join(spec.text for spec in self.manifest.outputs)
+        return f"<function {self.name}({inputs}) -> ({outputs})>"
+
+    def __call__(self, *positional: object, **named: object) -> Any:
+        values = self._gather(positional, named)
+        shapes = []
+        for at, dtype in self._arrays:
+            value = values[at]
+            # `carray` asks for C-contiguous, aligned and writeable at once; others go the long way
+            if type(value) is not np.ndarray or value.dtype is not dtype or not value.flags.carray:
+                values[at] = value = self._arguments.admit(at, value)
+            shapes.append(value.shape)
+        binding = self._bindings.get(key := tuple(shapes)) or self._bind(key, values)
+        try:
+            frame = binding.frames.pop()
+        except IndexError:
+            frame = Frame(self, binding)
+        try:
+            return self._run(frame, binding, values)
+        finally:
+            binding.frames.append(frame)
+
+    def _gather(self, positional: tuple[object, ...], named: dict[str, object]) -> list[Any]:
+        """The values in order."""
+        if not positional and len(named) == len(self._names):
+            with contextlib.suppress(KeyError):
+                return [named[name] for name in self._names]
+        return self._arguments.gather(positional, named)
+
+    def _bind(self, key: tuple[tuple[int, ...], ...], values: list[Any]) -> Binding:
+        """A binding for shapes that are new here."""
+        sizes = self._arguments.bind(values)
+        if len(self._bindings) >= KEPT_BINDINGS:
+            self._bindings.clear()
+        binding = self._bindings[key] = Binding(self, sizes)
+        return binding
+
+    def arena_size(self, **sizes: int) -> int:
+        """Bytes of scratch memory of a call in which the symbols have these sizes."""
+        ordered = {name: sizes[name] for name in self.manifest.symbols}
+        return Binding(self, ordered).arena_size
+
+    def _run(self, frame: Frame, binding: Binding, values: list[Any]) -> Any:
+        """Fill in the frame, run, and collect the results. `values` keeps the inputs alive."""
+        pointers = frame.pointers
+        for at, check in self._scalars:
+            cell = frame.inputs[at]
+            assert cell is not None
+            cell[()] = check(values[at])
+        results = self._make_results(frame, binding, len(values))
+        with self._lock:
+            if frame.version != self.variables.version:
+                self._point_at_variables(frame)
+            for at, _ in self._arrays:
+                pointers[at] = address_of(self._apart(values, at))
+            arena = arenas.take(binding.arena_size)
+            frame.context.arena = arena.address
+            frame.status[0] = 0
+            self._entry(frame.address)
+            arenas.give(arena)
+            if frame.status[0]:
+                self._raise_status(frame)
+            if self.manifest.random:
+                self.variables.random[1] += 1
+        for at, cell in enumerate(frame.outputs):
+            if cell is not None:
+                results[at] = cell[()]
+        if len(results) == 1:
+            return results[0]
+        return tuple(results) if results else None
+
+    def _make_results(self, frame: Frame, binding: Binding, start: int) -> list[Any]:
+        """Arrays for the results; a scalar's is the frame's own cell."""
+        results: list[Any] = []
+        for at, shape in enumerate(binding.shapes):
+            result = frame.outputs[at]
+            if result is None:
+                result = self._recyclers[at].take(shape)
+                frame.pointers[start + at] = address_of(result)
+            results.append(result)
+        return results
+
+    def _apart(self, values: list[Any], at: int) -> Array:
+        """Argument `at`, as a copy where it shares memory with the variables that a call writes."""
+        value: Array = values[at]
+        if self.manifest.writes and self.variables.overlaps(address_of(value), value.nbytes):
+            values[at] = value = value.copy()
+        return value
+
+    def _point_at_variables(self, frame: Frame) -> None:
+        """Addresses of the variables, in the layouts that this function works on."""
+        self.variables._require(list(self.manifest.variables))
+        start = len(self.manifest.inputs) + len(self.manifest.outputs)
+        for at, spec in enumerate(self.manifest.variables, start):
+            frame.pointers[at] = address_of(self.variables.storage(spec.name))
+        frame.version = self.variables.version
+
+    def _raise_status(self, frame: Frame) -> None:
+        """Turn the status of a failed call into an error."""
+        code, value = int(frame.status[0]), int(frame.status[1])
+        text, location = self.manifest.checks[code - 1]
+        raise CheckFailed(self.name, text, location, value)
+
+
+def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...]:
+    """The shape of a result."""
+    return tuple(evaluate(dim, sizes) for dim in spec.dims)
