@@ -1,0 +1,1 @@
+"""Figures: dlc beside other frameworks, each alone in its process, in turns."""

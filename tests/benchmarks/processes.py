@@ -1,0 +1,55 @@
+"""Processes that measure, and what is said of the machine they run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(*arguments: str, **environment: str) -> str:
+    """What a fresh Python prints; its errors end the measurement."""
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    if result.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{result.stderr}")
+    return result.stdout
+
+
+def run_json(*arguments: str, **environment: str) -> dict[str, Any]:
+    """The JSON object on the last line of what it prints."""
+    found: dict[str, Any] = json.loads(run_python(*arguments, **environment).splitlines()[-1])
+    return found
+
+
+def cpu_name() -> str:
+    """The processor, and how many of its CPUs this process may use."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        name = lines[0].partition(":")[2].strip() if lines else name
+    return f"{name}, {len(os.sched_getaffinity(0))} CPUs"
+
+
+def now() -> str:
+    """The date and the time of day, UTC."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,74 @@
+"""What a user waits for, and what a training process takes: import, first step, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from tests.benchmarks.processes import ROOT, run_json, run_python, table
+
+IMPORT_LIMIT = 0.15
+COLD_LIMIT = 2.0
+WARM_LIMIT = 0.3
+MEMORY_LIMIT = 250
+
+IMPORT = "import time; t = time.perf_counter(); import dlc; print(time.perf_counter() - t)"
+FIRST_STEP = """
+import json, time
+from tests.benchmarks.problems import mnist_batch
+batch = mnist_batch()
+begun = time.perf_counter()
+import dlc
+model = dlc.load("examples/lenet5.dl").LeNet5(seed=0)
+loss = float(model.fit(**batch))
+print(json.dumps({"seconds": time.perf_counter() - begun, "loss": loss}))
+"""
+
+
+def start_section() -> str:
+    """`import dlc`; from `dlc.load` to the end of the first step, with cold and warm caches."""
+    imports = [float(run_python("-c", IMPORT)) for _ in range(7)]
+    cold, warm = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(_first_step(cache))
+            warm += [_first_step(cache) for _ in range(3)]
+    rows = [
+        _row("`import dlc`", imports, IMPORT_LIMIT),
+        _row("to the end of the first step, cold cache", cold, COLD_LIMIT),
+        _row("the same, warm cache", warm, WARM_LIMIT),
+    ]
+    text = "NumPy is imported already, everything else counts; the model is lenet5.dl."
+    return f"## Start\n\n{text}\n\n" + table(["", "median s", "minimum s", "at most"], rows)
+
+
+def _first_step(cache: str) -> float:
+    return float(run_json("-c", FIRST_STEP, DLC_CACHE=cache)["seconds"])
+
+
+def _row(name: str, seconds: list[float], limit: float) -> list[str]:
+    return [name, f"{statistics.median(seconds):.3f}", f"{min(seconds):.3f}", f"{limit:g}"]
+
+
+def memory_section() -> str:
+    """The peak of a process that trains `lenet5.dl` on MNIST for an epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = os.path.join(folder, "weights.safetensors")
+        command = [sys.executable, "-m", "dlc", "train", "examples/lenet5.dl", "--epochs", "1"]
+        process = subprocess.Popen(
+            [*command, "--json", "--save", weights], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit("dlc train failed")
+    epoch = json.loads(lines[0])
+    row = [f"{usage.ru_maxrss / 1024:.0f}", str(MEMORY_LIMIT)]
+    row += [f"{epoch['examples_per_second']:,.0f}", f"{epoch['loss']:.4f}"]
+    columns = ["peak MB", "at most", "images/s", "mean loss"]
+    return "## Training lenet5.dl on MNIST, one epoch\n\n" + table(columns, [row])
