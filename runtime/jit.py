@@ -82,18 +82,15 @@ def compile_text(text: str) -> bytes:
 
     with _lock:
         _initialize()
-    context = llvm.create_context()
-    module = llvm.parse_assembly(text, context)
-    module.verify()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(opt=2, reloc="pic", codemodel="small")
+    module = llvm.parse_assembly(text, llvm.create_context())
+    module.triple, module.data_layout = target.triple, str(machine.target_data)
+    module.verify()
     return bytes(machine.emit_object(module))
 
 
-def _after_fork_in_child() -> None:
-    """A child has none of the threads that might hold the lock."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+# A fork in the middle of another thread's load would leave LLVM locked in the child.
+os.register_at_fork(
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+)

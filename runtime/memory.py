@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, TypeAlias
@@ -130,36 +129,39 @@ class Recycler:
     LARGE = 256 * 1024
     KEPT = 3
 
-    __slots__ = ("_dtype", "_kept", "_lock")
+    __slots__ = ("_dtype", "_kept")
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
         self._kept: list[Array] = []
-        self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """An array of `shape`, with undefined contents, that nobody else holds."""
         if prod(shape) * self._dtype.itemsize < self.LARGE or not _COUNTS_ARE_EXACT:
             return np.empty(shape, self._dtype)
-        with self._lock:
-            found = self._reuse(shape)
-            return self._make(shape) if found is None else found
-
-    def _make(self, shape: tuple[int, ...]) -> Array:
-        """A fresh array, kept for later."""
+        kept = self._kept
+        for _ in range(len(kept)):
+            found, references = _pop_first(kept)
+            if found is not None and found.shape == shape:
+                kept.append(found)
+                if references == _UNUSED:
+                    return found
         fresh: Array = np.empty(shape, self._dtype)
-        if len(self._kept) == self.KEPT:
-            del self._kept[0]
-        self._kept.append(fresh)
+        del kept[: len(kept) + 1 - self.KEPT]
+        kept.append(fresh)
         return fresh
 
-    def _reuse(self, shape: tuple[int, ...]) -> Array | None:
-        """A kept array of `shape` that only this list refers to."""
-        kept = self._kept
-        for at in range(len(kept)):
-            if sys.getrefcount(kept[at]) == _ONLY_KEPT and kept[at].shape == shape:
-                return kept[at]
-        return None
+
+def _pop_first(kept: list[Array]) -> tuple[Array | None, int]:
+    """The first array of `kept`, which no other thread can get any more, and its references.
+
+    `list.pop` is atomic, so this needs no lock (which a fork might find held).
+    """
+    try:
+        array = kept.pop(0)
+    except IndexError:
+        return None, 0
+    return array, sys.getrefcount(array)
 
 
 _COUNTS_ARE_EXACT = (
@@ -167,10 +169,5 @@ _COUNTS_ARE_EXACT = (
 )
 
 
-def _count_of_kept() -> int:
-    """What `getrefcount` says of an object that only a list refers to."""
-    kept = [np.empty(0)]
-    return sys.getrefcount(kept[0])
-
-
-_ONLY_KEPT = _count_of_kept()
+# What `_pop_first` counts for an array that nobody else refers to: it depends on the interpreter.
+_UNUSED = _pop_first([np.empty(0)])[1]
