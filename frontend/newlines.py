@@ -1,0 +1,153 @@
+"""Which newlines end a statement, and which brackets match: the filter between lexer and parser.
+
+A newline counts unless it stands inside `( )` or `[ ]`, after a token that can't end a statement
+or before one that can't begin one. A `}` ends the statement before it. Brackets are matched here,
+where the opening one is still known, so that the error can name both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+from lark import Token
+
+from dlc.ir.diagnostics import Diagnostic, Span
+
+_OPERATORS: Final = frozenset(
+    ("AND", "OR", "COMPARE", "UPDATE", "DIVIDE", "POWER", "STAR", "PLUS", "MINUS", "PIPE", "EQUAL",
+     "ARROW")
+)
+CANT_END: Final = _OPERATORS | {"COMMA", "LBRACE", "NOT", "IF", "ELSE"}
+CANT_BEGIN: Final = _OPERATORS | {"CARRY", "WHERE", "ELSE", "LBRACE"}
+_OPENING: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+_CLOSING: Final = frozenset(_OPENING.values())
+_DEFINES: Final = frozenset(
+    ("FN", "STEP", "MODEL", "CONST", "IMPORT", "TRAIN", "TEST", "OPTIMIZER")
+)
+# `step` and `test` are also settings of a `train` block: what follows tells.
+_BEGINNINGS: Final = frozenset((("STEP", "NAME"), ("TEST", "STRING")))
+DEEPEST: Final = 200  # brackets inside brackets
+
+
+class SyntaxFault(Exception):
+    """A syntax error that was found before the parser saw it."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic)
+        self.diagnostic = diagnostic
+
+
+class Newlines:
+    """Passes tokens on, and of the newlines those that end a statement."""
+
+    always_accept: ClassVar[tuple[str, ...]] = ("_NL",)
+
+    def __init__(self, file: str = "") -> None:
+        self.file = file
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        """The tokens that the parser sees; `SyntaxFault` if brackets do not match."""
+        open_brackets: list[tuple[Token, str]] = []
+        before: Token | None = None
+        newline: Token | None = None
+        definition = ""
+        for token in stream:
+            kind = token.type
+            if kind == "_NL":
+                newline = newline or token
+                continue
+            self._check_number(before, token)
+            if kind in _DEFINES:
+                self._check_place(open_brackets, token)
+                definition = definition if kind in ("STEP", "TEST") else kind
+            elif before is not None and (before.type, kind) in _BEGINNINGS:
+                definition = before.type
+            elif kind in _OPENING or kind in _CLOSING:
+                self._match(open_brackets, token, definition)
+            if before is not None and _ends(open_brackets, before, token, newline):
+                yield Token.new_borrow_pos("_NL", "\n", newline or token)
+            newline, before = None, token
+            yield token
+        if open_brackets:
+            raise self._unclosed(open_brackets[-1][0])
+        if before is not None:
+            yield _after(before)
+
+    def _check_place(self, open_brackets: list[tuple[Token, str]], token: Token) -> None:
+        """A definition inside brackets shows that one of them was forgotten to be closed."""
+        if not open_brackets:
+            return
+        opening, owner = open_brackets[-1]
+        legal = opening.type == "LBRACE" and owner in ("MODEL", "TRAIN")
+        if not legal or token.type not in ("FN", "STEP", "TEST"):
+            raise self._unclosed(opening, token)
+
+    def _match(self, open_brackets: list[tuple[Token, str]], token: Token, owner: str) -> None:
+        """Keeps the stack of open brackets, each with the kind of definition that it stands in."""
+        kind = token.type
+        inner = open_brackets[-1][0] if open_brackets else None
+        if kind in _OPENING:
+            if kind == "LBRACE" and inner is not None and inner.type != "LBRACE":
+                raise self._unclosed(inner, token)
+            open_brackets.append((token, owner))
+            if len(open_brackets) > DEEPEST:
+                raise self._fault("too-deep", f"brackets inside brackets, more than {DEEPEST} deep",
+                                  token)
+            return
+        if inner is None:
+            raise self._fault("unmatched-bracket", f"`{token}` closes nothing", token)
+        if _OPENING[inner.type] != kind:
+            raise self._mismatch(inner, token)
+        open_brackets.pop()
+
+    def _mismatch(self, opening: Token, closing: Token) -> SyntaxFault:
+        if closing.type == "RBRACE":
+            return self._unclosed(opening, closing)
+        note = f"`{opening}` was opened at {span_of(self.file, opening)}"
+        message = f"`{closing}` does not close `{opening}`"
+        return self._fault("unmatched-bracket", message, closing, note)
+
+    def _unclosed(self, opening: Token, found: Token | None = None) -> SyntaxFault:
+        message = f"this `{opening}` is never closed"
+        if found is None:
+            return self._fault("unmatched-bracket", message, opening)
+        note = f"`{found}` at {span_of(self.file, found)} can't stand inside it"
+        return self._fault("unmatched-bracket", message, opening, note)
+
+    def _check_number(self, before: Token | None, token: Token) -> None:
+        if before is None or before.type != "NUMBER" or before.end_pos != token.start_pos:
+            return
+        if token.type in ("NUMBER", "DOT") or token[0].isalpha() or token[0] == "_":
+            message = f"`{before}{token}` is not a number"
+            help = "a number with a point has digits on both sides of it: `1.0`, `0.5`"
+            raise self._fault("syntax", message, before, help=help if token.type == "DOT" else "")
+
+    def _fault(
+        self, code: str, message: str, token: Token, note: str = "", help: str = ""
+    ) -> SyntaxFault:
+        notes = (note,) if note else ()
+        return SyntaxFault(Diagnostic(code, message, span_of(self.file, token), notes, help))
+
+
+def span_of(file: str, token: Token) -> Span:
+    """Where a token stands."""
+    line, column = token.line or 1, token.column or 1
+    return Span(file, line, column, token.end_line or line, token.end_column or column + 1)
+
+
+def _after(token: Token) -> Token:
+    """The newline that ends the last statement of a file."""
+    line, column, at = token.end_line, token.end_column, token.end_pos
+    return Token("_NL", "\n", at, line, column, line, column, at)
+
+
+def _ends(
+    open_brackets: list[tuple[Token, str]], before: Token, token: Token, newline: Token | None
+) -> bool:
+    """Whether a statement ends between two tokens."""
+    if token.type == "RBRACE":
+        return before.type != "LBRACE"
+    if newline is None or (open_brackets and open_brackets[-1][0].type != "LBRACE"):
+        return False
+    return before.type not in CANT_END and token.type not in CANT_BEGIN
