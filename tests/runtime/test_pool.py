@@ -62,11 +62,20 @@ define void @nested(ptr %args, i64 %chunk) {
   ret void
 }
 
-; mode(args, chunk): what 1e-39 * 1 is on this thread
+; mode(args, chunk): half of args[0] into args[chunk], as this thread computes it; some spinning
 define void @mode(ptr %args, i64 %chunk) {
+begin:
   %from = load volatile float, ptr %args
   %at = getelementptr float, ptr %args, i64 %chunk
   %product = fmul float %from, 5.000000e-01
+  br label %spin
+spin:
+  %turn = phi i64 [0, %begin], [%next, %spin]
+  %next = add i64 %turn, 1
+  call void asm sideeffect "", ""()
+  %more = icmp slt i64 %next, 30000
+  br i1 %more, label %spin, label %end
+end:
   store float %product, ptr %at
   ret void
 }
