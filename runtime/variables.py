@@ -6,7 +6,7 @@ as their layout says, 64-byte aligned. bf16 passes as u16 bit patterns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +105,7 @@ class Variables:
             part = slab[start : start + spec.size].view(DTYPES[spec.dtype])
             storage = part.reshape(spec.layout.storage_shape)
             if spec.name in self._specs:
-                spec.layout.store(self._logical(spec.name), storage)
+                spec.layout.store(self.peek(spec.name), storage)
             self._specs[spec.name], self._storage[spec.name] = spec, storage
             self._slabs[spec.name] = bounds
             start += size
@@ -115,23 +115,34 @@ class Variables:
         """The array that compiled code works on, in storage order. No copy."""
         return self._storage[name]
 
-    def _logical(self, name: str) -> Array:
+    def peek(self, name: str) -> Array:
+        """As `get`, for who holds the lock."""
         return self._specs[name].layout.read(self._storage[name])
 
     def get(self, name: str) -> Array:
         """A copy of the value of `name`, in logical order; KeyError if there is none."""
         with self.lock.reading:
-            return self._logical(name)
+            return self.peek(name)
 
     def set(self, name: str, value: Array) -> None:
         """Give `name` a value of exactly its type, else ArgumentError; KeyError if not there."""
+        self.set_all({name: value})
+
+    def set_all(self, values: Mapping[str, Array]) -> None:
+        """Set several at once: all of them, or (where one does not fit) none."""
+        arrays = {name: self._admit(name, value) for name, value in values.items()}
+        with self.lock:
+            for name, array in arrays.items():
+                self._specs[name].layout.store(array, self._storage[name])
+
+    def _admit(self, name: str, value: Array) -> Array:
+        """`value` if it has the type of `name`."""
         spec = self._specs[name]
         array = np.asarray(value)
         if array.shape != spec.layout.dims or array.dtype.newbyteorder("=") != DTYPES[spec.dtype]:
             found = describe(array.dtype, array.shape)
             raise ArgumentError(f"variable `{name}` is {spec}, but the value is {found}")
-        with self.lock:
-            spec.layout.store(array, self._storage[name])
+        return array
 
     def overlaps(self, address: int, size: int) -> bool:
         """Whether these bytes are (partly) a variable's."""

@@ -240,18 +240,20 @@ def test_denormals_are_flushed_in_workers(run: Run) -> None:
 def test_a_late_worker_sends_the_caller_solo(run: Run) -> None:
     pool.set_threads(2)
     pool.configure(solo_after_ns=1)
+    assert pool._pool is not None
     for _ in range(100):
         job = Job(2)
-        job.work[1] = 3_000_000  # the worker's: it takes from the back, and the caller waits
+        job.work[:2] = 300_000, 3_000_000  # workers take from the back: the caller waits for it
         run("body", job.args, 2, 2)
-        before = pool.worker_chunks()
-        run("body", job.args, 2)
-        run("body", job.args, 2)
-        if pool._pool is not None and pool._pool.read("solo_until"):
-            assert pool.worker_chunks() == before
-            job.check(3)
-            return
-    pytest.fail("the caller has never gone solo")
+        job.check(1)
+        if pool._pool.read("solo_until"):
+            break
+    before = pool.worker_chunks()
+    job = Job(1000)
+    run("body", job.args, 1000)
+    job.check(1)
+    assert pool._pool.read("solo_length") == 20_000_000
+    assert pool.worker_chunks() == before
 
 
 FORK = """
