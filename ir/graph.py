@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Attr = bool | int | float | str | DType | Poly | tuple["Attr", ...]
 Phase = Literal["forward", "backward", "update"]
 Role = Literal["in", "var", "random"]
+Relation = Literal["==", ">=", ">", "<=", "<"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Condition:
     """What must hold of the dims at a call, checked before anything runs."""
 
     left: Dim
-    relation: Literal["==", ">=", ">", "<=", "<"]
+    relation: Relation
     right: Dim
     text: str
     locs: tuple[Loc, ...] = field(default=(), compare=False)

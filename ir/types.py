@@ -44,9 +44,9 @@ class DType:
     @property
     def numpy(self) -> str:
         """NumPy's name of it (bf16 is held as f32 there)."""
-        return {"bool": "bool", "bf16": "float32"}.get(
-            self.name, {"f": "float", "i": "int", "u": "uint"}[self.name[0]] + str(self.size * 8)
-        )
+        if self.name == "bf16":
+            return "float32"
+        return "bool" if self.kind == "bool" else f"{self.kind}{self.size * 8}"
 
 
 F16, BF16 = DType("f16", "float", 2), DType("bf16", "float", 2)
@@ -109,9 +109,13 @@ class RowsType:
 Type = TensorType | TupleType | SparseType | RowsType
 
 
-@cache
 def tensor(dtype: DType, dims: tuple[Dim, ...] = ()) -> TensorType:
     """The tensor type of `dtype` and `dims`."""
+    return _tensor(dtype, dims)  # `cache` would take f() and f(()) for different calls
+
+
+@cache
+def _tensor(dtype: DType, dims: tuple[Dim, ...]) -> TensorType:
     return TensorType(dtype, dims)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -99,7 +100,12 @@ class Op:
                 f"{self.name} has the attributes {', '.join(self.attrs) or '(none)'}, "
                 f"not {', '.join(attrs) or '(none)'}"
             )
-        return tuple((name, attrs[name]) for name in self.attrs)
+        return tuple((name, _one_nan(attrs[name])) for name in self.attrs)
+
+
+def _one_nan(value: Attr) -> Attr:
+    """`math.nan` for any nan: Python finds equal what is the same object, and nodes are compared."""
+    return math.nan if isinstance(value, float) and math.isnan(value) else value
 
 
 OPS: dict[str, Op] = {}
