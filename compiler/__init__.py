@@ -1,1 +1,1 @@
-"""The compiler: passes from a Graph to machine code."""
+"""From a Graph to machine code: passes, the order in which they run, and the one runner of them."""
