@@ -166,7 +166,7 @@ def _view(x: Array, at: Map, sizes: dict[str, int]) -> tuple[Array, str]:
     low = [_reach(e, sizes, min) for e in at]
     high = [_reach(e, sizes, max) for e in at]
     pads = [(max(0, -lo), max(0, hi - n + 1)) for lo, hi, n in zip(low, high, x.shape, strict=True)]
-    padded = np.pad(x, pads)
+    padded = np.pad(x, pads) if pads else np.asarray(x)
     names = sorted(frozenset[str]().union(*(symbols(e) for e in at)))
     start = sum((evaluate(e, dict.fromkeys(names, 0)) + p[0]) * s
                 for e, p, s in zip(at, pads, padded.strides, strict=True))
