@@ -139,3 +139,93 @@ well:
         variables=[variable("steps", "i64")],
         checks=[{"text": "steps stays below limit", "location": "count.dl:3:5"}],
     )  # fmt: skip
+
+
+def shared() -> Artifact:
+    """`shared(x: f32[N]) -> f32[N]`: x + x, one chunk an element, on the pool."""
+    entry = f"""
+define void @chunk(ptr %pointers, i64 %i) {{
+start:
+{pointer_loads("x", "y")}
+  %from = getelementptr float, ptr %x, i64 %i
+  %to = getelementptr float, ptr %y, i64 %i
+  %value = load float, ptr %from
+  %sum = fadd float %value, %value
+  br label %spin
+spin:
+  %turn = phi i64 [0, %start], [%next, %spin]
+  %next = add i64 %turn, 1
+  call void asm sideeffect "", ""()
+  %more = icmp slt i64 %next, 5000
+  br i1 %more, label %spin, label %end
+end:
+  store float %sum, ptr %to
+  ret void
+}}
+define void @dlc_entry(ptr %ctx) {{
+{context_loads("dims", "pointers", "pool")}
+  %n = load i64, ptr %dims
+  %parallel = load ptr, ptr %pool
+  call void %parallel(ptr %pool, ptr @chunk, ptr %pointers, i64 %n, i64 1000000000)
+  ret void
+}}
+"""
+    return make(
+        "shared", entry, symbols=["N"],
+        inputs=[tensor("x", "f32", "N")], outputs=[tensor("", "f32", "N")],
+    )  # fmt: skip
+
+
+def add_to_weights() -> Artifact:
+    """`learn(x: f32[4])` over `w: f32[4]`: w[i] = 2 * x[3 - i], for one i after another.
+
+    Where `x` lies in `w` itself, later elements would see earlier results.
+    """
+    steps = "".join(
+        f"""
+  %x{i}.at = getelementptr float, ptr %x, i64 {3 - i}
+  %w{i}.at = getelementptr float, ptr %w, i64 {i}
+  %x{i} = load float, ptr %x{i}.at
+  %two{i} = fadd float %x{i}, %x{i}
+  store float %two{i}, ptr %w{i}.at"""
+        for i in range(4)
+    )
+    entry = f"""
+define void @dlc_entry(ptr %ctx) {{
+{context_loads("pointers")}{pointer_loads("x", "w")}{steps}
+  ret void
+}}
+"""
+    return make(
+        "learn", entry, inputs=[tensor("x", "f32", 4)], variables=[variable("w", "f32", 4)]
+    )  # fmt: skip
+
+
+def scratch() -> Artifact:
+    """`scratch(x: i64[N]) -> i64`: the first element, by way of the last bytes of the arena."""
+    entry = f"""
+define void @dlc_entry(ptr %ctx) {{
+{context_loads("dims", "pointers", "arena")}{pointer_loads("x", "y")}
+  %n = load i64, ptr %dims
+  %rows = mul i64 %n, 64
+  %last = sub i64 %rows, 8
+  %place = getelementptr i8, ptr %arena, i64 %last
+  %value = load i64, ptr %x
+  %address = ptrtoint ptr %arena to i64
+  %off = and i64 %address, 63
+  %sum = add i64 %value, %off
+  store i64 %sum, ptr %place
+  %kept = load volatile i64, ptr %place
+  store i64 %kept, ptr %y
+  ret void
+}}
+"""
+    return make(
+        "scratch", entry, symbols=["N"],
+        inputs=[tensor("x", "i64", "N")], outputs=[tensor("", "i64")],
+    )  # fmt: skip
+
+
+def nothing(**fields: Any) -> Artifact:
+    """A function that does nothing; `fields` go into its manifest."""
+    return make("fit", "define void @dlc_entry(ptr %ctx) {\n  ret void\n}\n", **fields)
