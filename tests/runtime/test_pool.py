@@ -62,6 +62,35 @@ define void @nested(ptr %args, i64 %chunk) {
   ret void
 }
 
+; many(args = {counts, work, pool}, stages): stage s is `body` over 2 + s % 7 chunks, on the
+; counts from 16 * (s % 7) on
+define void @many(ptr %args, i64 %stages) {
+begin:
+  %counts = load ptr, ptr %args
+  %work.at = getelementptr ptr, ptr %args, i64 1
+  %work = load ptr, ptr %work.at
+  %pool.at = getelementptr ptr, ptr %args, i64 2
+  %pool = load ptr, ptr %pool.at
+  %parallel = load ptr, ptr %pool
+  %inner = alloca [2 x ptr]
+  %inner.work = getelementptr ptr, ptr %inner, i64 1
+  store ptr %work, ptr %inner.work
+  br label %loop
+loop:
+  %s = phi i64 [0, %begin], [%next, %loop]
+  %kind = urem i64 %s, 7
+  %chunks = add i64 %kind, 2
+  %first = mul i64 %kind, 16
+  %own = getelementptr i64, ptr %counts, i64 %first
+  store ptr %own, ptr %inner
+  call void %parallel(ptr %pool, ptr @body, ptr %inner, i64 %chunks, i64 1000000)
+  %next = add i64 %s, 1
+  %more = icmp slt i64 %next, %stages
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}
+
 ; mode(args, chunk): half of args[0] into args[chunk], as this thread computes it; some spinning
 define void @mode(ptr %args, i64 %chunk) {
 begin:
@@ -86,17 +115,22 @@ Run = Callable[[str, "np.ndarray | ctypes.Array", int, int], None]
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    """`parallel` of the process's pool over one of the bodies above."""
-    code = jit.load(jit.compile_text(BODY), ["body", "nested", "mode"])
+    """`parallel` of the process's pool over one of the bodies above; `many` is called itself."""
+    code = jit.load(jit.compile_text(BODY), ["body", "nested", "mode", "many"])
     address = pool.address()
     assert address is not None
     place = ctypes.c_size_t.from_address(address + FIELDS["parallel"]).value
     kinds = (ctypes.c_void_p,) * 3 + (ctypes.c_int64,) * 2
     parallel = ctypes.CFUNCTYPE(None, *kinds)(place)
 
+    many = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address("many"))
+
     def call(body: str, args: np.ndarray | ctypes.Array, chunks: int, cost: int = 10**9) -> None:
         at = address_of(args) if isinstance(args, np.ndarray) else ctypes.addressof(args)
-        parallel(address, code.address(body), at, chunks, cost)
+        if body == "many":
+            many(at, chunks)
+        else:
+            parallel(address, code.address(body), at, chunks, cost)
 
     return call
 
@@ -143,6 +177,16 @@ def test_every_chunk_runs_once(run: Run, threads: int) -> None:
         for _ in range(3):
             run("body", job.args, chunks)
         job.check(3)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_many_small_stages_in_a_row(run: Run, threads: int) -> None:
+    pool.set_threads(threads)
+    job = Job(7 * 16)
+    run("many", job.args, 70_000)
+    counts = job.counts[:-1].reshape(7, 16)
+    for kind, row in enumerate(counts):
+        assert row.tolist() == [10_000] * (kind + 2) + [0] * (14 - kind)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
