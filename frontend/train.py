@@ -38,7 +38,7 @@ class Trainable(Protocol):
     """What the loop needs of a model."""
 
     def function(self, name: str) -> Callable: ...
-    def save(self, path: str | Path, *, training: Mapping[str, object] | None = None) -> None: ...
+    def save(self, path: str | Path, *, progress: Mapping[str, object] | None = None) -> None: ...
 
 
 class Observer(Protocol):
@@ -120,20 +120,19 @@ class Run:
     def run(self) -> list[Record]:
         """Trains; the history, a record an epoch. `Interrupted` after a Ctrl-C, all saved."""
         with StopSignals() as stop:
-            while self.position.phase < len(self.phases):
-                phase = self.phases[self.position.phase]
-                while self.position.epoch < phase.epochs:
-                    self._epoch(phase, stop)
+            for number in range(self.position.phase, len(self.phases)):
+                if number > self.position.phase:
+                    self.position.phase, self.position.epoch = number, 0
+                while self.position.epoch < self.phases[number].epochs:
+                    self._epoch(self.phases[number], stop)
                     self.save()
-                self.position.phase += 1
-                self.position.epoch = 0
             self.save()
         return self.position.history
 
     def save(self) -> None:
         """Writes the checkpoint: weights, states, random counter, and where the run stands."""
         record = {"seed": self.seed, **self.settings, "position": asdict(self.position)}
-        self.model.save(self.save_to, training=record)
+        self.model.save(self.save_to, progress=record)
 
     def _epoch(self, phase: Phase, stop: StopSignals) -> None:
         at = self.position

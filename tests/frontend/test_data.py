@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +11,9 @@ import pytest
 from dlc.frontend import data
 from dlc.frontend.errors import UserError
 from dlc.frontend.idx import read_idx
+from tests.frontend.small_mnist import idx, write_mnist
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def idx(*shape: int, elements: bytes | None = None, kind: int = 8) -> bytes:
-    """The bytes of an idx file; elements count up where none are given."""
-    if elements is None:
-        elements = bytes(i % 10 for i in range(int(np.prod(shape))))
-    return struct.pack(f">2x2B{len(shape)}I", kind, len(shape), *shape) + elements
-
-
-def write_mnist(folder: Path, count: int = 20, **files: bytes) -> Path:
-    """A small MNIST in `folder`; `files` replaces some, `_` standing for `-`."""
-    folder.mkdir(exist_ok=True)
-    for prefix in ("train", "t10k"):
-        contents = {
-            f"{prefix}-images-idx3-ubyte": idx(count, 28, 28),
-            f"{prefix}-labels-idx1-ubyte": idx(count),
-        }
-        for name, content in contents.items():
-            (folder / name).write_bytes(files.get(name.replace("-", "_"), content))
-    return folder
 
 
 def load_error(folder: Path) -> str:

@@ -58,8 +58,8 @@ class StandIn:
     def _error(self, x: np.ndarray) -> float:
         return float(x.mean())
 
-    def save(self, path: str | Path, *, training: Mapping[str, object] | None = None) -> None:
-        self.saved = json.loads(json.dumps({"weight": self.weight, "training": training}))
+    def save(self, path: str | Path, *, progress: Mapping[str, object] | None = None) -> None:
+        self.saved = json.loads(json.dumps({"weight": self.weight, "progress": progress}))
 
 
 class Silent:
@@ -143,7 +143,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(after: int) -> None:
     with pytest.raises(Interrupted) as caught:
         run(model, *phases).run()
     assert caught.value.number == signal.SIGINT
-    position = Position.from_json(model.saved["training"]["position"])
+    position = Position.from_json(model.saved["progress"]["position"])
     resumed = StandIn()
     resumed.weight = model.saved["weight"]
     assert run(resumed, *phases, position=position).run() == expected
@@ -199,3 +199,13 @@ def test_refuses_a_field_of_another_type(unfit: Input) -> None:
         plan([PHASE], Flags(), {"fit": (unfit,), "error": (X,)})
     assert f"fit takes x: {unfit.text}" in str(caught.value)
     assert "the data has x: f32[N]" in str(caught.value)
+
+
+def test_a_finished_run_can_be_given_more_epochs() -> None:
+    whole, model = StandIn(), StandIn()
+    expected = run(whole, Phase("numbers", "fit", "error", 8, 4)).run()
+    run(model, PHASE).run()
+    position = Position.from_json(model.saved["progress"]["position"])
+    longer = run(model, Phase("numbers", "fit", "error", 8, 4), position=position)
+    assert longer.run() == expected
+    assert model.weight == whole.weight

@@ -1,0 +1,133 @@
+"""Programs, models and functions, each made once: here in memory, and on disk for all processes.
+
+What is kept on disk is found by `keys` alone. Only where it is not found does `elaboration` parse
+and check the program, and the compiler run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dlc.frontend import keys
+from dlc.frontend.records import ModelRecord, ProgramRecord
+from dlc.runtime import cache as store
+from dlc.runtime.artifact import Artifact
+from dlc.runtime.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from dlc.compiler.options import Options
+    from dlc.frontend.elaboration import Elaboration
+    from dlc.ir.graph import Graph
+
+Record = TypeVar("Record", ProgramRecord, ModelRecord)
+Arguments = Mapping[str, int | float | bool]
+
+
+class Build:
+    """A program by its path. Without `cached`, all is parsed and checked anew."""
+
+    def __init__(self, path: Path, cached: bool = True) -> None:
+        self.path = path
+        self.cached = cached
+
+    @cached_property
+    def key(self) -> str:
+        """What stands for the program's text and the compiler."""
+        try:
+            return keys.program_key(self.path)
+        except OSError:
+            self.elaboration.check()  # says what is wrong with the file
+            raise
+
+    @cached_property
+    def elaboration(self) -> Elaboration:
+        """The program, parsed."""
+        from dlc.frontend.elaboration import Elaboration
+
+        return Elaboration(self.path)
+
+    def program(self) -> ProgramRecord:
+        """Its models; ProgramError with all that is wrong in the text."""
+        return self.record(f"program-{self.key}", ProgramRecord, lambda: self.elaboration.check())
+
+    def model(self, name: str, arguments: Arguments) -> BuiltModel:
+        """A model of it, built."""
+        return BuiltModel(self, name, arguments)
+
+    def syntax(self) -> str:
+        """The syntax tree as text."""
+        return self.elaboration.syntax()
+
+    def record(self, key: str, kind: type[Record], make: Callable[[], Record]) -> Record:
+        """What is kept under `key`; made, and kept, where there is nothing of use."""
+        data = store.get(key) if self.cached else None
+        if data is not None:
+            try:
+                return kind.from_json(json.loads(data))
+            except (ValueError, KeyError, TypeError):
+                pass
+        made = make()
+        if self.cached:
+            store.put(key, json.dumps(asdict(made)).encode())
+        return made
+
+
+class BuiltModel:
+    """A model with its arguments: its record, and the code of its functions."""
+
+    def __init__(self, build: Build, name: str, arguments: Arguments) -> None:
+        self.name = name
+        self._build = build
+        self._arguments = arguments
+        self._key = keys.model_key(build.key, name, arguments)
+        self.record = build.record(
+            f"model-{self._key}",
+            ModelRecord,
+            lambda: build.elaboration.model(name, arguments).record(),
+        )
+
+    def graph(self, function: str) -> Graph:
+        """The function as the frontend made it."""
+        return self._build.elaboration.model(self.name, self._arguments).graph(function)
+
+    def artifact(self, function: str) -> Artifact:
+        """The function's code for this machine, compiled if it never was."""
+        key = keys.code_key(self._key, function, "")
+        data = store.get(key)
+        if data is not None:
+            try:
+                return Artifact.from_bytes(data)
+            except ArtifactError:
+                pass
+        from dlc.compiler.pipeline import compile_graph
+
+        code, manifest = compile_graph(self.graph(function), _options())
+        artifact = Artifact(manifest, code)
+        store.put(key, artifact.to_bytes())
+        return artifact
+
+    def dump(self, function: str, stage: str) -> str:
+        """The text of one stage, or of what the pass of that name gives."""
+        from dlc.compiler.pipeline import dump_graph
+
+        return dump_graph(self.graph(function), stage, _options())
+
+    def dump_all(self, function: str) -> Iterator[tuple[str, str]]:
+        """Every pass and stage in order, with its text."""
+        from dlc.compiler.pipeline import dump_all
+
+        yield from dump_all(self.graph(function), _options())
+
+
+def _options() -> Options:
+    from dlc.compiler.options import Options
+
+    return Options()
+
+
+__all__ = ["Any", "Build", "BuiltModel"]

@@ -1,0 +1,42 @@
+"""`dlc doctor`: what was found on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from importlib import metadata
+
+PACKAGES = ("numpy", "lark", "llvmlite", "safetensors", "tqdm")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints a line for each thing found."""
+    import llvmlite.binding as llvm
+
+    import dlc
+    from dlc.runtime import cache
+    from dlc.runtime.limits import allowed_threads
+
+    features = llvm.get_host_cpu_features()
+    vectors = [name for name in ("avx512f", "avx2", "sse2", "sve", "neon") if features.get(name)]
+    folder = cache.folder()
+    rows = {
+        "dlc": f"{dlc.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        "packages": ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        "LLVM": ".".join(map(str, llvm.llvm_version_info)),
+        "CPU": f"{llvm.get_host_cpu_name()}, {', '.join(vectors) or 'no known vector unit'}",
+        "threads": str(allowed_threads()),
+        "cache": _cache_line() if folder else "off (or its folder can't be used)",
+    }
+    for name, found in rows.items():
+        print(f"{name:9} {found}")
+    return 0
+
+
+def _cache_line() -> str:
+    from dlc.runtime import cache
+
+    folder = cache.folder()
+    assert folder is not None
+    files = [file.stat().st_size for file in folder.iterdir() if file.is_file()]
+    return f"{folder}, {len(files)} entries, {sum(files) / 1e6:.1f} MB"

@@ -1,0 +1,85 @@
+"""`dlc dump`: any stage of a compilation as text."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlc.frontend.build import Build, BuiltModel
+from dlc.frontend.errors import user_error
+from dlc.frontend.records import ProgramRecord
+from dlc.runtime.files import write_atomically
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints one stage, or writes all of them into a folder."""
+    pattern = _pattern(options.grep)
+    build = Build(Path(options.file))
+    if options.stage == "syntax":
+        print("\n".join(_chosen(build.syntax(), pattern)))
+        return 0
+    built = build.model(_model(options, build.program()), {})
+    functions = _functions(options, built)
+    if options.all is not None:
+        _write_all(Path(options.all), build, built, functions)
+        return 0
+    for name in functions:
+        text = built.dump(name, options.after or options.stage or "graph")
+        print("\n\n".join(_chosen(text, pattern)))
+    return 0
+
+
+def _model(options: argparse.Namespace, program: ProgramRecord) -> str:
+    """The model that is meant: the one named, the one that is trained, or the only one."""
+    buildable = [n for n, p in program.models.items() if all(each.has_default for each in p)]
+    if options.model is not None:
+        return str(options.model)
+    candidates = program.trained or tuple(buildable)
+    if len(candidates) != 1:
+        raise user_error(
+            "bad-setting", "which model?", f"--model with one of {', '.join(buildable)}"
+        )
+    return candidates[0]
+
+
+def _functions(options: argparse.Namespace, built: BuiltModel) -> list[str]:
+    names = [name for name in built.record.functions if "." not in name]
+    if options.function is None:
+        return names
+    if options.function not in built.record.functions:
+        raise user_error(
+            "unknown-name", f"{built.name} has no function `{options.function}`",
+            f"it has {', '.join(names)}",
+        )  # fmt: skip
+    return [options.function]
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise user_error("bad-setting", f"--grep {text}: {error}") from None
+
+
+def _chosen(text: str, pattern: re.Pattern[str] | None) -> Iterator[str]:
+    """The paragraphs in which the pattern is found; the whole text without one."""
+    if pattern is None:
+        yield text.rstrip("\n")
+        return
+    for paragraph in re.split(r"\n\s*\n", text):
+        if pattern.search(paragraph):
+            yield paragraph.rstrip("\n")
+
+
+def _write_all(folder: Path, build: Build, built: BuiltModel, functions: list[str]) -> None:
+    """`syntax.txt`, and for each function a numbered file for each stage and pass."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "syntax.txt", build.syntax().encode())
+    count = 1
+    for name in functions:
+        for number, (stage, text) in enumerate(built.dump_all(name)):
+            write_atomically(folder / f"{name}.{number:02}_{stage}.txt", text.encode())
+            count += 1
+    print(f"{count} files in {folder}")

@@ -1,0 +1,85 @@
+"""Names under which records and code are kept: digests of all that they depend on.
+
+A key is found without parsing: the files of a program are found by looking for `import "…"` in
+their bytes. One such text in a comment only makes the key depend on a file more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from dlc.runtime import cache as store
+
+_IMPORT: Final = re.compile(rb'\bimport\s+"([^"\n]+)"')
+_SOURCES: Final = (".py", ".dl", ".json")
+
+
+def digest(*parts: str | bytes) -> str:
+    """One digest of several parts; where one ends is part of it."""
+    made = blake2b(digest_size=20)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        made.update(f"{len(data)}\n".encode())
+        made.update(data)
+    return made.hexdigest()
+
+
+def program_key(path: Path) -> str:
+    """Of a program's files, their names, and the compiler; OSError if one can't be read."""
+    parts: list[str | bytes] = [_compiler()]
+    for file, data in _files(path).items():
+        parts += [str(file), data]
+    return digest(*parts)
+
+
+def _files(path: Path) -> dict[Path, bytes]:
+    """The file and those that it imports, and so on, with their contents."""
+    found = {path: path.read_bytes()}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        for name in _IMPORT.findall(found[file]):
+            other = file.parent / name.decode(errors="replace")
+            if other not in found and other.is_file():
+                found[other] = other.read_bytes()
+                waiting.append(other)
+    return found
+
+
+@cache
+def _compiler() -> str:
+    """The compiler's own source, and who makes its code."""
+    import llvmlite
+
+    import dlc.compiler
+    import dlc.frontend
+    import dlc.ir
+
+    folders = [Path(p) for m in (dlc.compiler, dlc.frontend, dlc.ir) for p in m.__path__]
+    source = store.digest_of_tree(folders, _SOURCES)
+    return digest(source, llvmlite.__version__, sys.platform)
+
+
+def model_key(program: str, model: str, arguments: Mapping[str, object]) -> str:
+    """Of a model built with `arguments`."""
+    return digest(program, model, json.dumps(arguments, sort_keys=True))
+
+
+@cache
+def machine() -> tuple[str, str]:
+    """The name and the features of this CPU, as LLVM says them."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def code_key(model: str, function: str, options: object) -> str:
+    """Of one compiled function on this machine; `options` are told by their `repr`."""
+    return "code-" + digest(model, function, *machine(), repr(options))

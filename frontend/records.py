@@ -1,0 +1,117 @@
+"""What is kept of a program besides code: JSON records, found again without parsing anything.
+
+A `ProgramRecord` says which models a file has and how they are trained; a `ModelRecord` says what
+one model, built with certain arguments, consists of: functions with their types, and variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlc.frontend.train_plan import Input
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRecord:
+    """A function's type; `kind` is `fn`, `step`, or `schedule` for a setting of `train`."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    kind: str = "fn"
+
+    def signature(self, name: str) -> str:
+        """As it would be written in the program."""
+        inputs = ", ".join(
+            f"{i.name}: {i.text}" + ("" if i.default is None else f" = {i.default:g}")
+            for i in self.inputs
+        )
+        outputs = ", ".join(self.outputs)
+        result = f"({outputs})" if len(self.outputs) != 1 else outputs
+        return f"{self.kind} {name}({inputs}) -> {result}"
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRecord:
+    """A variable: a `param`, a `state`, or what an `optimizer` keeps."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    role: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is an optimizer's, and so of no use but to go on training."""
+        return self.role == "optimizer"
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.dims))}]" if self.dims else self.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """A phase of a `train` block; a setting is a number, or the name of a schedule function."""
+
+    name: str
+    data: str
+    step: str
+    test: str | None
+    batch: int
+    epochs: int
+    settings: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model, built. Functions include schedules, whose names begin with `train.`."""
+
+    functions: Mapping[str, FunctionRecord]
+    variables: tuple[VariableRecord, ...]
+    phases: tuple[PhaseRecord, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> ModelRecord:
+        """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""
+        return cls(
+            {
+                name: FunctionRecord(
+                    tuple(Input(**{**i, "dims": tuple(i["dims"])}) for i in each["inputs"]),
+                    tuple(each["outputs"]),
+                    each["kind"],
+                )
+                for name, each in fields["functions"].items()
+            },
+            tuple(
+                VariableRecord(**{**each, "dims": tuple(each["dims"])})
+                for each in fields["variables"]
+            ),
+            tuple(PhaseRecord(**each) for each in fields["phases"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRecord:
+    """A parameter of a model, given when it is built."""
+
+    name: str
+    type: str
+    has_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRecord:
+    """A file: its models with their parameters, and which of them have a `train` block."""
+
+    models: Mapping[str, tuple[ParameterRecord, ...]]
+    trained: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> ProgramRecord:
+        """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""
+        models = {
+            name: tuple(ParameterRecord(**each) for each in parameters)
+            for name, parameters in fields["models"].items()
+        }
+        return cls(models, tuple(fields["trained"]))
