@@ -19,7 +19,7 @@ GRAPH_PASSES: Final = (
     Pass("differentiate", differentiate, GRAPH, GRAPH,
          "before all that asks who reads a value: gradients read most of them again"),
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
-         "gradients made on the way that nobody asked for (of data, of labels) cost no more visits"),
+         "gradients that nobody asked for (of data, of labels) cost no more visits"),
     Pass("fold_constants", fold_constants, GRAPH, GRAPH,
          "rules of simplify look for numbers"),
     Pass("simplify", simplify, GRAPH, GRAPH,

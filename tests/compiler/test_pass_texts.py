@@ -1,0 +1,74 @@
+"""Passes on texts: each file of `passes/` is named after a pass and holds cases.
+
+A case is a line `// what it shows`, a graph, a line `=>`, and the graph that the pass makes of it.
+Cases are split by `// -----`. `pytest --update` writes what the passes make now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dlc.compiler.passes.differentiate import differentiate
+from dlc.compiler.passes.eliminate_common import eliminate_common
+from dlc.compiler.passes.eliminate_dead import eliminate_dead
+from dlc.compiler.passes.fold_constants import fold_constants
+from dlc.compiler.passes.inline import inline
+from dlc.compiler.passes.simplify import simplify
+from dlc.ir.graph import Graph
+from dlc.ir.parse import parse_graph
+from dlc.ir.text import print_graph
+
+FOLDER = Path(__file__).parent / "passes"
+SPLIT = "// -----\n"
+PASSES: dict[str, Callable[[Graph], Graph]] = {
+    "differentiate": differentiate,
+    "eliminate_common": eliminate_common,
+    "eliminate_dead": eliminate_dead,
+    "fold_constants": fold_constants,
+    "inline": inline,
+    # Rules leave what they made superfluous behind; what stays is easier to read.
+    "simplify": lambda graph: eliminate_dead(simplify(graph)),
+}
+
+
+def cases(name: str) -> list[str]:
+    return (FOLDER / f"{name}.txt").read_text().split(SPLIT)
+
+
+def parts(case: str) -> tuple[str, str, str]:
+    """The title, the input and the expected output."""
+    title, _, rest = case.strip().partition("\n")
+    before, _, after = rest.partition("\n=>")
+    return title, before, after.strip()
+
+
+CASES = [(name, at) for name in PASSES for at in range(len(cases(name)))]
+
+
+@pytest.mark.parametrize(
+    ("name", "at"), CASES, ids=[f"{n}: {parts(cases(n)[at])[0][3:]}" for n, at in CASES]
+)
+def test_pass(name: str, at: int, update: bool) -> None:
+    title, before, expected = parts(cases(name)[at])
+    assert title.startswith("// ")
+    found = print_graph(PASSES[name](parse_graph(before))).strip()
+    if update:
+        whole = cases(name)
+        whole[at] = f"{title}\n{before.strip()}\n=>\n{found}\n"
+        (FOLDER / f"{name}.txt").write_text(SPLIT.join(whole))
+        return
+    assert found == expected
+
+
+def test_every_pass_has_texts() -> None:
+    assert {file.stem for file in FOLDER.glob("*.txt")} == set(PASSES)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_second_run_changes_nothing(name: str) -> None:
+    for case in cases(name):
+        after = PASSES[name](parse_graph(parts(case)[1]))
+        assert PASSES[name](after) == after
