@@ -1,4 +1,7 @@
-"""For all tests: compiled code is kept in a folder of this run, not in the user's cache."""
+"""For all tests: compiled code is kept in a folder of this run, not in the user's cache.
+
+`--update` writes what is found now into the files of expected texts.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,24 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 # Workers of pytest-xdist inherit the environment of who started them, and share the folder.
 if "DLC_TEST_CACHE" not in os.environ:
     _folder = tempfile.mkdtemp(prefix="dlc-test-cache-")
     os.environ["DLC_TEST_CACHE"] = _folder
     atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["DLC_CACHE"] = os.environ["DLC_TEST_CACHE"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update", action="store_true",
+        help="write what is found now into the files of expected texts; read the diff after",
+    )
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    """Whether expected texts are to be rewritten."""
+    return bool(request.config.getoption("--update"))
