@@ -8,11 +8,12 @@ Index names are lower-case, so that they never meet symbols of dims.
 
 from __future__ import annotations
 
+from string import ascii_letters
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlc.ir.dims import Dim, coefficient, evaluate, floordiv, symbol, symbols
+from dlc.ir.dims import Dim, coefficient, evaluate, floordiv, substitute, symbol, symbols
 from dlc.ir.ops.op import Array, EvalCall, Op, Sample, TypeRuleError, dense, register
 from dlc.ir.scalar import cast_array
 from dlc.ir.types import BOOL, I32, DType, Type, tensor
@@ -192,9 +193,14 @@ def _reach(e: Dim, sizes: dict[str, int], side: object) -> int:
 
 
 def _eval(call: EvalCall) -> tuple[Array, ...]:
-    names, extents = call.attrs["indices"], call.attrs["extents"]
-    maps, out = call.attrs["maps"], call.attrs["out"]
-    sizes = {n: evaluate(e, call.env) for n, e in zip(names, extents, strict=True)}  # type: ignore
+    # Indices may have longer names; einsum has letters.
+    extents = call.attrs["extents"]
+    letters = dict(zip(call.attrs["indices"], ascii_letters, strict=False))  # type: ignore
+    renamed = {name: symbol(letter) for name, letter in letters.items()}
+    maps = [tuple(substitute(e, renamed) for e in m) for m in call.attrs["maps"]]  # type: ignore
+    out = tuple(substitute(e, renamed) for e in call.attrs["out"])  # type: ignore
+    pairs = zip(letters.values(), extents, strict=True)  # type: ignore[arg-type]
+    sizes = {letter: evaluate(e, call.env) for letter, e in pairs}  # type: ignore[arg-type]
     kind = dense(call.types[0], "contract")
     inputs = [cast_array(x, kind.dtype) for x in call.inputs]
     shape = tuple(evaluate(d, call.env) for d in kind.dims)
