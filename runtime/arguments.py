@@ -9,6 +9,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -87,11 +88,11 @@ class Arguments:
         if _is_bfloat16(spec, array):
             array = array.view(np.uint16)
         if array.dtype.newbyteorder("=") != spec.numpy or array.ndim != len(spec.dims):
-            raise self._mismatch(spec, array)
+            raise self.mismatch(spec, array)
         array = np.ascontiguousarray(array, spec.numpy)
         return array if array.flags.aligned else array.copy()
 
-    def _mismatch(self, spec: TensorSpec, value: object) -> ArgumentError:
+    def mismatch(self, spec: TensorSpec, value: object) -> ArgumentError:
         """The error that quotes both sides."""
         if isinstance(value, np.ndarray | np.generic):
             found = describe(value.dtype, value.shape)
@@ -110,7 +111,7 @@ class Arguments:
         ]
         for spec, array in arrays:
             if array.ndim != len(spec.dims):
-                raise self._mismatch(spec, array)
+                raise self.mismatch(spec, array)
         sizes: dict[str, int] = {}
         sources: dict[str, tuple[TensorSpec, Array]] = {}
         for spec, array in arrays:
@@ -180,7 +181,7 @@ class Arguments:
                     f"`{spec.name}` ({describe(array.dtype, array.shape)})"
                 )
             where = ", ".join(f"{name} = {sizes[name]}" for name in sorted(symbols_of(dim)))
-            error = self._mismatch(spec, array)
+            error = self.mismatch(spec, array)
             raise ArgumentError(f"{error}, where {where}" if where else str(error))
 
     def _check_conditions(self, sizes: Mapping[str, int]) -> None:
@@ -197,53 +198,69 @@ def _is_bfloat16(spec: TensorSpec, array: Array) -> bool:
     return spec.dtype == "bf16" and array.dtype.name == "bfloat16"
 
 
-def scalar_check(arguments: Arguments, spec: TensorSpec) -> Callable[[object], object]:
+Accept: TypeAlias = Callable[[object], object]
+
+
+def scalar_check(arguments: Arguments, spec: TensorSpec) -> Accept:
     """A function from what the caller gave for a scalar to what the cell of its type takes.
 
     A float takes any real number, an integer integers of its range, a bool bools only; an array
     without dims counts as a number of its own type.
     """
-    kind = spec.numpy.kind
-    accept = {"b": _accept_bool, "f": _accept_float}.get(kind, _accept_integer)
-    if spec.dtype == "bf16":
-        accept = _accept_bf16
+    dtype, accept = spec.numpy, _accepter(spec)
 
     def check(value: object) -> object:
-        if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == spec.numpy:
+        if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype == dtype:
             return value
-        accepted = accept(value, spec)
+        accepted = accept(value)
         if accepted is None:
-            raise arguments._mismatch(spec, value)
+            raise arguments.mismatch(spec, value)
         return accepted
 
-    return check
+    if spec.dtype not in ("f32", "f64"):
+        return check
+    largest = float(np.finfo(dtype).max)
+
+    def check_float(value: object) -> object:
+        """The usual case first: it is on the path of every call."""
+        return value if type(value) is float and -largest <= value <= largest else check(value)
+
+    return check_float
 
 
-def _accept_bool(value: object, spec: TensorSpec) -> object:
-    return value if isinstance(value, bool | np.bool_) else None
+def _accepter(spec: TensorSpec) -> Accept:
+    """What a type takes as a number: the value for its cell, or None."""
+    if spec.dtype == "bf16":
+        return _accept_bf16
+    if spec.dtype == "bool":
+        return lambda value: value if isinstance(value, bool | np.bool_) else None
+    if spec.numpy.kind == "f":
+        largest = float(np.finfo(spec.numpy).max)
+        return lambda value: _accept_float(value, largest)
+    limits = np.iinfo(spec.numpy)
+    low, high = int(limits.min), int(limits.max)
+    return lambda value: _accept_integer(value, low, high)
 
 
-def _accept_float(value: object, spec: TensorSpec) -> object:
+def _accept_float(value: object, largest: float) -> float | None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         return None
     try:
         number = float(value)
     except OverflowError:
         return None
-    too_large = math.isfinite(number) and abs(number) > float(np.finfo(spec.numpy).max)
-    return None if too_large else number
+    return None if math.isfinite(number) and abs(number) > largest else number
 
 
-def _accept_integer(value: object, spec: TensorSpec) -> object:
+def _accept_integer(value: object, low: int, high: int) -> int | None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         return None
-    limits = np.iinfo(spec.numpy)
-    return int(value) if limits.min <= int(value) <= limits.max else None
+    return int(value) if low <= int(value) <= high else None
 
 
-def _accept_bf16(value: object, spec: TensorSpec) -> object:
-    """Round to nearest even, as the hardware does."""
-    wide = _accept_float(value, TensorSpec("", "f32", (), "f32"))
+def _accept_bf16(value: object) -> int | None:
+    """The bit pattern, rounded to nearest even as the hardware does."""
+    wide = _accept_float(value, float(np.finfo(np.float32).max))
     if wide is None:
         return None
     single = np.array(wide, np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from dlc.runtime.arguments import Arguments, scalar_check
 from dlc.runtime.artifact import Artifact, Manifest, TensorSpec
 from dlc.runtime.dims import evaluate
 from dlc.runtime.errors import CheckFailed
-from dlc.runtime.memory import Array, Recycler, address_of, arenas
+from dlc.runtime.memory import Arena, Array, Recycler, address_of, arenas
 from dlc.runtime.variables import Variables
 
 __all__ = ["Function"]
@@ -28,6 +29,9 @@ CONTEXT_VERSION = 1
 KEPT_BINDINGS = 256
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the GIL while it runs
 _LAYOUT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+
+
+_NO_ARENA = Arena(0)  # where nothing is needed: a place all the same, never null
 
 
 class Context(ctypes.Structure):
@@ -51,7 +55,7 @@ class Context(ctypes.Structure):
 class Binding:
     """What follows from the sizes of the symbols: result shapes, arena size, idle frames."""
 
-    __slots__ = ("arena_size", "dims", "frames", "offsets", "shapes", "sizes")
+    __slots__ = ("arena_size", "dims", "frames", "offsets", "results", "sizes")
 
     def __init__(self, function: Function, sizes: dict[str, int]) -> None:
         manifest = function.manifest
@@ -60,27 +64,27 @@ class Binding:
         self.offsets = (ctypes.c_int64 * max(manifest.offsets, 1))()
         function._layout(ctypes.addressof(self.dims), ctypes.addressof(self.offsets))
         self.arena_size = int(self.offsets[0])
-        self.shapes = [_shape(spec, sizes) for spec in manifest.outputs]
+        self.results = [_result(spec, sizes) for spec in manifest.outputs]
         self.frames: list[Frame] = []
 
 
 class Frame:
     """The block of one call: pointers, scalar arguments and results, status."""
 
-    __slots__ = ("address", "context", "inputs", "outputs", "pointers", "status", "version")
+    __slots__ = ("address", "cells", "context", "pointers", "status", "version")
 
     def __init__(self, function: Function, binding: Binding) -> None:
         manifest = function.manifest
         count = len(manifest.inputs) + len(manifest.outputs) + len(manifest.variables)
         self.pointers = (ctypes.c_void_p * max(count, 1))()
         self.status = (ctypes.c_int64 * 2)()
-        self.inputs = self._cells(0, manifest.inputs)
-        self.outputs = self._cells(len(manifest.inputs), manifest.outputs)
+        self.cells = self._make_cells((*manifest.inputs, *manifest.outputs))
         self.version = -1
         self.context = Context(
             version=CONTEXT_VERSION,
             dims=ctypes.addressof(binding.dims),
             pointers=ctypes.addressof(self.pointers),
+            arena=_NO_ARENA.address,
             pool=pool.address(),
             random=address_of(function.variables.random),
             status=ctypes.addressof(self.status),
@@ -88,13 +92,12 @@ class Frame:
         )
         self.address = ctypes.c_void_p(ctypes.addressof(self.context))
 
-    def _cells(self, start: int, specs: tuple[TensorSpec, ...]) -> list[Array | None]:
-        """A place for each scalar, whose address never changes."""
-        cells = [None if spec.dims else np.zeros((), spec.numpy) for spec in specs]
-        for at, cell in enumerate(cells, start):
-            if cell is not None:
-                self.pointers[at] = address_of(cell)
-        return list(cells)
+    def _make_cells(self, specs: tuple[TensorSpec, ...]) -> dict[int, Array]:
+        """A place of fixed address for each scalar, by its number among the pointers."""
+        cells = {at: np.zeros((), spec.numpy) for at, spec in enumerate(specs) if not spec.dims}
+        for at, cell in cells.items():
+            self.pointers[at] = address_of(cell)
+        return cells
 
 
 class Function:
@@ -126,14 +129,20 @@ class Function:
             for at, spec in enumerate(self.manifest.inputs)
             if not spec.dims
         ]
-        self._recyclers = [Recycler(spec.numpy) for spec in self.manifest.outputs]
+        self._first_result = len(self.manifest.inputs)
+        outputs = list(enumerate(self.manifest.outputs))
+        self._recyclers = [(at, Recycler(spec.numpy)) for at, spec in outputs if spec.dims]
+        self._scalar_results = [
+            (at, self._first_result + at) for at, spec in outputs if not spec.dims
+        ]
+        self._writes = self.manifest.writes
         self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
         self._lock = self._choose_lock()
 
-    def _choose_lock(self) -> contextlib.AbstractContextManager[None]:
+    def _choose_lock(self) -> contextlib.AbstractContextManager[bool | None]:
         """What a call holds while it runs."""
         if self.manifest.writes or self.manifest.random:
-            return self.variables.lock
+            return self.variables.lock.writing
         return self.variables.lock.reading if self.manifest.variables else contextlib.nullcontext()
 
     @property
@@ -168,8 +177,10 @@ class Function:
     def _gather(self, positional: tuple[object, ...], named: dict[str, object]) -> list[Any]:
         """The values in order."""
         if not positional and len(named) == len(self._names):
-            with contextlib.suppress(KeyError):
+            try:
                 return [named[name] for name in self._names]
+            except KeyError:
+                pass  # the long way says what is wrong
         return self._arguments.gather(positional, named)
 
     def _bind(self, key: tuple[tuple[int, ...], ...], values: list[Any]) -> Binding:
@@ -187,58 +198,63 @@ class Function:
 
     def _run(self, frame: Frame, binding: Binding, values: list[Any]) -> Any:
         """Fill in the frame, run, and collect the results. `values` keeps the inputs alive."""
-        pointers = frame.pointers
         for at, check in self._scalars:
-            cell = frame.inputs[at]
-            assert cell is not None
-            cell[()] = check(values[at])
-        results = self._make_results(frame, binding, len(values))
-        with self._lock:
-            if frame.version != self.variables.version:
-                self._point_at_variables(frame)
-            for at, _ in self._arrays:
-                pointers[at] = address_of(self._apart(values, at))
-            arena = arenas.take(binding.arena_size)
-            frame.context.arena = arena.address
-            frame.status[0] = 0
-            self._entry(frame.address)
-            arenas.give(arena)
-            if frame.status[0]:
-                self._raise_status(frame)
-            if self.manifest.random:
-                self.variables.random[1] += 1
-        for at, cell in enumerate(frame.outputs):
-            if cell is not None:
-                results[at] = cell[()]
+            frame.cells[at][()] = check(values[at])
+        results = self._make_results(frame, binding) if self._recyclers else []
+        while not self._step(frame, binding, values):
+            self.variables.require(self.manifest.variables)
+        for at, cell in self._scalar_results:
+            results.insert(at, frame.cells[cell][()])
         if len(results) == 1:
             return results[0]
         return tuple(results) if results else None
 
-    def _make_results(self, frame: Frame, binding: Binding, start: int) -> list[Any]:
-        """Arrays for the results; a scalar's is the frame's own cell."""
-        results: list[Any] = []
-        for at, shape in enumerate(binding.shapes):
-            result = frame.outputs[at]
-            if result is None:
-                result = self._recyclers[at].take(shape)
-                frame.pointers[start + at] = address_of(result)
+    def _make_results(self, frame: Frame, binding: Binding) -> list[Any]:
+        """Arrays for the results that are no scalars."""
+        results = []
+        for at, recycler in self._recyclers:
+            result = recycler.take(*binding.results[at])
+            frame.pointers[self._first_result + at] = address_of(result)
             results.append(result)
         return results
 
-    def _apart(self, values: list[Any], at: int) -> Array:
-        """Argument `at`, as a copy where it shares memory with the variables that a call writes."""
-        value: Array = values[at]
-        if self.manifest.writes and self.variables.overlaps(address_of(value), value.nbytes):
-            values[at] = value = value.copy()
-        return value
+    def _step(self, frame: Frame, binding: Binding, values: list[Any]) -> bool:
+        """Run with the lock held; False (nothing has run) if variables lie in other layouts."""
+        with self._lock:
+            if frame.version != self.variables.version and not self._point_at_variables(frame):
+                return False
+            for at, _ in self._arrays:
+                frame.pointers[at] = address = address_of(values[at])
+                if self._writes and self.variables.overlaps(address, values[at].nbytes):
+                    values[at] = values[at].copy()
+                    frame.pointers[at] = address_of(values[at])
+            self._enter(frame, binding)
+            if frame.status[0]:
+                self._raise_status(frame)
+            if self.manifest.random:
+                self.variables.random[1] += 1
+        return True
 
-    def _point_at_variables(self, frame: Frame) -> None:
-        """Addresses of the variables, in the layouts that this function works on."""
-        self.variables._require(list(self.manifest.variables))
-        start = len(self.manifest.inputs) + len(self.manifest.outputs)
+    def _enter(self, frame: Frame, binding: Binding) -> None:
+        """Call the compiled code, with an arena if it wants one."""
+        frame.status[0] = 0
+        if not binding.arena_size:
+            self._entry(frame.address)
+            return
+        arena = arenas.take(binding.arena_size)
+        frame.context.arena = arena.address
+        self._entry(frame.address)
+        arenas.give(arena)
+
+    def _point_at_variables(self, frame: Frame) -> bool:
+        """Take the addresses of the variables; False if some lie in a layout that is not ours."""
+        start = self._first_result + len(self.manifest.outputs)
         for at, spec in enumerate(self.manifest.variables, start):
+            if self.variables.spec(spec.name) != spec:
+                return False
             frame.pointers[at] = address_of(self.variables.storage(spec.name))
         frame.version = self.variables.version
+        return True
 
     def _raise_status(self, frame: Frame) -> None:
         """Turn the status of a failed call into an error."""
@@ -247,6 +263,7 @@ class Function:
         raise CheckFailed(self.name, text, location, value)
 
 
-def _shape(spec: TensorSpec, sizes: dict[str, int]) -> tuple[int, ...]:
-    """The shape of a result."""
-    return tuple(evaluate(dim, sizes) for dim in spec.dims)
+def _result(spec: TensorSpec, sizes: dict[str, int]) -> tuple[tuple[int, ...], int]:
+    """The shape of a result, and its size in bytes."""
+    shape = tuple(evaluate(dim, sizes) for dim in spec.dims)
+    return shape, prod(shape) * spec.numpy.itemsize

@@ -13,17 +13,18 @@ FORK_PATIENCE = 10.0  # seconds: a fork must not hang for ever on a step that do
 
 
 class ModelLock:
-    """Held alone (`with lock:`) by who writes, shared (`with lock.reading:`) by who reads."""
+    """Held alone (`with lock:`) by who writes, shared (`with lock.reading:`) by who reads.
+
+    `with lock.writing:` is `with lock:` without the 0.3 µs that a method in Python costs.
+    """
 
     def __init__(self) -> None:
-        self._writing = threading.Lock()
-        self._gate = threading.Lock()
-        self._readers = 0
-        self.reading = _Reading(self)
+        self.writing = threading.Lock()
+        self.reading = _Reading(self.writing)
         _all.add(self)
 
     def __enter__(self) -> None:
-        self._writing.acquire()
+        self.writing.acquire()
 
     def __exit__(
         self,
@@ -31,54 +32,56 @@ class ModelLock:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._writing.release()
+        self.writing.release()
 
-    def start_reading(self) -> None:
-        """Wait until nobody writes; the first reader holds the writers' lock for all."""
+    def hold_for_fork(self) -> bool:
+        """Wait until no step runs, so that the child finds whole variables."""
+        return self.writing.acquire(timeout=FORK_PATIENCE)
+
+    def release_after_fork(self, held: bool) -> None:
+        """In the parent: go on."""
+        if held:
+            self.writing.release()
+
+    def reset(self) -> None:
+        """In the child, which has none of the other threads, whatever they held."""
+        self.reading.reset()
+        if self.writing.locked():
+            self.writing.release()
+
+
+class _Reading:
+    """`with lock.reading:`. The first reader holds the writers' lock for all, the last frees it."""
+
+    __slots__ = ("_gate", "_readers", "_writing")
+
+    def __init__(self, writing: threading.Lock) -> None:
+        self._writing = writing
+        self._gate = threading.Lock()
+        self._readers = 0
+
+    def __enter__(self) -> None:
         with self._gate:
             if self._readers == 0:
                 self._writing.acquire()
             self._readers += 1
 
-    def stop_reading(self) -> None:
-        """The last reader lets writers in."""
-        with self._gate:
-            self._readers -= 1
-            if self._readers == 0:
-                self._writing.release()
-
-    def hold_for_fork(self) -> bool:
-        """Wait until no step runs, so that the child finds whole variables."""
-        return self._writing.acquire(timeout=FORK_PATIENCE)
-
-    def release_after_fork(self, held: bool) -> None:
-        """In the parent: go on."""
-        if held:
-            self._writing.release()
-
-    def reset(self) -> None:
-        """In the child, which has none of the threads that hold anything."""
-        self._writing, self._gate, self._readers = threading.Lock(), threading.Lock(), 0
-
-
-class _Reading:
-    """`with lock.reading:`"""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: ModelLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        self._lock.start_reading()
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._lock.stop_reading()
+        with self._gate:
+            self._readers -= 1
+            if self._readers == 0:
+                self._writing.release()
+
+    def reset(self) -> None:
+        """In a forked child: the other readers are gone."""
+        self._readers = 0
+        if self._gate.locked():
+            self._gate.release()
 
 
 _all: weakref.WeakSet[ModelLock] = weakref.WeakSet()

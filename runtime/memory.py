@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -135,9 +134,9 @@ class Recycler:
         self._dtype = dtype
         self._kept: list[Array] = []
 
-    def take(self, shape: tuple[int, ...]) -> Array:
-        """An array of `shape`, with undefined contents, that nobody else holds."""
-        if prod(shape) * self._dtype.itemsize < self.LARGE or not _COUNTS_ARE_EXACT:
+    def take(self, shape: tuple[int, ...], size: int) -> Array:
+        """An array of `shape` (`size` bytes), with undefined contents, that nobody else holds."""
+        if size < self.LARGE or not _COUNTS_ARE_EXACT:
             return np.empty(shape, self._dtype)
         kept = self._kept
         for _ in range(len(kept)):

@@ -72,12 +72,12 @@ def test_large_results_are_recycled_once_dropped() -> None:
 
 def test_recycler_keeps_few_arrays_and_only_of_the_shape() -> None:
     recycler = Recycler(np.dtype(np.float32))
-    held = [recycler.take((100_000,)) for _ in range(6)]
+    held = [recycler.take((100_000,), 400_000) for _ in range(6)]
     assert len(recycler._kept) == Recycler.KEPT
     del held
-    first = recycler.take((100_000,))
-    assert recycler.take((100_001,)).shape == (100_001,)
-    assert recycler.take((100_000,)) is not first
+    first = recycler.take((100_000,), 400_000)
+    assert recycler.take((100_001,), 400_004).shape == (100_001,)
+    assert recycler.take((100_000,), 400_000) is not first
 
 
 def test_arena_is_large_enough_and_aligned() -> None:
@@ -118,6 +118,26 @@ def test_two_functions_share_variables_in_different_layouts() -> None:
         other()
         np.testing.assert_array_equal(variables.get("w"), 2 * turn * x[::-1])
         assert variables.storage("w").shape == (2, 2)
+
+
+def test_readers_in_different_layouts_at_once() -> None:
+    variables = Variables()
+    plain = [programs.variable("w", "f32", 4, written=False)]
+    blocked = [programs.variable("w", "f32", 4, digits=[[0, 2], [0, 1]], written=False)]
+    readers = [Function(programs.nothing(variables=each), variables) for each in (plain, blocked)]
+    value = np.arange(4, dtype=np.float32)
+    variables.set("w", value)
+
+    def read(function: Function) -> None:
+        for _ in range(200):
+            function()
+
+    threads = [threading.Thread(target=read, args=(each,)) for each in readers * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(variables.get("w"), value)
 
 
 def test_an_argument_that_is_the_variable_itself_is_copied() -> None:

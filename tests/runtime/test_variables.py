@@ -97,7 +97,7 @@ def test_readers_share_and_writers_do_not() -> None:
             order.append("write")
 
     readers = [threading.Thread(target=read) for _ in "ab"]
-    lock.start_reading()
+    lock.reading.__enter__()
     writer = threading.Thread(target=write)
     writer.start()
     for reader in readers:
@@ -106,7 +106,7 @@ def test_readers_share_and_writers_do_not() -> None:
     for reader in readers:
         reader.join()
     assert order == ["read", "read"]
-    lock.stop_reading()
+    lock.reading.__exit__(None, None, None)
     writer.join(10)
     assert order == ["read", "read", "write"]
 
