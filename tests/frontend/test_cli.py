@@ -15,46 +15,13 @@ import numpy as np
 import pytest
 
 from dlc.frontend.cli import STAGES, main
-from tests.frontend.small_mnist import idx, write_mnist
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-DENSE = '''"""A dense layer on MNIST: small, so that tests are quick."""
-
-import nn
-
-model Tiny {
-    layer = nn.Dense(784, 10)
-
-    fn scores(image: u8[N, 28, 28]) -> f32[N, 10] =
-        layer(reshape(f32(image) / 255.0, N, 784))
-
-    fn digit(image: u8[N, 28, 28]) -> i32[N] = argmax(scores(image), axis=-1)
-
-    fn error_rate(image: u8[N, 28, 28], label: u8[N]) -> f32 =
-        mean(f32(digit(image) != i32(label)))
-
-    step fit(image: u8[N, 28, 28], label: u8[N], lr: f32 = 0.1) -> f32 {
-        loss = softmax_cross_entropy(scores(image), label)
-        minimize loss with adamw(lr=lr)
-        return loss
-    }
-}
-
-train Tiny {
-    data = "mnist"
-    step = fit
-    test = error_rate
-    batch = 8
-    epochs = 3
-    lr = 0.01 * cosine(progress)
-}
-'''
+from tests.frontend.small_mnist import TINY, idx, write_mnist
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with tiny.dl and its data, in which the command runs."""
-    (tmp_path / "tiny.dl").write_text(DENSE)
+    (tmp_path / "tiny.dl").write_text(TINY)
     (tmp_path / "data").mkdir()
     write_mnist(tmp_path / "data" / "mnist", 50)
     monkeypatch.chdir(tmp_path)
@@ -140,10 +107,10 @@ def test_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("", "error"),
         ("model {", "error"),
-        (DENSE.replace("layer(reshape", "lyaer(reshape"), "did you mean `layer`?"),
-        (DENSE.replace("784, 10", "783, 10"), "784"),
-        (DENSE.replace("f32(image) / 255.0", "image / 255.0"), "u8"),
-        (DENSE.replace("fn digit", "fn bad(x: f32) -> f32 { layer.b += x\n return x }\nfn digit"),
+        (TINY.replace("layer(reshape", "lyaer(reshape"), "did you mean `layer`?"),
+        (TINY.replace("784, 10", "783, 10"), "784"),
+        (TINY.replace("f32(image) / 255.0", "image / 255.0"), "u8"),
+        (TINY.replace("fn digit", "fn bad(x: f32) -> f32 { layer.b += x\n return x }\nfn digit"),
          "layer.b"),
     ],
     ids=["empty", "syntax", "unknown", "shape", "dtype", "assignment"],
@@ -183,7 +150,7 @@ def test_bad_settings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "batch is 0" in fails(capsys, "train", "tiny.dl", "--batch", "0")
     assert "no folder missing" in fails(capsys, "train", "tiny.dl", "--save", "missing/x")
     assert "no `train" in fails(capsys, "train", "tiny.dl", "--model", "Tny")
-    (folder / "none.dl").write_text(DENSE.partition("train Tiny")[0])
+    (folder / "none.dl").write_text(TINY.partition("train Tiny")[0])
     assert "no `train` block" in fails(capsys, "train", "none.dl")
 
 
@@ -248,7 +215,7 @@ def test_refuses_the_weights_of_another_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("--epochs", "1")
-    other = DENSE.replace("784, 10", "784, 12").replace("f32[N, 10]", "f32[N, 12]")
+    other = TINY.replace("784, 10", "784, 12").replace("f32[N, 10]", "f32[N, 12]")
     (folder / "other.dl").write_text(other)
     np.save("x.npy", np.zeros((1, 28, 28), np.uint8))
     for command in (
