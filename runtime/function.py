@@ -84,7 +84,6 @@ class Frame:
             version=CONTEXT_VERSION,
             dims=ctypes.addressof(binding.dims),
             pointers=ctypes.addressof(self.pointers),
-            arena=_NO_ARENA.address,
             pool=pool.address(),
             random=address_of(function.variables.random),
             status=ctypes.addressof(self.status),
@@ -135,7 +134,7 @@ class Function:
         self._scalar_results = [
             (at, self._first_result + at) for at, spec in outputs if not spec.dims
         ]
-        self._writes = self.manifest.writes
+        self._writes, self._random = self.manifest.writes, self.manifest.random
         self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
         self._lock = self._choose_lock()
 
@@ -231,20 +230,25 @@ class Function:
             self._enter(frame, binding)
             if frame.status[0]:
                 self._raise_status(frame)
-            if self.manifest.random:
-                self.variables.random[1] += 1
         return True
 
     def _enter(self, frame: Frame, binding: Binding) -> None:
-        """Call the compiled code, with an arena if it wants one."""
+        """Call the compiled code, with an arena if it wants one.
+
+        A signal that came meanwhile (Ctrl-C) raises its exception right after the call: the step is
+        done by then, so it must count, or a model saved afterwards would not go on the same way.
+        """
         frame.status[0] = 0
-        if not binding.arena_size:
-            self._entry(frame.address)
-            return
-        arena = arenas.take(binding.arena_size)
+        size = binding.arena_size
+        arena = arenas.take(size) if size else _NO_ARENA
         frame.context.arena = arena.address
-        self._entry(frame.address)
-        arenas.give(arena)
+        try:
+            self._entry(frame.address)
+        finally:
+            if size:
+                arenas.give(arena)
+            if self._random and not frame.status[0]:
+                self.variables.random[1] += 1
 
     def _point_at_variables(self, frame: Frame) -> bool:
         """Take the addresses of the variables; False if some lie in a layout that is not ours."""

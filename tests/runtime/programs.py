@@ -104,12 +104,15 @@ done:
     )  # fmt: skip
 
 
-def count() -> Artifact:
+def count(interrupt: bool = False) -> Artifact:
     """`count(limit: i64) -> (i64, f32)` over variable `steps: i64`, which it adds 1 to.
 
     Check 1 fails where `steps` has reached `limit`; the f32 is the call number of the random state.
+    With `interrupt` it sends this process SIGINT, as Ctrl-C does, while it runs.
     """
+    signal = "%sent = call i32 @raise(i32 2)" if interrupt else ""
     entry = f"""
+declare i32 @raise(i32)
 define void @dlc_entry(ptr %ctx) {{
 {context_loads("pointers", "status", "random")}{pointer_loads("limit", "old", "call", "steps")}
   %most = load i64, ptr %limit
@@ -126,6 +129,7 @@ fail:
   store i64 %now, ptr %value
   ret void
 well:
+  {signal}
   store i64 %next, ptr %steps
   store i64 %now, ptr %old
   store float %float, ptr %call

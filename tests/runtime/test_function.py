@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +107,44 @@ def test_variables_random_state_and_failed_checks() -> None:
     assert variables.get("steps") == 2
     assert variables.random.tolist() == [3, 2]
     assert count(9) == (2, 2.0)
+
+
+def test_an_interrupted_step_counts() -> None:
+    variables = Variables()
+    count = Function(programs.count(interrupt=True), variables)
+    for turn in range(1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            count(9)
+        assert variables.get("steps") == turn
+        assert variables.random.tolist() == [0, turn]
+
+
+AT_EXIT = """
+import sys, threading, time
+sys.path.insert(0, {root!r})
+import numpy as np
+from dlc.runtime import Function, pool
+from tests.runtime import programs
+pool.configure(serial_ns=0, wake_ns=0, solo_after_ns=0)
+pool.set_threads(3)
+shared = Function(programs.shared())
+x = np.ones(50, np.float32)
+def call():
+    while True:
+        shared(x)
+threading.Thread(target=call, daemon=True).start()
+time.sleep(0.05)
+print("well")
+"""
+
+
+def test_the_process_ends_while_a_thread_still_calls() -> None:
+    text = AT_EXIT.format(root=str(Path(__file__).parents[2]))
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("well\n", "", 0)
 
 
 def test_two_functions_share_variables_in_different_layouts() -> None:
