@@ -9,7 +9,7 @@ rewrite.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -68,6 +68,16 @@ class Rewriter(Builder):
         **attrs: Attr,
     ) -> tuple[Value, ...]:
         """As `Builder.emit`; what stands for the results may be older values."""
+        return self._emit(op, operands, attrs, hint, regions)
+
+    def make(self, op: str, operands: tuple[Value, ...], attrs: Mapping[str, Attr]) -> Value:
+        """As `op`, with attributes that are at hand in a mapping."""
+        return self._emit(op, operands, attrs, "", ())[0]
+
+    def _emit(
+        self, op: str, operands: tuple[Value, ...], attrs: Mapping[str, Attr], hint: str,
+        regions: tuple[Graph, ...],
+    ) -> tuple[Value, ...]:
         definition = OPS[op]
         ordered = definition.order_attrs(attrs)
         types = definition.infer(tuple(v.type for v in operands), dict(ordered), regions)

@@ -185,8 +185,8 @@ def compute_before_broadcast(r: Rewriter, node: Node) -> Value | None:
         inner.append(
             small.operands[0] if number is None else r.broadcast(small.operands[0], dims)
         )
-    result = r.op(node.op, *inner, **dict(node.attrs))
-    return r.op("broadcast", result, **dict(spread.attrs))
+    result = r.make(node.op, tuple(inner), dict(node.attrs))
+    return r.make("broadcast", (result,), dict(spread.attrs))
 
 
 def _is_power_of_two(number: float) -> bool:

@@ -52,7 +52,7 @@ def sum_of_repeats(r: Rewriter, node: Node) -> Value | None:
     count = product(tuple(extent for name, extent in extents.items() if name not in used))
     left = {name: extent for name, extent in extents.items() if name in used}
     attrs = spec(left, maps_of(node), _out(node), node.result.dims)
-    total = r.op("contract", *node.operands, **attrs)
+    total = r.make("contract", node.operands, attrs)
     factor = r.op("dim", dtype=total.dtype, value=count)
     return r.op("mul", total, r.broadcast(factor, total.dims))
 
@@ -66,7 +66,7 @@ def drop_operand_one(r: Rewriter, node: Node) -> Value | None:
             attrs = spec(
                 extents_of(node), maps[:k] + maps[k + 1 :], _out(node), node.result.dims
             )
-            return r.op("contract", *operands, **attrs)
+            return r.make("contract", operands, attrs)
     return None
 
 
@@ -81,7 +81,7 @@ def contract_through_moves(r: Rewriter, node: Node) -> Value | None:
                 maps = (*maps_of(node)[:k], through, *maps_of(node)[k + 1 :])
                 operands = (*node.operands[:k], maker.operands[0], *node.operands[k + 1 :])
                 attrs = spec(extents, maps, _out(node), node.result.dims)
-                return r.op("contract", *operands, **attrs)
+                return r.make("contract", operands, attrs)
     return None
 
 
@@ -106,7 +106,7 @@ def merge_sums(r: Rewriter, node: Node) -> Value | None:
             renamed[name], merged[new] = symbol(new), extent
     at = tuple(substitute(e, renamed) for e in maps_of(inner)[0])
     attrs = spec(merged, (at,), _out(node), node.result.dims)
-    return r.op("contract", inner.operands[0], **attrs)
+    return r.make("contract", inner.operands, attrs)
 
 
 def transpose_of_contract(r: Rewriter, node: Node) -> Value | None:
@@ -118,7 +118,7 @@ def transpose_of_contract(r: Rewriter, node: Node) -> Value | None:
     attrs = spec(
         extents_of(inner), maps_of(inner), tuple(out[axis] for axis in order), node.result.dims
     )
-    return r.op("contract", *inner.operands, **attrs)
+    return r.make("contract", inner.operands, attrs)
 
 
 # How an operand that only moves elements is read directly: its node, the map, the extents -> a map.

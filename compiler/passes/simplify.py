@@ -6,9 +6,9 @@
     %y = mul %s, broadcast of %one
 
 Requires valid IR, and gradients taken: `stop_gradient` means nothing any more and goes. Ensures
-that no rule fits any more. The rules are listed, and what they keep is said, in
-`simplify_arithmetic.py`, `simplify_movement.py` and `simplify_contract.py` beside the engine,
-`rewrite.py`.
+that no rule fits any more (but where a value lost its second reader meanwhile). The rules are
+listed, and what they keep is said, in `simplify_arithmetic.py`, `simplify_movement.py` and
+`simplify_contract.py` beside the engine, `rewrite.py`.
 """
 
 from __future__ import annotations

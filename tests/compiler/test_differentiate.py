@@ -27,8 +27,8 @@ RNG = np.random.default_rng(7)
 def network(twice: bool) -> Graph:
     """Convolution with stride, maximum, pooling, a slice, a product and softmax cross-entropy.
 
-    Results: the loss, its gradients by x, w, v; if `twice`, the squared size of the gradient by w in
-    place of the loss.
+    Results: the loss, its gradients by x, w, v; if `twice`, the squared size of the gradient by w
+    in place of the loss.
     """
     x, w = Value("x", tensor(F64, (N, 2, 11, 9))), Value("w", tensor(F64, (3, 2, 3, 3)))
     v, label = Value("v", tensor(F64, (9, 5))), Value("label", tensor(I32, (N,)))
