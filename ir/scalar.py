@@ -135,10 +135,25 @@ _BY_NUMPY: Final = {t.numpy: t for t in reversed(DTYPES.values()) if t.name != "
 
 
 def _fma(a: Array, b: Array, c: Array) -> Array:
-    if a.dtype != np.float32:
-        return np.asarray(a * b + c)
-    # A product of two f32 is exact in f64; adding rounds twice at most once in 2**29.
-    return np.asarray(a.astype("float64") * b + c).astype("float32")
+    if a.dtype == np.float32:
+        # A product of two f32 is exact in f64; adding rounds twice at most once in 2**29.
+        return np.asarray(a.astype("float64") * b + c).astype("float32")
+    # The product as a sum of two f64 (Dekker 1971), then the sum with its error (Knuth).
+    product = a * b
+    (a1, a2), (b1, b2) = _halves(a), _halves(b)
+    error = a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
+    total = product + c
+    back = total - product
+    error = error + ((product - (total - back)) + (c - back))
+    fused = total + error
+    return np.where(np.isfinite(fused), fused, total)
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    """An f64 as a sum of two numbers of at most 26 bits."""
+    scaled = x * 134217729.0
+    high = scaled - (scaled - x)
+    return high, x - high
 
 
 def cast_array(x: Array, to: DType) -> Array:

@@ -1,0 +1,283 @@
+"""Formulas of the transcendental functions, for f32 and f64, in the primitives of `ScalarBuilder`.
+
+All are branch-free: a polynomial on a short interval after a reduction of the argument, as in Cody
+and Waite, *Software Manual for the Elementary Functions* (1980), and Muller, *Elementary Functions*
+(2016). There are no tables, and at most one division. The polynomials are minimax for the relative
+error of the function, found by the exchange algorithm of Remez in 50 digits and then rounded; the
+bound beside each is that of the polynomial alone. Coefficients stand highest power first.
+
+f32 results are within 2 units in the last place wherever the result is a normal number (pow: 1), f64
+results within 4 (pow: 16 next to over- and underflow). Results below the smallest normal number are
+0 and arguments below it count as 0, as on hardware that flushes them. nan gives nan. f16 and bf16 are
+computed in f32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from dlc.ir.scalar import ScalarBuilder
+from dlc.ir.types import F32, F64, I32, I64, DType
+
+T = TypeVar("T")
+Coefficients = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """A float format and the constants that belong to it."""
+
+    dtype: DType
+    bits: DType  # the integers of its size
+    mantissa: int  # explicit bits
+    bias: int
+    sqrt_half: int  # the bits of sqrt(1/2)
+    smallest: float  # normal number
+    largest: float
+    exp_low: float  # exp is a finite normal number between these
+    exp_high: float
+    ln2: tuple[float, float]  # high part, with zeros at the end, and rest
+    exp: Coefficients  # (exp(r) - 1 - r) / r**2, |r| <= ln(2) / 2
+    expm1_low: float  # below it expm1 is -1
+
+    @property
+    def magic(self) -> float:
+        """Added to a number below 2**(mantissa - 2), it leaves the nearest integer in the low bits."""
+        return 1.5 * 2.0**self.mantissa
+
+
+# Relative error of the polynomial for expm1: 2**-32 and 2**-61.7.
+_EXP_F32: Final = (0.0001991423, 0.001394105, 0.008333273, 0.041666355, 0.16666667, 0.5)
+EXP_F64: Final = (
+    2.092447713760634e-09, 2.5109090565507812e-08, 2.7557242649804514e-07, 2.7557244061505186e-06,
+    2.4801587360685793e-05, 0.00019841269886266627, 0.0013888888888866772, 0.008333333333321579,
+    0.0416666666666667, 0.16666666666666677, 0.5)
+EXP_SHORT: Final = (
+    0.00019914230148735938, 0.0013941050048961626, 0.00833327295019048, 0.04166635416428787,
+    0.1666666681745277, 0.5000000046524973)
+LN2_F64: Final = (0.6931471803691238, 1.9082149292705877e-10)
+_F32 = _Format(
+    F32, I32, 23, 127, 0x3F3504F3, 2.0**-126, (2 - 2.0**-23) * 2.0**127, -87.33654, 88.72283,
+    (0.693145751953125, 1.428606765330187e-06), _EXP_F32, -17.5)
+_F64 = _Format(
+    F64, I64, 52, 1023, 0x3FE6A09E667F3BCD, 2.0**-1022, (2 - 2.0**-52) * 2.0**1023,
+    -708.3964185322641, 709.782712893384, LN2_F64, EXP_F64,
+    -38.0)
+
+
+def wide(formula: Callable[..., T]) -> Callable[..., T]:
+    """`formula` with f16 and bf16 computed in f32."""
+
+    def widened(b: ScalarBuilder[T], *xs: T) -> T:
+        dtype = b.dtype(xs[0])
+        if dtype is F32 or dtype is F64:
+            return formula(b, *xs)
+        return b.cast(formula(b, *(b.cast(x, F32) for x in xs)), dtype)
+
+    return widened
+
+
+def _format(b: ScalarBuilder[T], x: T) -> _Format:
+    return _F64 if b.dtype(x) is F64 else _F32
+
+
+def with_sign_of(b: ScalarBuilder[T], magnitude: T, x: T) -> T:
+    """A number that is not negative, with the sign of `x`."""
+    f = _format(b, x)
+    sign = b.primitive("and", b.bitcast(x, f.bits), b.const(f.bits, -(2 ** (8 * f.bits.size - 1))))
+    return b.bitcast(b.primitive("or", b.bitcast(magnitude, f.bits), sign), f.dtype)
+
+
+# exp and what is made of it.
+
+def reduce_exp(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
+    """`(r, n)` with x = r + n ln 2 and |r| <= ln(2) / 2; n is an integer, in the low bits."""
+    f = _format(b, x)
+    magic = b.like(x, f.magic)
+    shifted = b.fma(x, b.like(x, math.log2(math.e)), magic)
+    n = b.sub(shifted, magic)
+    r = b.fma(n, b.like(x, -f.ln2[0]), x)
+    return b.fma(n, b.like(x, -f.ln2[1]), r), b.bitcast(shifted, f.bits)
+
+
+def expm1_part(b: ScalarBuilder[T], r: T, coefficients: Coefficients) -> T:
+    """exp(r) - 1 for |r| <= ln(2) / 2."""
+    return b.fma(b.mul(r, r), b.polynomial(r, coefficients), r)
+
+
+def times_power(b: ScalarBuilder[T], x: T, n: T) -> T:
+    """x * 2**n, where x and the product are normal: n is added to the exponent."""
+    f = _format(b, x)
+    shifted = b.primitive("shl", n, b.const(f.bits, f.mantissa))
+    return b.bitcast(b.add(b.bitcast(x, f.bits), shifted), f.dtype)
+
+
+def exp_inside(b: ScalarBuilder[T], x: T, coefficients: Coefficients = ()) -> T:
+    """exp where the result is a normal number, anything elsewhere."""
+    r, n = reduce_exp(b, x)
+    part = expm1_part(b, r, coefficients or _format(b, x).exp)
+    return times_power(b, b.add(b.like(x, 1), part), n)
+
+
+def _exp_negative(b: ScalarBuilder[T], x: T) -> T:
+    """exp for x <= 0; 0 for nan."""
+    inside = b.compare("ge", x, b.like(x, _format(b, x).exp_low))
+    return b.select(inside, exp_inside(b, x), b.like(x, 0))
+
+
+def exp(b: ScalarBuilder[T], x: T) -> T:
+    """e**x."""
+    below = b.compare("le", x, b.like(x, _format(b, x).exp_high))
+    return b.select(below, _exp_negative(b, x), b.add(x, b.like(x, math.inf)))
+
+
+def _expm1_inside(b: ScalarBuilder[T], x: T) -> T:
+    """exp(x) - 1 between `expm1_low` and `exp_high`: 2 * (2**(n-1) * part + (2**(n-1) - 1/2))."""
+    f = _format(b, x)
+    r, n = reduce_exp(b, x)
+    part = expm1_part(b, r, f.exp)
+    exponent = b.add(n, b.const(f.bits, f.bias - 1))
+    half_power = b.bitcast(b.primitive("shl", exponent, b.const(f.bits, f.mantissa)), f.dtype)
+    half = b.fma(half_power, part, b.sub(half_power, b.like(x, 0.5)))
+    return b.add(half, half)
+
+
+def expm1(b: ScalarBuilder[T], x: T) -> T:
+    """e**x - 1."""
+    f = _format(b, x)
+    y = b.select(b.compare("ge", x, b.like(x, f.expm1_low)), _expm1_inside(b, x), b.like(x, -1))
+    y = b.select(b.compare("le", x, b.like(x, f.exp_high)), y, b.add(x, b.like(x, math.inf)))
+    return b.select(b.compare("eq", x, b.like(x, 0)), x, y)  # -0 stays -0
+
+
+# (tanh(x) / x - 1) / x**2 in x**2 for |x| <= 0.55: 2**-29.9 and 2**-60.7.
+_TANH_F32: Final = (-0.006281793, 0.021077309, -0.053853758, 0.13332601, -0.3333332)
+_TANH_F64: Final = (
+    -1.9516716560469087e-05, 8.335326703145489e-05, -0.00023340811030057163,
+    0.0005884552847700287, -0.0014555455677262232, 0.003592092469839398, -0.00886323264677799,
+    0.021869488388748724, -0.05396825396386667, 0.13333333333326813, -0.333333333333333)
+
+
+def tanh(b: ScalarBuilder[T], x: T) -> T:
+    """A polynomial up to |x| = 0.55, beyond it 1 - 2e / (1 + e) with e = exp(-2|x|)."""
+    double = b.dtype(x) is F64
+    one, size = b.like(x, 1), b.primitive("abs", x)
+    square = b.mul(x, x)
+    polynomial = b.polynomial(square, _TANH_F64 if double else _TANH_F32)
+    small = b.fma(b.mul(x, square), polynomial, x)
+    bounded = b.primitive("minimum", size, b.like(x, 20 if double else 10))
+    e = exp_inside(b, b.mul(bounded, b.like(x, -2)))
+    large = b.sub(one, b.div(b.add(e, e), b.add(one, e)))
+    beyond = b.compare("gt", size, b.like(x, 0.55))  # false for nan
+    return with_sign_of(b, b.select(beyond, large, b.primitive("abs", small)), x)
+
+
+def sigmoid(b: ScalarBuilder[T], x: T) -> T:
+    """1 / (1 + e) or, for x < 0, e / (1 + e), with e = exp(-|x|)."""
+    one = b.like(x, 1)
+    e = _exp_negative(b, b.primitive("neg", b.primitive("abs", x)))
+    whole = b.add(one, e)
+    ratio = b.div(b.select(b.compare("lt", x, b.like(x, 0)), e, one), whole)
+    # What rounding 1 + e lost counts as much as all else together.
+    lost = b.sub(e, b.sub(whole, one))
+    ratio = b.fma(b.primitive("neg", ratio), lost, ratio)
+    return b.select(b.compare("eq", x, x), ratio, x)
+
+
+# Logarithms.
+
+# log(1 + f) = f - f**2 / 2 + f**3 P(f) on [sqrt(1/2) - 1, sqrt(2) - 1], 2**-30.4.
+_LOG_F32: Final = (
+    0.06915536, -0.117898636, 0.11872927, -0.12384336, 0.14218664, -0.16669253, 0.20002227,
+    -0.24999987, 0.3333331)
+# (log((1 + s) / (1 - s)) / s - 2) / s**2 in s**2, |s| <= 3 - sqrt(8), 2**-58.5 and 2**-43.9.
+LOG_F64: Final = (
+    0.14795949502386863, 0.1531405056332274, 0.18183564326067939, 0.22222198573177263,
+    0.2857142874238778, 0.39999999999414676, 0.6666666666666734)
+LOG_SHORT: Final = (
+    0.19584055414634619, 0.2217619432919773, 0.2857210905144083, 0.3999999562254535,
+    0.6666666667579989)
+
+
+def split(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
+    """`(e, m)` with x = 2**e m and sqrt(1/2) <= m < sqrt(2), for positive normal x; e as bits."""
+    f = _format(b, x)
+    offset = (f.bias << f.mantissa) - f.sqrt_half
+    shifted = b.add(b.bitcast(x, f.bits), b.const(f.bits, offset))
+    e = b.sub(b.primitive("lshr", shifted, b.const(f.bits, f.mantissa)), b.const(f.bits, f.bias))
+    low = b.primitive("and", shifted, b.const(f.bits, (1 << f.mantissa) - 1))
+    return e, b.bitcast(b.add(low, b.const(f.bits, f.sqrt_half)), f.dtype)
+
+
+def _log_sum(b: ScalarBuilder[T], part: T, e: T, coefficients: Coefficients = LOG_F64) -> T:
+    """log(1 + part) + e ln 2."""
+    f = _format(b, part)
+    high, low = b.like(part, f.ln2[0]), b.like(part, f.ln2[1])
+    square = b.mul(part, part)
+    if f is _F32:
+        tail = b.mul(b.mul(part, square), b.polynomial(part, _LOG_F32))
+        tail = b.fma(square, b.like(part, -0.5), b.fma(e, low, tail))
+        return b.fma(e, high, b.add(part, tail))
+    s = b.div(part, b.add(part, b.like(part, 2)))
+    z = b.mul(s, s)
+    half = b.mul(square, b.like(part, 0.5))
+    tail = b.fma(s, b.fma(z, b.polynomial(z, coefficients), half), b.mul(e, low))
+    return b.fma(e, high, b.sub(part, b.sub(half, tail)))
+
+
+def log_inside(b: ScalarBuilder[T], x: T, coefficients: Coefficients = LOG_F64) -> T:
+    """log where x is positive, normal and finite; anything elsewhere."""
+    e, m = split(b, x)
+    return _log_sum(b, b.sub(m, b.like(x, 1)), b.cast(e, b.dtype(x)), coefficients)
+
+
+def _log_edges(b: ScalarBuilder[T], x: T, y: T, zero: float, tiny: float, at: str) -> T:
+    """`y` with the values of a logarithm outside: -inf at the pole `zero`, nan below it."""
+    y = b.select(b.compare("le", x, b.like(x, _format(b, x).largest)), y, x)
+    below = b.compare("lt", x, b.like(x, zero))
+    low = b.select(below, b.like(x, math.nan), b.like(x, -math.inf))
+    return b.select(b.compare(at, x, b.like(x, tiny)), low, y)
+
+
+def log(b: ScalarBuilder[T], x: T) -> T:
+    """The natural logarithm; -inf at 0, nan below."""
+    return _log_edges(b, x, log_inside(b, x), 0, _format(b, x).smallest, "lt")
+
+
+def _log1p_inside(b: ScalarBuilder[T], x: T) -> T:
+    """log(1 + x), 1 + x being rounded and the rounding error carried along."""
+    f = _format(b, x)
+    one = b.like(x, 1)
+    u = b.add(x, one)
+    back = b.sub(u, one)
+    error = b.add(b.sub(one, b.sub(u, back)), b.sub(x, back))
+    e, m = split(b, u)
+    # 2**(1 - e), for 2**-e may be too small to be normal.
+    exponent = b.sub(b.const(f.bits, f.bias + 1), e)
+    inverse = b.bitcast(b.primitive("shl", exponent, b.const(f.bits, f.mantissa)), f.dtype)
+    part = b.fma(b.mul(error, b.like(x, 0.5)), inverse, b.sub(m, one))
+    return _log_sum(b, part, b.cast(e, f.dtype))
+
+
+def log1p(b: ScalarBuilder[T], x: T) -> T:
+    """log(1 + x); -inf at -1, nan below."""
+    y = _log_edges(b, x, _log1p_inside(b, x), -1, -1, "le")
+    return b.select(b.compare("eq", x, b.like(x, 0)), x, y)  # -0 stays -0
+
+
+def _log1p_exp(b: ScalarBuilder[T], x: T) -> T:
+    """log(1 + exp(-|x|))."""
+    return _log1p_inside(b, _exp_negative(b, b.primitive("neg", b.primitive("abs", x))))
+
+
+def softplus(b: ScalarBuilder[T], x: T) -> T:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
+    return b.add(b.primitive("maximum", x, b.like(x, 0)), _log1p_exp(b, x))
+
+
+def log_sigmoid(b: ScalarBuilder[T], x: T) -> T:
+    """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
+    return b.sub(b.primitive("minimum", x, b.like(x, 0)), _log1p_exp(b, x))
