@@ -227,12 +227,12 @@ def coefficient(dim: Dim, name: str) -> Dim | None:
 
 
 def at_least(dim: Dim, bound: int) -> bool:
-    """Whether `dim >= bound` can be proved, every symbol being at least 1."""
+    """Whether `dim >= bound` can be proved: sizes (capital letters) are >= 1, other names >= 0."""
     return lower_bound(dim) >= bound
 
 
 def lower_bound(dim: Dim) -> float:
-    """A number that `dim` can't be below when every symbol is at least 1 (may be -inf)."""
+    """A number that `dim` can't be below: sizes are >= 1, other names >= 0 (may be -inf)."""
     return _bounds(dim)[0]
 
 
@@ -243,7 +243,7 @@ def _bounds(dim: Dim) -> tuple[float, float]:
     for monomial, coefficient in dim.terms:
         a, b = 1.0, 1.0
         for factor, power in monomial:
-            x, y = (1.0, float("inf")) if isinstance(factor, str) else _atom_bounds(factor)
+            x, y = _name_bounds(factor) if isinstance(factor, str) else _atom_bounds(factor)
             if x < 0:
                 x, y = float("-inf"), float("inf")
             for _ in range(power):
@@ -252,6 +252,11 @@ def _bounds(dim: Dim) -> tuple[float, float]:
             b * coefficient, a * coefficient)
         low, high = low + a, high + b
     return low, high
+
+
+def _name_bounds(name: str) -> tuple[float, float]:
+    """Sizes (capital letters) are at least 1; indices and integers given at run time at least 0."""
+    return (1.0 if name[0].isupper() else 0.0), float("inf")
 
 
 def _atom_bounds(atom: Atom) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from dlc.ir.loops import LoopFunction
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import DType
 
-BufferKind = Literal["in", "out", "var", "temp", "random"]
+BufferKind = Literal["in", "out", "var", "temp", "random", "const"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class ProgramBuffer:
     """Memory of a program. `alias_of` names the buffer whose memory it is, under other dims.
 
     `first` and `last` are the steps between which a temp is alive (-1: not planned yet); `above` are
-    the temps that lie below it in the arena: its offset is the largest of their ends.
+    the temps that lie below it in the arena: its offset is the largest of their ends. A `const` holds
+    `values`, which are part of the code.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ProgramBuffer:
     last: int = -1
     above: tuple[str, ...] = ()
     path: str = ""
+    values: tuple[float, ...] = ()  # of a `const`, in row-major order
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,13 @@ stop_gradient = register(Op(
 ))
 
 
+pack = register(Op(
+    "pack", "the value itself, stored anew in the layout in which it is next read", _infer_same,
+    lambda call: (call.inputs[0],), lambda b, node, g: (g[0],),
+    (Sample(("f32[3, 5]",)), Sample(("f32",))), access=lambda node, index: Read(index),
+))
+
+
 def _infer_check(
     kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
 ) -> tuple[Type, ...]:

@@ -178,3 +178,29 @@ log_softmax = register(Op(
     _eval_log_softmax, _log_softmax_vjp, _SAMPLES, attrs=("axis",),
     decompose=_decompose_log_softmax,
 ))
+
+
+def _infer_tree_sum(
+    kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
+) -> tuple[Type, ...]:
+    kind = dense(kinds[0], "tree_sum")
+    if kind.dtype is BOOL or not kind.rank:
+        raise TypeRuleError(f"tree_sum of {kind}")
+    return (tensor(kind.dtype, kind.dims[1:]),)
+
+
+def _eval_tree_sum(call: EvalCall) -> tuple[Array, ...]:
+    parts = list(call.inputs[0])
+    step = 1
+    while step < len(parts):
+        for at in range(0, len(parts) - step, 2 * step):
+            parts[at] = parts[at] + parts[at + step]
+        step *= 2
+    return (np.asarray(parts[0]),)
+
+
+tree_sum = register(Op(
+    "tree_sum", "the sum over the first axis, in a binary tree over its index", _infer_tree_sum,
+    _eval_tree_sum, lambda b, node, g: (b.broadcast(g[0], node.operands[0].dims),),
+    (Sample(("f32[5, 3]",)), Sample(("f32[1, 4]",)), Sample(("f32[8]",))), kernel="reduce",
+))

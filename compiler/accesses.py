@@ -1,0 +1,36 @@
+"""Where in memory a kernel's accesses lie, seen from the lanes of a vector."""
+
+from __future__ import annotations
+
+from dlc.compiler.ranges import Ranges, bind, simplify
+from dlc.ir.dims import Dim, ceildiv, coefficient, symbol
+from dlc.ir.kernel import Access, Index, Kernel, address
+
+LANE = "lane"
+
+
+def block_of(index: Index, lanes: int) -> tuple[str, Dim, dict[str, tuple[Dim, Dim]]]:
+    """The name of the block number of a vectorised index, the index by block and lane, the ranges."""
+    block = f"{index.name}.b"
+    assert not isinstance(index.high, Access)
+    ranges: dict[str, tuple[Dim, Dim]] = {
+        LANE: (0, lanes - 1), block: (0, ceildiv(index.high, lanes) - 1)}
+    return block, symbol(block) * lanes + symbol(LANE), ranges
+
+
+def offset_of(
+    kernel: Kernel, access: Access, point: dict[str, Dim], ranges: Ranges
+) -> Dim:
+    """The offset in elements of an access at a point; loaded indices must be named in `point`."""
+    buffer = kernel.buffer(access.buffer)
+    index = tuple(bind(e, point, ranges) for e in access.at if not isinstance(e, Access))
+    return simplify(address(buffer.layout, buffer.dims, index), ranges)
+
+
+def stride(kernel: Kernel, access: Access, index: Index, lanes: int) -> int | None:
+    """The distance in elements between neighbouring lanes: 0 is one scalar, None is not constant."""
+    if any(isinstance(e, Access) for e in access.at):
+        return None
+    _, value, ranges = block_of(index, lanes)
+    step = coefficient(offset_of(kernel, access, {index.name: value}, ranges), LANE)
+    return step if isinstance(step, int) else None

@@ -1,0 +1,197 @@
+"""Applying a schedule: reads, scalar ops and writes at one place of the loops."""
+
+from __future__ import annotations
+
+from dlc.compiler.accesses import LANE, offset_of
+from dlc.compiler.loop_builder import LoopBuilder, Register
+from dlc.compiler.ranges import bind, nonnegative, simplify
+from dlc.ir.dims import Dim, coefficient, maximum, minimum, substitute, symbol, symbols
+from dlc.ir.kernel import Access, Arg, Compute, IndexValue, Kernel, Number
+from dlc.ir.loops import LoadIndex
+from dlc.ir.schedule import Schedule
+from dlc.ir.types import BOOL, I64
+
+
+class Computing:
+    """The state of applying a schedule, and the statements for one compute.
+
+    point:  what each index of the kernel is here, in loop variables, constants and `lane`.
+    ranges: what is known of loop variables.
+    names:  the registers of the kernel's scalar ops here; locals: of its locals.
+    """
+
+    def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
+        self.kernel, self.schedule = kernel, schedule
+        self.out = LoopBuilder()
+        self.point: dict[str, Dim] = {}
+        self.ranges: dict[str, tuple[Dim, Dim]] = {LANE: (0, schedule.lanes - 1)}
+        self.names: dict[str, Register] = {}
+        self.locals: dict[str, Register] = {}
+        self.vector_base: Dim = 0
+        self.vector_bound: Dim = 0
+        self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end
+
+    def simple(self, dim: Dim) -> Dim:
+        """`dim` with what the ranges decide decided."""
+        return simplify(dim, self.ranges)
+
+    def compute(self, compute: Compute) -> None:
+        """One compute at this place."""
+        if compute.combine is not None:
+            self.locals[compute.target.buffer] = self.reduce_here(compute)
+            return
+        for op in compute.body:
+            args = tuple(self.arg(a) for a in op.args)
+            self.names[op.name] = self.out.apply(op.op, args, op.dtype, op.attrs)
+        self.write(compute.target, self.arg(compute.value))
+
+    def reduce_here(self, compute: Compute) -> Register:
+        """The result of a reduction at this place alone."""
+        raise NotImplementedError
+
+    def arg(self, arg: Arg) -> Register:
+        """The register of an operand."""
+        if isinstance(arg, str):
+            return self.names[arg]
+        if isinstance(arg, Number):
+            return self.out.constant(arg.dtype, arg.value)
+        if isinstance(arg, IndexValue):
+            value = bind(arg.value, self.point, self.ranges)
+            step = coefficient(value, LANE)
+            if step == 0:
+                return self.out.index(arg.dtype, value)
+            assert isinstance(step, int), "an index value is affine in the vector index"
+            return self.out.index(
+                arg.dtype, value - symbol(LANE) * step, self.schedule.lanes, step)
+        return self.read(arg)
+
+    def read(self, access: Access) -> Register:
+        """Loads an element, or a vector of them."""
+        if access.buffer in self.locals and not access.at:
+            return self.locals[access.buffer]
+        buffer = self.kernel.buffer(access.buffer)
+        point = self.point | self._loaded(access)
+        index = tuple(
+            point[f"{access.buffer}[{k}]"] if isinstance(e, Access) else
+            bind(e, point, self.ranges) for k, e in enumerate(access.at))
+        plain = Access(access.buffer, index)
+        if access.fill is None:
+            return self._load(plain, buffer.name)
+        return self._guarded(plain, access.fill)
+
+    def _loaded(self, access: Access) -> dict[str, Dim]:
+        """Loads the indices that are themselves in memory."""
+        found: dict[str, Dim] = {}
+        for k, e in enumerate(access.at):
+            if isinstance(e, Access):
+                buffer = self.kernel.buffer(e.buffer)
+                offset = offset_of(self.kernel, e, self.point, self.ranges)
+                if LANE in symbols(offset):
+                    raise NotImplementedError("a loaded index in the lanes of a vector")
+                name = self.out.fresh("at")
+                self.out.add(LoadIndex(name, e.buffer, offset, buffer.dtype))
+                found[f"{access.buffer}[{k}]"] = symbol(name)
+        return found
+
+    def _load(self, access: Access, name: str) -> Register:
+        buffer, lanes = self.kernel.buffer(name), self.schedule.lanes
+        offset = offset_of(self.kernel, access, {}, self.ranges)
+        step = coefficient(offset, LANE)
+        if step == 0:
+            return self.out.load(name, offset, buffer.dtype)
+        if step == 1:
+            offset = self.simple(offset - symbol(LANE))
+            reduced = all(i.name != self.schedule.vector for i in self.kernel.outer)
+            mask = self.mask(name, exact=reduced)
+            value = self.out.load(name, offset, buffer.dtype, lanes, mask)
+            if mask:
+                self.masked.add(value.name)
+            return value
+        return self._gather(name, offset)
+
+    def mask(self, name: str, exact: bool = False) -> str:
+        """The mask of the vector index, empty where all lanes may be touched.
+
+        Buffers whose layout is padded to whole vectors may, unless the values count (`exact`).
+        """
+        rest = self.simple(self.vector_bound - self.vector_base - self.schedule.lanes)
+        if nonnegative(rest, self.ranges) or self._divides():
+            return ""
+        buffer = self.kernel.buffer(name) if name else None
+        if buffer is not None and not exact and buffer.layout.digits:
+            outermost = {a: d for a, d in reversed(buffer.layout.digits)}
+            if self.schedule.lanes in outermost.values():
+                return ""
+        return self.out.mask(self.vector_base, self.vector_bound, self.schedule.lanes)
+
+    def _divides(self) -> bool:
+        bound = self.vector_bound
+        return isinstance(bound, int) and bound % self.schedule.lanes == 0
+
+    def _gather(self, name: str, offset: Dim) -> Register:
+        """Loads lane by lane, through the stack."""
+        buffer, lanes = self.kernel.buffer(name), self.schedule.lanes
+        stack = self.out.alloc("lanes", buffer.dtype, lanes, zeroed=True)
+        var = self.out.fresh("l")
+        self.ranges[var] = (0, lanes - 1)
+        high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
+        with self.out.block() as body:
+            at = self.simple(substitute(offset, {LANE: symbol(var)}))
+            self.out.store(stack, symbol(var), self.out.load(name, at, buffer.dtype))
+        self.out.loop(var, 0, high, body)
+        self.out.forget_memory()
+        return self.out.load(stack, 0, buffer.dtype, lanes)
+
+    def _guarded(self, access: Access, fill: float) -> Register:
+        """Reads at the nearest index inside, and takes `fill` where that is not the index."""
+        buffer = self.kernel.buffer(access.buffer)
+        inside: list[Dim] = []
+        nearest: list[Dim | Access] = []
+        for e, extent in zip(access.at, buffer.dims, strict=True):
+            assert not isinstance(e, Access)
+            low = nonnegative(e, self.ranges)
+            high = nonnegative(extent - 1 - e, self.ranges)
+            inside += [side for side, known in ((e, low), (extent - 1 - e, high)) if not known]
+            e = e if low else maximum(0, e)
+            nearest.append(e if high else minimum(e, extent - 1))
+        value = self._load(Access(access.buffer, tuple(nearest)), access.buffer)
+        other = self.out.constant(buffer.dtype, fill)
+        for side in inside:
+            step = coefficient(side, LANE)
+            assert isinstance(step, int)
+            at = self.arg(IndexValue(I64, side)) if step == 0 else self.out.index(
+                I64, side - symbol(LANE) * step, self.schedule.lanes, step)
+            keep = self.out.apply("ge", (at, self.out.constant(I64, 0)), BOOL)
+            value = self.out.apply("select", (keep, value, other), buffer.dtype)
+        return value
+
+    def write(self, target: Access, value: Register) -> None:
+        """Stores a value at the target's place."""
+        buffer = self.kernel.buffer(target.buffer)
+        if buffer.role == "local":
+            self.locals[target.buffer] = value
+            return
+        offset = offset_of(self.kernel, target, self.point, self.ranges)
+        step = coefficient(offset, LANE)
+        lanes = self.schedule.lanes
+        if step == 0:
+            self.out.store(target.buffer, offset, value)
+        elif step == 1:
+            at = self.simple(offset - symbol(LANE))
+            self.out.store(target.buffer, at, self.out.widen(value, lanes),
+                           self.mask(target.buffer))
+        else:
+            self._scatter(target.buffer, offset, self.out.widen(value, lanes))
+
+    def _scatter(self, name: str, offset: Dim, value: Register) -> None:
+        """Stores lane by lane, through the stack."""
+        lanes = self.schedule.lanes
+        stack = self.out.alloc("lanes", value.dtype, lanes)
+        self.out.store(stack, 0, value)
+        var = self.out.fresh("l")
+        self.ranges[var] = (0, lanes - 1)
+        high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
+        with self.out.block() as body:
+            at = self.simple(substitute(offset, {LANE: symbol(var)}))
+            self.out.store(name, at, self.out.load(stack, symbol(var), value.dtype))
+        self.out.loop(var, 0, high, body)

@@ -1,0 +1,178 @@
+"""A reduction seen from its result: which elements of the operands make up element (i0, i1, …).
+
+A contraction may write through an affine map (`y[2*v + r]`, the gradient of a strided read). Here the
+map is inverted: an index with coefficient 1 is expressed by the result's index, and what must hold of
+it bounds the loops over the others. So every multiplication that is carried out is needed: nothing is
+padded with zeros and no zeros are put in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dlc.compiler.options import Options
+from dlc.compiler.ranges import bind, nonnegative, simplify
+from dlc.ir.dims import (
+    Dim,
+    ceildiv,
+    coefficient,
+    evaluate,
+    floordiv,
+    maximum,
+    minimum,
+    mod,
+    substitute,
+    symbol,
+    symbols,
+)
+from dlc.ir.graph import Node
+from dlc.ir.ops.contract import extents_of, maps_of
+from dlc.ir.ops.shape import ints_attr
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A reduced index: low <= name < high, over outer indices and reduced ones before it."""
+
+    name: str
+    low: Dim
+    high: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """Element (i0, i1, …) of the result combines the operands at `reads`, over `over`.
+
+    Where one of `where` is negative the result is the empty combination.
+    """
+
+    domain: tuple[Dim, ...]
+    reads: tuple[tuple[Dim, ...], ...]
+    over: tuple[Bounded, ...]
+    where: tuple[Dim, ...]
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing is combined: each element is one element (or product) of the operands."""
+        return not self.over and not self.where
+
+
+def outer_names(rank: int) -> tuple[str, ...]:
+    """The names of the indices of a domain."""
+    return tuple(f"i{k}" for k in range(rank))
+
+
+def outer_ranges(domain: tuple[Dim, ...]) -> dict[str, tuple[Dim, Dim]]:
+    """Their ranges."""
+    return {f"i{k}": (0, extent - 1) for k, extent in enumerate(domain)}
+
+
+def invert(node: Node, options: Options) -> Inverse:
+    """The inverse of a contraction, a maximum over axes or an argmax."""
+    if node.op == "contract":
+        return _invert_contract(node, options)
+    axes = ints_attr(node, "axes") if node.op == "reduce_max" else (
+        (0,) if node.op == "tree_sum" else (_axis(node),))
+    kept = iter(outer_names(len(node.result.dims)))
+    over: list[Bounded] = []
+    read: list[Dim] = []
+    for axis, extent in enumerate(node.operands[0].dims):
+        if axis in axes:
+            over.append(Bounded(f"k{len(over)}", 0, extent))
+            read.append(symbol(over[-1].name))
+        else:
+            read.append(symbol(next(kept)))
+    return Inverse(node.result.dims, (tuple(read),), tuple(over), ())
+
+
+def _axis(node: Node) -> int:
+    axis = node.attr("axis")
+    assert isinstance(axis, int)
+    return axis
+
+
+def _invert_contract(node: Node, options: Options) -> Inverse:
+    extents = extents_of(node)
+    domain = node.result.dims
+    solved, limits = _solve(node, extents, options)
+    names = {old: f"k{at}" for at, old in enumerate(n for n in extents if n not in solved)}
+    fresh: dict[str, Dim] = {old: symbol(new) for old, new in names.items()}
+    point = {old: substitute(value, fresh) for old, value in solved.items()} | fresh
+    reads = tuple(tuple(substitute(e, point) for e in at) for at in maps_of(node))
+    limits = [substitute(e, fresh) for e in limits]
+    for operand, at in zip(node.operands, reads, strict=True):
+        for e, extent in zip(at, operand.dims, strict=True):
+            limits += [e, extent - 1 - e]
+    return _bounded(domain, reads, {names[n]: extents[n] for n in names}, limits)
+
+
+def _solve(
+    node: Node, extents: dict[str, Dim], options: Options
+) -> tuple[dict[str, Dim], list[Dim]]:
+    """Indices expressed by the result's, and what must be >= 0 for that to hold."""
+    out = node.attr("out")
+    assert isinstance(out, tuple)
+    solved: dict[str, Dim] = {name: 0 for name, extent in extents.items() if extent == 1}
+    limits: list[Dim] = []
+    for name, e in zip(outer_names(len(out)), out, strict=True):
+        at = substitute(e, solved)  # type: ignore[arg-type]
+        free = [n for n in extents if n in symbols(at)]
+        if not free:
+            limits += [at - symbol(name), symbol(name) - at]
+            continue
+        chosen = max(free, key=lambda n: (abs(_step(at, n)) == 1, _guess(extents[n], options)))
+        step = _step(at, chosen)
+        rest = symbol(name) - (at - symbol(chosen) * step)
+        if abs(step) != 1:
+            limits.append(-mod(rest, abs(step)))
+        value = floordiv(rest, step) if step > 0 else floordiv(-rest, -step)
+        solved = {n: substitute(v, {chosen: value}) for n, v in solved.items()}
+        limits = [substitute(v, {chosen: value}) for v in limits]
+        solved[chosen] = value
+        limits += [value, extents[chosen] - 1 - value]
+    return solved, limits
+
+
+def _step(at: Dim, name: str) -> int:
+    step = coefficient(at, name)
+    assert isinstance(step, int)
+    return step
+
+
+def _guess(extent: Dim, options: Options) -> int:
+    return evaluate(extent, {name: options.hint(name) for name in symbols(extent)})
+
+
+def _bounded(
+    domain: tuple[Dim, ...], reads: tuple[tuple[Dim, ...], ...], over: dict[str, Dim],
+    limits: list[Dim],
+) -> Inverse:
+    ranges = outer_ranges(domain) | {k: (0, extent - 1) for k, extent in over.items()}
+    low: dict[str, Dim] = dict.fromkeys(over, 0)
+    high: dict[str, Dim] = dict(over)
+    where: list[Dim] = []
+    order = list(over)
+    for limit in dict.fromkeys(limits):
+        if nonnegative(limit, ranges):
+            continue
+        inside = [k for k in order if k in symbols(limit)]
+        step = coefficient(limit, inside[-1]) if inside else None
+        if not isinstance(step, int) or step == 0:
+            where.append(limit)
+            continue
+        k = inside[-1]
+        rest = limit - symbol(k) * step
+        if step > 0:
+            low[k] = maximum(low[k], ceildiv(-rest, step))
+        else:
+            high[k] = minimum(high[k], floordiv(rest, -step) + 1)
+    fixed: dict[str, Dim] = {}
+    kept: list[Bounded] = []
+    for k in order:
+        a, b = bind(low[k], fixed, ranges), bind(high[k], fixed, ranges)
+        if simplify(b - a, ranges) == 1:
+            fixed[k] = a
+        else:
+            kept.append(Bounded(k, a, b))
+    reads = tuple(tuple(bind(e, fixed, ranges) for e in at) for at in reads)
+    return Inverse(domain, reads, tuple(kept), tuple(bind(e, fixed, ranges) for e in where))

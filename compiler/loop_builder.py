@@ -1,0 +1,165 @@
+"""Collects Loops statements: nested blocks, fresh names, and values that a block knows already."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from dlc.ir.dims import Dim
+from dlc.ir.loops import (
+    Alloc,
+    Apply,
+    Const,
+    For,
+    If,
+    IndexOf,
+    Load,
+    Mask,
+    Splat,
+    Statement,
+    Store,
+)
+from dlc.ir.types import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A value in the code: its name, element type and lanes (1: a scalar)."""
+
+    name: str
+    dtype: DType
+    lanes: int = 1
+
+
+@dataclass(slots=True)
+class LoopBuilder:
+    """Statements in the making. What a block has computed is known in the blocks inside it."""
+
+    blocks: list[list[Statement]] = field(default_factory=lambda: [[]])
+    known: list[dict[Hashable, Register]] = field(default_factory=lambda: [{}])
+    count: int = 0
+
+    def fresh(self, hint: str) -> str:
+        """A name not used yet."""
+        self.count += 1
+        return f"{hint}{self.count}"
+
+    def add(self, statement: Statement) -> None:
+        """Appends a statement to the innermost block."""
+        self.blocks[-1].append(statement)
+
+    @contextmanager
+    def block(self) -> Iterator[list[Statement]]:
+        """A nested block; the statements made inside are in the list that is given."""
+        self.blocks.append([])
+        self.known.append({})
+        try:
+            yield self.blocks[-1]
+        finally:
+            self.blocks.pop()
+            self.known.pop()
+
+    def recall(self, key: Hashable) -> Register | None:
+        """What is known under `key` here."""
+        for known in reversed(self.known):
+            if key in known:
+                return known[key]
+        return None
+
+    def remember(self, key: Hashable, value: Register) -> Register:
+        """Makes `value` known in this block."""
+        self.known[-1][key] = value
+        return value
+
+    def forget_memory(self) -> None:
+        """After a store: what was loaded may have changed."""
+        for known in self.known:
+            for key in [k for k in known if isinstance(k, tuple) and k[0] == "load"]:
+                del known[key]
+
+    def constant(self, dtype: DType, value: float, lanes: int = 1) -> Register:
+        """A number in all lanes."""
+        key = ("const", dtype, repr(value), lanes)
+        found = self.recall(key)
+        if found is None:
+            found = self.remember(key, Register(self.fresh("c"), dtype, lanes))
+            self.add(Const(found.name, value, dtype, lanes))
+        return found
+
+    def index(self, dtype: DType, value: Dim, lanes: int = 1, step: int = 0) -> Register:
+        """An index expression as a number."""
+        found = Register(self.fresh("x"), dtype, lanes)
+        self.add(IndexOf(found.name, value, dtype, lanes, step))
+        return found
+
+    def mask(self, base: Dim, bound: Dim, lanes: int) -> str:
+        """The lanes that are inside `bound`."""
+        key = ("mask", str(base), str(bound), lanes)
+        found = self.recall(key)
+        if found is None:
+            from dlc.ir.types import BOOL
+
+            found = self.remember(key, Register(self.fresh("m"), BOOL, lanes))
+            self.add(Mask(found.name, base, bound, lanes))
+        return found.name
+
+    def load(
+        self, buffer: str, offset: Dim, dtype: DType, lanes: int = 1, mask: str = ""
+    ) -> Register:
+        """Elements of a buffer."""
+        key = ("load", buffer, str(offset), lanes, mask)
+        found = self.recall(key)
+        if found is None:
+            found = self.remember(key, Register(self.fresh("v"), dtype, lanes))
+            self.add(Load(found.name, buffer, offset, dtype, lanes, mask))
+        return found
+
+    def store(self, buffer: str, offset: Dim, value: Register, mask: str = "") -> None:
+        """Writes elements of a buffer."""
+        self.add(Store(buffer, offset, value.name, value.dtype, value.lanes, mask))
+        self.forget_memory()
+
+    def widen(self, value: Register, lanes: int) -> Register:
+        """A scalar in all lanes; a vector as it is."""
+        if value.lanes == lanes:
+            return value
+        key = ("splat", value.name, lanes)
+        found = self.recall(key)
+        if found is None:
+            found = self.remember(key, Register(self.fresh("s"), value.dtype, lanes))
+            self.add(Splat(found.name, value.name, value.dtype, lanes))
+        return found
+
+    def apply(
+        self, op: str, args: tuple[Register, ...], dtype: DType,
+        attrs: tuple[tuple[str, int | DType], ...] = (),
+    ) -> Register:
+        """An op of registers; scalars are widened where another is a vector."""
+        lanes = max((a.lanes for a in args), default=1)
+        wide = tuple(self.widen(a, lanes) for a in args)
+        out = Register(self.fresh("t"), dtype, lanes)
+        self.add(Apply(out.name, op, tuple(a.name for a in wide), dtype, wide[0].dtype, lanes,
+                       attrs))
+        return out
+
+    def loop(
+        self, var: str, low: Dim, high: Dim, body: list[Statement], step: Dim = 1,
+        carried: tuple[tuple[str, Register], ...] = (), after: tuple[Register, ...] = (),
+        following: tuple[Register, ...] = (),
+    ) -> None:
+        """Appends a loop over statements collected before."""
+        self.add(For(
+            var, low, high, tuple(body), step,
+            tuple((name, r.name, r.dtype, r.lanes) for name, r in carried),
+            tuple(r.name for r in following), tuple(r.name for r in after)))
+
+    def when(self, conditions: tuple[Dim, ...], body: list[Statement]) -> None:
+        """Appends a block that runs if all conditions are >= 0."""
+        self.add(If(conditions, tuple(body)))
+
+    def alloc(self, hint: str, dtype: DType, size: int, zeroed: bool = False) -> str:
+        """Stack memory; it stands at the head of the function."""
+        name = self.fresh(hint)
+        self.blocks[0].insert(0, Alloc(name, dtype, size, zeroed))
+        return name

@@ -1,0 +1,306 @@
+"""Makes the Kernel of a group: what each element of its outputs is, in reads and scalar ops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dlc.compiler.invert import Inverse, outer_names, outer_ranges
+from dlc.compiler.passes.fuse import is_unit_reshape
+from dlc.compiler.ranges import nonnegative, simplify
+from dlc.ir.dims import Dim, substitute, symbol, symbols
+from dlc.ir.fused import Group
+from dlc.ir.graph import Node, Value
+from dlc.ir.kernel import (
+    Access,
+    Arg,
+    Buffer,
+    Combine,
+    CombineKind,
+    Compute,
+    Index,
+    IndexValue,
+    Kernel,
+    Layout,
+    Number,
+    ScalarOp,
+    storage_size,
+)
+from dlc.ir.ops import OPS
+from dlc.ir.ops.shape import dims_attr
+from dlc.ir.types import BOOL, I64, DType
+
+At = tuple[Dim, ...]
+
+
+@dataclass(slots=True)
+class Memory:
+    """Which values lie in memory, and how."""
+
+    made: dict[Value, Node]
+    stored: set[Value]
+    layouts: dict[Value, Layout]
+    inverses: dict[Value, Inverse]
+
+
+@dataclass(slots=True)
+class KernelMaker:
+    """Builds one kernel. `buffers` lists the values behind the kernel's parameters, in order."""
+
+    group: Group
+    memory: Memory
+    buffers: list[Value] = field(default_factory=list)
+    params: list[Buffer] = field(default_factory=list)
+    ops: list[ScalarOp] = field(default_factory=list)
+    known: dict[tuple[Value, At], Arg] = field(default_factory=dict)
+    ranges: dict[str, tuple[Dim, Dim]] = field(default_factory=dict)
+    identity: At = ()
+    count: int = 0
+    padded: bool = False  # reading on behalf of a pad, the only op that reads outside its operand
+
+    def make(self, targets: dict[Value, Value]) -> Kernel:
+        """The kernel; `targets` says into whose memory an output goes (itself if absent)."""
+        group = self.group
+        names = outer_names(len(group.domain))
+        self.identity = tuple(
+            0 if extent == 1 else symbol(n) for n, extent in zip(names, group.domain, strict=True))
+        self.ranges = dict(outer_ranges(group.domain))
+        computes: list[Compute] = []
+        local: tuple[Buffer, ...] = ()
+        if group.root is not None:
+            local = (self._reduction(group.root, computes),)
+        for node in group.nodes:
+            if node is not group.root and node.op not in ("call", "check"):
+                for value in node.results:
+                    self.known[value, self.identity] = self._compute(node, self.identity)
+        for value in group.outputs:
+            self._write(value, targets.get(value, value), computes)
+        used = {s for b in self.params for d in b.dims for s in symbols(d)}
+        used |= {s for d in group.domain for s in symbols(d)}
+        for compute in computes:
+            used |= _compute_symbols(compute)
+        indices = {n for n in used if n[0] in "ik" and n[1:].isdigit()}
+        outer = tuple(Index(n, d) for n, d in zip(names, group.domain, strict=True))
+        return Kernel("", tuple(sorted(used - indices)), tuple(self.params), local, outer,
+                      tuple(computes))
+
+    def make_copy(self, source: Value) -> Kernel:
+        """The kernel that copies a stored value into the group's only output."""
+        names = outer_names(len(self.group.domain))
+        at = tuple(symbol(n) for n in names)
+        self.ranges = dict(outer_ranges(self.group.domain))
+        self.identity = tuple(0 if d == 1 else e
+                              for d, e in zip(self.group.domain, at, strict=True))
+        self.known[self.group.outputs[0], self.identity] = self._read(source, at)
+        return self.make({})
+
+    def _write(self, value: Value, target: Value, computes: list[Compute]) -> None:
+        given = self.known.get((value, self.identity))
+        if given is None:
+            given = self._compute(self.memory.made[value], self.identity)
+        name = self._param(target, "out")
+        index = tuple(
+            symbol(f"i{k}") if d != 1 else 0 for k, d in enumerate(self.group.domain))
+        computes.append(Compute(Access(name, index), tuple(self.ops), given))
+        self.ops = []
+
+    def _param(self, value: Value, role: str) -> str:
+        for at, known in enumerate(self.buffers):
+            if known == value:
+                old = self.params[at]
+                if old.role != role and old.role != "inout":
+                    self.params[at] = Buffer(old.name, old.dtype, old.dims, "inout", old.layout)
+                return old.name
+        name = f"p{len(self.params)}"
+        layout = self.memory.layouts.get(value, Layout())
+        self.params.append(Buffer(
+            name, value.dtype, value.dims, "in" if role == "in" else "out", layout))
+        self.buffers.append(value)
+        return name
+
+    def _reduction(self, root: Node, computes: list[Compute]) -> Buffer:
+        inverse = self.memory.inverses[root.result]
+        over = tuple(Index(o.name, o.high, o.low) for o in inverse.over)
+        for o in inverse.over:
+            # Bounds are over earlier indices: the widest range serves proofs.
+            self.ranges[o.name] = (o.low, o.high - 1)
+        args = [self._element(v, at) for v, at in zip(root.operands, inverse.reads, strict=True)]
+        dtype = root.result.dtype
+        kind: CombineKind = {"reduce_max": "max", "argmax": "argmax"}.get(  # type: ignore
+            root.op, "sum")
+        if kind == "sum":
+            args = [self._cast(a, v.dtype, dtype)
+                    for a, v in zip(args, root.operands, strict=True)]
+        value = args[0]
+        for arg in args[1:]:
+            value = self._op("mul", (value, arg), dtype)
+        combine = Combine(kind, dtype, tree=root.op == "tree_sum")
+        if combine.tree:
+            self._param(root.operands[0], "out")  # the parts are added up in place
+        computes.append(Compute(
+            Access("acc"), tuple(self.ops), value, over, inverse.where, combine))
+        self.ops = []
+        self.known = {(root.result, self.identity): Access("acc")}
+        return Buffer("acc", dtype, (), "local")
+
+    def _cast(self, arg: Arg, dtype: DType, to: DType) -> Arg:
+        return arg if dtype is to else self._op("cast", (arg,), to, (("to", to),))
+
+    def _op(
+        self, op: str, args: tuple[Arg, ...], dtype: DType,
+        attrs: tuple[tuple[str, int | DType], ...] = (),
+    ) -> str:
+        name = f"t{self.count}"
+        self.count += 1
+        self.ops.append(ScalarOp(name, op, args, dtype, attrs))
+        return name
+
+    def _element(self, value: Value, at: At) -> Arg:
+        """Element `at` of `value`: known already, read from memory, or computed here."""
+        at = tuple(simplify(e, self.ranges) for e in at)
+        known = self.known.get((value, at))
+        if known is None:
+            node = self.memory.made.get(value)
+            if node is None or value in self.memory.stored:
+                known = self._read(value, at)
+            else:
+                known = self._compute(node, at)
+            self.known[value, at] = known
+        return known
+
+    def _read(self, value: Value, at: At) -> Access:
+        index = tuple(0 if d == 1 else e for e, d in zip(at, value.dims, strict=True))
+        safe = not self.padded or all(
+            self._inside(e, d) for e, d in zip(index, value.dims, strict=True))
+        return Access(self._param(value, "in"), index, None if safe else 0.0)
+
+    def _inside(self, index: Dim, extent: Dim) -> bool:
+        return nonnegative(index, self.ranges) and nonnegative(extent - 1 - index, self.ranges)
+
+    def _compute(self, node: Node, at: At) -> Arg:
+        if node.op == "constant":
+            value = node.attr("value")
+            assert isinstance(value, int | float)
+            return Number(node.result.dtype, value)
+        if node.op in ("dim", "iota"):
+            return self._index(node, at)
+        if node.op == "pad":
+            return self._pad(node, at)
+        if node.op == "contract":
+            return self._product(node, at)
+        access = OPS[node.op].access
+        if access is not None:
+            if node.op == "reshape" and is_unit_reshape(node):
+                return self._element(node.operands[0], _unit_reshape(node, at))
+            return self._element(node.operands[0], access(node, at).index)
+        args = tuple(self._element(v, at) for v in node.operands)
+        return self._op(node.op, args, node.result.dtype, node.attrs)  # type: ignore[arg-type]
+
+    def _index(self, node: Node, at: At) -> Arg:
+        if node.op == "dim":
+            value: object = node.attr("value")
+        else:
+            axis = node.attr("axis")
+            assert isinstance(axis, int)
+            value = at[axis]
+        return IndexValue(node.result.dtype, value)  # type: ignore[arg-type]
+
+    def _product(self, node: Node, at: At) -> Arg:
+        inverse = self.memory.inverses[node.result]
+        point = {f"i{k}": e for k, e in enumerate(at)}
+        args = [self._element(v, tuple(substitute(e, point) for e in read))
+                for v, read in zip(node.operands, inverse.reads, strict=True)]
+        args = [self._cast(a, v.dtype, node.result.dtype)
+                for a, v in zip(args, node.operands, strict=True)]
+        value = args[0]
+        for arg in args[1:]:
+            value = self._op("mul", (value, arg), node.result.dtype)
+        return value
+
+    def _pad(self, node: Node, at: At) -> Arg:
+        inner = tuple(e - low for e, low in zip(at, dims_attr(node, "low"), strict=True))
+        fill = node.attr("value")
+        assert isinstance(fill, int | float)
+        before, self.padded = self.padded, True
+        value = self._element(node.operands[0], inner)
+        self.padded = before
+        if isinstance(value, Access) and value.fill is not None:
+            return Access(value.buffer, value.at, float(fill))
+        number = Number(node.result.dtype, fill)
+        for e, extent in zip(inner, node.operands[0].dims, strict=True):
+            for side in (e, extent - 1 - e):
+                if not nonnegative(side, self.ranges):
+                    args = (IndexValue(I64, side), Number(I64, 0))
+                    value = self._op(
+                        "select", (self._op("ge", args, BOOL), value, number), node.result.dtype)
+        return value
+
+
+def _unit_reshape(node: Node, at: At) -> At:
+    wide = iter(e for e, d in zip(at, node.result.dims, strict=True) if d != 1)
+    return tuple(0 if d == 1 else next(wide) for d in node.operands[0].dims)
+
+
+def _compute_symbols(compute: Compute) -> set[str]:
+    found: set[str] = set()
+
+    def visit(arg: Arg) -> None:
+        if isinstance(arg, IndexValue):
+            found.update(symbols(arg.value))
+        elif isinstance(arg, Access):
+            for e in arg.at:
+                if isinstance(e, Access):
+                    visit(e)
+                else:
+                    found.update(symbols(e))
+
+    for op in compute.body:
+        for arg in op.args:
+            visit(arg)
+    visit(compute.value)
+    for index in compute.over:
+        for bound in (index.low, index.high):
+            if isinstance(bound, Access):
+                visit(bound)
+            else:
+                found.update(symbols(bound))
+    for e in compute.where:
+        found.update(symbols(e))
+    return found
+
+
+def flatten(kernel: Kernel) -> tuple[Kernel, Dim] | None:
+    """An elementwise kernel whose buffers all lie alike, as one loop over `E` elements.
+
+    So one kernel serves every shape. None if it is not of that kind; else the kernel, and what E is.
+    """
+    names = tuple(symbol(i.name) if i.high != 1 else 0 for i in kernel.outer)
+    big = [b for b in kernel.params if b.dims]
+    if len(kernel.outer) < 1 or kernel.locals or not big:
+        return None
+    first = big[0]
+    if any(b.dims != first.dims or b.layout != first.layout for b in big):
+        return None
+    if first.dims != tuple(i.high for i in kernel.outer):
+        return None
+    for compute in kernel.body:
+        assert isinstance(compute, Compute)
+        args = [a for op in compute.body for a in op.args] + [compute.value, compute.target]
+        for arg in args:
+            if isinstance(arg, IndexValue) or (
+                    isinstance(arg, Access) and arg.at not in (names, ())):
+                return None
+    size = storage_size(first.layout, first.dims)
+    e, at = symbol("E"), (symbol("i0"),)
+
+    def move(arg: Arg) -> Arg:
+        return Access(arg.buffer, at) if isinstance(arg, Access) and arg.at else arg
+
+    body = tuple(Compute(
+        Access(c.target.buffer, at if c.target.at else ()),
+        tuple(ScalarOp(o.name, o.op, tuple(map(move, o.args)), o.dtype, o.attrs) for o in c.body),
+        move(c.value)) for c in kernel.body if isinstance(c, Compute))
+    params = tuple(Buffer(b.name, b.dtype, (e,) if b.dims else (), b.role) for b in kernel.params)
+    return Kernel("", ("E",), params, (), (Index("i0", e),), body), size
+
+
+__all__ = ["KernelMaker", "Memory", "flatten"]

@@ -1,0 +1,28 @@
+"""What a compilation is told besides its program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of a compilation.
+
+    target:    the CPU, as LLVM names it ("" is the host's), and its features ("" likewise).
+    hints:     likely sizes of symbols, from the program's text; they choose schedules, never results.
+    verify:    check the program after every pass, not only at both ends.
+    serial_ns: kernels estimated below this stay on the calling thread.
+    """
+
+    target: str = ""
+    features: str = ""
+    lanes: int = 16
+    registers: int = 32
+    hints: Mapping[str, int] = field(default_factory=dict)
+    verify: bool = False
+
+    def hint(self, name: str) -> int:
+        """The likely size of a symbol (64 where nothing is said)."""
+        return self.hints.get(name, 64)

@@ -1,0 +1,156 @@
+"""apply_schedules: makes Loops of each Kernel and its Schedule.
+
+The outer indices become loops over tiles; the first ones are split into chunks. A reduction keeps its
+accumulators, one for each place of the register tile, in registers over all its loops. What follows it
+(the epilogue) is then done place by place: in a loop over the tile, which reads the accumulators back
+from the stack, so that its code stands there once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product as places
+
+from dlc.compiler.apply_compute import Computing
+from dlc.compiler.apply_reduce import Reducing
+from dlc.compiler.loop_builder import Register
+from dlc.compiler.options import Options
+from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, symbol
+from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.loops import Let, LoopFunction, Pointer, Statement
+from dlc.ir.program import Program
+from dlc.ir.schedule import Schedule
+
+
+def run(program: Program, options: Options) -> Program:
+    """Adds the loops of every kernel."""
+    del options
+    schedules = dict(program.schedules)
+    loops = tuple(apply(kernel, schedules[kernel.name]) for kernel in program.kernels)
+    return replace(program, loops=loops)
+
+
+def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
+    """The loops of one kernel."""
+    return Applying(kernel, schedule).function()
+
+
+class Applying(Reducing, Computing):
+    """Applies a schedule: the loops over outer indices; the base classes fill them."""
+
+    def function(self) -> LoopFunction:
+        """The whole function."""
+        outer = [next(i for i in self.kernel.outer if i.name == n) for n in self.schedule.order]
+        trips = [self._trips(index) for index in outer]
+        split = self.schedule.parallel
+        chunks: Dim = 1
+        for count in trips[:split]:
+            chunks = chunks * count
+        rest: Dim = symbol("chunk")
+        for index, count in reversed(list(zip(outer[:split], trips[:split], strict=True))):
+            first = index is outer[0]
+            self.out.add(Let(self._loop_name(index), rest if first else mod(rest, count)))
+            rest = floordiv(rest, count)
+        for index, count in zip(outer, trips, strict=True):
+            self.ranges[self._loop_name(index)] = (0, count - 1)
+        self._outer(outer, 0, split)
+        pointers = tuple(
+            Pointer(b.name, b.dtype, b.role != "in") for b in self.kernel.params)
+        return LoopFunction(
+            self.kernel.name, self.kernel.symbols, pointers, chunks, tuple(self.out.blocks[0]))
+
+    def _trips(self, index: Index) -> Dim:
+        assert not isinstance(index.high, Access)
+        return ceildiv(index.high, self._tile_size(index.name))
+
+    def _tile_size(self, name: str) -> int:
+        vector = name == self.schedule.vector
+        return self.schedule.lanes if vector else self.schedule.tile(name)
+
+    def _loop_name(self, index: Index) -> str:
+        return f"{index.name}.b" if self._tile_size(index.name) > 1 else index.name
+
+    def _outer(self, outer: list[Index], depth: int, split: int) -> None:
+        """The loops from `depth` on; those before `split` come from the chunk's number."""
+        if depth == len(outer):
+            self._body()
+            return
+        index = outer[depth]
+        name, step = self._loop_name(index), self._tile_size(index.name)
+        if index.name == self.schedule.vector:
+            self.point[index.name] = symbol(name) * step + symbol("lane")
+            self.vector_bound = index.high if not isinstance(index.high, Access) else 0
+            self.vector_base = symbol(name) * step
+        else:
+            self.point[index.name] = symbol(name) * step
+        if depth < split:
+            self._outer(outer, depth + 1, split)
+            return
+        with self.out.block() as body:
+            self._outer(outer, depth + 1, split)
+        self.out.loop(name, 0, self._trips(index), body)
+
+    def _body(self) -> None:
+        """All computes at one place of the outer loops."""
+        computes = [c for c in self.kernel.body if isinstance(c, Compute)]
+        tiles = [(t.index, t.size) for t in self.schedule.tiles]
+        if not tiles:
+            for compute in computes:
+                self.compute(compute)
+            return
+        reduction = next(c for c in computes if c.combine is not None)
+        after = computes[computes.index(reduction) + 1:]
+        points = []
+        for offsets in places(*(range(size) for _, size in tiles)):
+            moved = dict(self.point)
+            for (name, size), k in zip(tiles, offsets, strict=True):
+                moved[name] = self._clamped(name, size, k)
+            points.append(moved)
+        sums = self.reduce(reduction, points)
+        self._epilogue(after, tiles, sums)
+
+    def _clamped(self, name: str, size: int, k: int) -> Dim:
+        """Place k of a tile; past the end, the last index again (its result is dropped)."""
+        index = next(i for i in self.kernel.outer if i.name == name)
+        assert not isinstance(index.high, Access)
+        at = self.point[name] + k
+        if k == 0 or (isinstance(index.high, int) and index.high % size == 0):
+            return at
+        let = self.out.fresh(f"{name}.")
+        self.out.add(Let(let, minimum(at, index.high - 1)))
+        self.ranges[let] = (0, index.high - 1)
+        return symbol(let)
+
+    def _epilogue(
+        self, computes: list[Compute], tiles: list[tuple[str, int]], sums: list[Register]
+    ) -> None:
+        """Stores the accumulators on the stack, and carries on place by place."""
+        lanes, dtype = sums[0].lanes, sums[0].dtype
+        stack = self.out.alloc("acc", dtype, len(sums) * lanes)
+        for k, register in enumerate(sums):
+            self.out.store(stack, k * lanes, register)
+        self._tile_loops(computes, tiles, 0, stack, sums[0])
+
+    def _tile_loops(
+        self, computes: list[Compute], tiles: list[tuple[str, int]], at: Dim, stack: str,
+        like: Register,
+    ) -> None:
+        if not tiles:
+            self.locals["acc"] = self.out.load(stack, at * like.lanes, like.dtype, like.lanes)
+            for compute in computes:
+                self.compute(compute)
+            return
+        (name, size), rest = tiles[0], tiles[1:]
+        index = next(i for i in self.kernel.outer if i.name == name)
+        assert not isinstance(index.high, Access)
+        var, before = f"{name}.t", self.point[name]
+        self.ranges[var] = (0, size - 1)
+        self.point[name] = before + symbol(var)
+        high = minimum(size, index.high - before)
+        with self.out.block() as body:
+            self._tile_loops(computes, rest, at * size + symbol(var), stack, like)
+        self.out.loop(var, 0, self.simple(high), body)
+        self.point[name] = before
+
+
+__all__ = ["Statement", "apply", "run"]

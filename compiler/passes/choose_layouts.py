@@ -1,0 +1,71 @@
+"""choose_layouts: decides in which order the elements of intermediate values are stored.
+
+Where most of the multiplications of a program run over one symbolic dim (the batch), values that have
+it are stored in blocks of `lanes` of that dim, the lanes innermost. Then each step of every product,
+convolution and pooling, forward and backward, is a full vector operation, whatever the other sizes:
+no channel count or border wastes lanes. Values that have no such dim, and all that a caller sees, stay
+in row-major order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dlc.compiler.options import Options
+from dlc.ir.dims import Dim, evaluate, product, symbol, symbols
+from dlc.ir.fused import FusedGraph
+from dlc.ir.graph import Node, Value
+from dlc.ir.kernel import Layout, blocked
+from dlc.ir.ops.contract import extents_of
+
+
+def run(fused: FusedGraph, options: Options) -> FusedGraph:
+    """Adds the layouts of all outputs of groups that are not in row-major order."""
+    batch = _batch(fused, options)
+    if batch is None:
+        return fused
+    fixed = _row_major(fused)
+    layouts: dict[Value, Layout] = {}
+    for value in (v for group in fused.groups for v in group.outputs):
+        axes = [a for a, d in enumerate(value.dims) if d is symbol(batch)]
+        if len(axes) == 1 and value not in fixed:
+            layouts[value] = blocked(axes[0], len(value.dims), options.lanes)
+    for value, source in fused.views:
+        if source in layouts:
+            layouts[value] = blocked(0, len(value.dims), options.lanes)
+    return replace(fused, layouts=tuple(layouts.items()))
+
+
+def _batch(fused: FusedGraph, options: Options) -> str | None:
+    """The symbol over which most multiplications run, if that is at least half of all."""
+    work: dict[str, float] = {}
+    total = 0.0
+    for node in (n for group in fused.groups for n in group.nodes if n.op == "contract"):
+        count = _count(node, options)
+        total += count
+        for extent in set(extents_of(node).values()):
+            if extent in (symbol(s) for s in symbols(extent)):
+                work[str(extent)] = work.get(str(extent), 0) + count
+    best = max(work, key=lambda name: (work[name], name), default=None)
+    return best if best is not None and 2 * work[best] >= total else None
+
+
+def _count(node: Node, options: Options) -> int:
+    extents: Dim = product(tuple(extents_of(node).values()))
+    return evaluate(extents, {name: options.hint(name) for name in symbols(extents)})
+
+
+def _row_major(fused: FusedGraph) -> set[Value]:
+    """Values that others see, or that are read under dims in which the batch does not lead."""
+    fixed = set(fused.graph.outputs)
+    for group in fused.groups:
+        if group.call is not None:
+            fixed |= {*group.call.operands, *group.call.results}
+    for _ in fused.views:
+        for value, source in fused.views:
+            alike = bool(value.dims) and bool(source.dims) and value.dims[0] == source.dims[0]
+            if not alike or value in fixed or not symbols(value.dims[0] if value.dims else 0):
+                fixed.add(source)
+            if source in fixed:
+                fixed.add(value)
+    return fixed

@@ -1,0 +1,291 @@
+"""fuse: gathers the nodes of a Graph into groups, each of which becomes one kernel.
+
+A reduction starts a group; elementwise nodes over the same domain join the group of an operand, as its
+epilogue. What only moves or makes elements is computed where it is read. A chain that is read once, by
+a reduction of one operand or through a permutation or a pad, becomes part of its reader.
+
+    %a = contract %x, %w          group g0 [N, 84] -> %y {
+    %s = add %a, %b        ->       %a = contract %x, %w   # root
+    %y = tanh %s                    %s = add %a, %b
+                                    %y = tanh %s  }
+
+Requires: gradients expanded, ops with `decompose` expanded. Ensures: every value that is read in memory
+is an output of exactly one group, a parameter, or a view of one of these.
+"""
+
+from __future__ import annotations
+
+from dlc.compiler.invert import Inverse, invert
+from dlc.compiler.options import Options
+from dlc.ir.dims import Dim
+from dlc.ir.fused import FusedGraph, Group
+from dlc.ir.graph import Graph, Node, Value, producers
+from dlc.ir.ops import OPS
+
+MOVERS = frozenset({"transpose", "slice", "stop_gradient", "reshape"})
+MAKERS = frozenset({"constant", "dim", "iota"})
+
+
+def is_unit_reshape(node: Node) -> bool:
+    """Whether a reshape only adds and drops axes of extent 1."""
+    before = [d for d in node.operands[0].dims if d != 1]
+    return before == [d for d in node.result.dims if d != 1]
+
+
+class Shapes:
+    """What each node of a graph is to fusion."""
+
+    def __init__(self, graph: Graph, options: Options) -> None:
+        self.graph = graph
+        self.made = producers(graph.nodes)
+        self.inverses: dict[Value, Inverse] = {}
+        for node in graph.nodes:
+            if node.op in ("contract", "reduce_max", "argmax", "tree_sum"):
+                self.inverses[node.result] = invert(node, options)
+        self.users: dict[Value, list[Node]] = {}
+        for node in graph.nodes:
+            for value in node.operands:
+                self.users.setdefault(value, []).append(node)
+        self.kept = set(graph.outputs)
+        self.inlined: set[Value] = set()
+
+    def is_view(self, node: Node) -> bool:
+        """Whether the result is the operand's memory under other dims."""
+        return node.op == "reshape" and not is_unit_reshape(node)
+
+    def is_free(self, node: Node) -> bool:
+        """Whether the result is computed where it is read, at no cost."""
+        if node.op in MAKERS or node.op == "broadcast":
+            return True
+        if node.op == "contract":
+            return self.inverses[node.result].is_read and len(node.operands) == 1
+        return node.op in MOVERS and not self.is_view(node)
+
+    def is_map(self, node: Node) -> bool:
+        """Whether it is computed element by element (a pad chooses between two values)."""
+        if node.op == "contract":
+            return self.inverses[node.result].is_read and len(node.operands) > 1
+        return OPS[node.op].formula is not None or node.op in ("pad", "pack")
+
+    def is_reduction(self, node: Node) -> bool:
+        """Whether it combines many elements into one."""
+        return node.result in self.inverses and not self.inverses[node.result].is_read
+
+    def mark_inlined(self) -> None:
+        """Finds the elementwise nodes that become part of their only reader."""
+        for node in reversed(self.graph.nodes):
+            if node.results and self.is_map(node) and node.op != "contract":
+                reader = self._only_reader(node)
+                if reader is not None and self._absorbs(reader):
+                    self.inlined.add(node.result)
+
+    def _only_reader(self, node: Node) -> Node | None:
+        """The one node that reads `node`, if each element is read once and not at its own place."""
+        value, moved = node.result, False
+        while value not in self.kept and len(self.users.get(value, ())) == 1:
+            (user,) = self.users[value]
+            if user.op in MOVERS and not self.is_view(user):
+                value, moved = user.result, True
+            elif user.op == "pad" or (self.is_reduction(user) and len(user.operands) == 1):
+                return user
+            elif user.results and user.results[0] in self.inlined:
+                return user
+            else:
+                return user if moved and self.is_map(user) else None
+        return None
+
+    def _absorbs(self, reader: Node) -> bool:
+        if self.is_reduction(reader):
+            # A window that overlaps itself would compute an element more than once.
+            inverse = self.inverses[reader.result]
+            distinct = reader.op != "contract" or _distinct(inverse)
+            return distinct and reader.op != "tree_sum"
+        return self.is_map(reader)
+
+
+def _distinct(inverse: Inverse) -> bool:
+    return len(inverse.reads) == 1 and all(len(str(e).split()) == 1 for e in inverse.reads[0])
+
+
+class Grouping:
+    """Groups in the making; which depend on which is kept as bit sets."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
+        self.domains: list[tuple[Dim, ...]] = []
+        self.nodes: list[list[Node]] = []
+        self.roots: list[Node | None] = []
+        self.before: list[int] = []
+        self.of: dict[Value, int] = {}
+
+    def open(self, domain: tuple[Dim, ...], root: Node | None) -> int:
+        """A new group."""
+        self.domains.append(domain)
+        self.nodes.append([])
+        self.roots.append(root)
+        self.before.append(0)
+        return len(self.nodes) - 1
+
+    def put(self, node: Node, group: int) -> None:
+        """Adds `node`; the group now depends on the groups that make its operands."""
+        self.nodes[group].append(node)
+        for value in node.results:
+            self.of[value] = group
+        self._depend(group, self.sources(node))
+
+    def sources(self, node: Node) -> set[int]:
+        """The groups that `node` reads, through what is computed where it is read."""
+        found: set[int] = set()
+        stack = list(node.operands)
+        while stack:
+            value = stack.pop()
+            if value in self.of:
+                found.add(self.of[value])
+            elif value in self.shapes.made:
+                stack += self.shapes.made[value].operands
+        return found
+
+    def _depend(self, group: int, sources: set[int]) -> None:
+        added = 0
+        for source in sources - {group}:
+            added |= self.before[source] | 1 << source
+        for other in range(len(self.before)):
+            if other == group or self.before[other] >> group & 1:
+                self.before[other] |= added
+
+    def join(self, node: Node, candidates: list[int]) -> int | None:
+        """The group among `candidates` that `node` can join without a circle, merged if possible."""
+        sources = self.sources(node)
+        best: int | None = None
+        for group in sorted(set(candidates), key=lambda g: (self.roots[g] is None, -g)):
+            if not any(self.before[s] >> group & 1 for s in sources if s != group):
+                best = group
+                break
+        if best is None:
+            return None
+        for other in set(candidates) - {best}:
+            if self.roots[other] is None and not self._between(best, other):
+                self._merge(best, other)
+        return best
+
+    def _between(self, a: int, b: int) -> bool:
+        """Whether a third group stands between two on a path from one to the other."""
+        for x in range(len(self.before)):
+            if x in (a, b) or not self.nodes[x]:
+                continue
+            if self.before[x] >> a & 1 and self.before[b] >> x & 1:
+                return True
+            if self.before[x] >> b & 1 and self.before[a] >> x & 1:
+                return True
+        return False
+
+    def _merge(self, into: int, other: int) -> None:
+        moved = self.nodes[other]
+        self.nodes[other] = []
+        for node in moved:
+            for value in node.results:
+                self.of[value] = into
+        self.nodes[into] += moved
+        self.before[into] |= self.before[other] & ~(1 << into)
+        for x in range(len(self.before)):
+            if self.before[x] >> other & 1:
+                self.before[x] = self.before[x] & ~(1 << other)
+                if x != into:
+                    self.before[x] |= 1 << into | self.before[into]
+        self.before[into] &= ~(1 << into | 1 << other)
+
+
+def run(graph: Graph, options: Options) -> FusedGraph:
+    """Groups the nodes of `graph`."""
+    shapes = Shapes(graph, options)
+    shapes.mark_inlined()
+    grouping = Grouping(shapes)
+    calls: dict[int, Node] = {}
+    views: list[tuple[Value, Value]] = []
+    for node in graph.nodes:
+        if node.op in ("call", "check"):
+            group = grouping.open((), None)
+            calls[group] = node
+            grouping.put(node, group)
+        elif shapes.is_view(node):
+            views.append((node.result, node.operands[0]))
+        elif shapes.is_reduction(node):
+            grouping.put(node, grouping.open(node.result.dims, node))
+        elif shapes.is_map(node) and node.result not in shapes.inlined:
+            _place(node, grouping)
+    return _finish(graph, shapes, grouping, calls, views)
+
+
+def _place(node: Node, grouping: Grouping) -> None:
+    domain = node.result.dims
+    near = [grouping.of[v] for v in node.operands
+            if v in grouping.of and grouping.domains[grouping.of[v]] == domain]
+    near = [g for g in near if grouping.nodes[g][0].op not in ("call", "check")]
+    group = grouping.join(node, near)
+    if group is None:
+        group = grouping.open(domain, None)
+    grouping.put(node, group)
+
+
+def _finish(
+    graph: Graph, shapes: Shapes, grouping: Grouping, calls: dict[int, Node],
+    views: list[tuple[Value, Value]],
+) -> FusedGraph:
+    place = {value: at for at, node in enumerate(graph.nodes) for value in node.results}
+    needed = _needed(graph, shapes, grouping)
+    groups: list[Group] = []
+    for g, nodes in enumerate(grouping.nodes):
+        if not nodes:
+            continue
+        nodes.sort(key=lambda n: place[n.results[0]] if n.results else 0)
+        outputs = tuple(v for n in nodes for v in n.results if v in needed)
+        groups.append(Group(f"g{g}", grouping.domains[g], tuple(nodes), outputs, grouping.roots[g],
+                            calls.get(g)))
+    groups = _ordered(groups, grouping)
+    copied = [Group(f"copy{k}", v.dims, (), (v,)) for k, v in enumerate(
+        v for v in shapes.made if v in needed and v not in grouping.of and v not in dict(views))]
+    return FusedGraph(graph, (*_interleave(groups, copied, grouping),), tuple(views))
+
+
+def _needed(graph: Graph, shapes: Shapes, grouping: Grouping) -> set[Value]:
+    """The values that must lie in memory: read by another group, viewed, or given as a result."""
+    needed = set(graph.outputs)
+    for node in graph.nodes:
+        owner = grouping.of.get(node.results[0]) if node.results else None
+        for value in node.operands:
+            same = owner is not None and grouping.of.get(value) == owner
+            inside = same and grouping.roots[owner or 0] is not node and node.op != "pad"
+            if shapes.is_view(node) or node.op in ("call", "check"):
+                needed.add(value)
+            elif value in grouping.of and not inside:
+                needed.add(value)
+    return needed
+
+
+def _ordered(groups: list[Group], grouping: Grouping) -> list[Group]:
+    """Producers before consumers; otherwise as in the graph."""
+    done = 0
+    waiting = list(groups)
+    live = sum(1 << int(g.name[1:]) for g in groups)
+    out: list[Group] = []
+    while waiting:
+        for at, group in enumerate(waiting):
+            if not grouping.before[int(group.name[1:])] & live & ~done:
+                done |= 1 << int(group.name[1:])
+                out.append(waiting.pop(at))
+                break
+        else:
+            raise AssertionError("groups depend on each other in a circle")
+    return out
+
+
+def _interleave(groups: list[Group], copied: list[Group], grouping: Grouping) -> list[Group]:
+    """Puts each copy behind the groups that it reads."""
+    out = list(groups)
+    for group in copied:
+        made = grouping.shapes.made
+        node = made[group.outputs[0]]
+        sources = {f"g{g}" for g in grouping.sources(node)}
+        at = max((k for k, g in enumerate(out) if g.name in sources), default=-1)
+        out.insert(at + 1, group)
+    return out

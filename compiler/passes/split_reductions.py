@@ -1,0 +1,73 @@
+"""split_reductions: cuts long sums over a symbolic dim into chunks of a constant size.
+
+The parts are summed in a binary tree over the chunk's number. So the result does not depend on the
+number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
+
+    %g = contract %x, %y  (sum over n < N)
+    ->
+    %p = contract %x, %y  (sum over m < 64, a row of %p for each z < ceil(N / 64), at n = 64 z + m)
+    %g = tree_sum %p
+"""
+
+from __future__ import annotations
+
+from dlc.compiler.options import Options
+from dlc.ir.dims import Dim, ceildiv, substitute, symbol, symbols
+from dlc.ir.graph import Builder, Graph, Node, Value
+from dlc.ir.ops.contract import extents_of, maps_of, spec
+
+CHUNK = 64
+
+
+def run(graph: Graph, options: Options) -> Graph:
+    """Splits every contraction that sums over a dim that is a symbol alone."""
+    del options
+    if not any(_split_index(node) for node in graph.nodes):
+        return graph
+    b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
+    renamed: dict[Value, Value] = {}
+    for node in graph.nodes:
+        operands = tuple(renamed.get(v, v) for v in node.operands)
+        name = _split_index(node)
+        if name is None:
+            b.nodes.append(node if operands == node.operands else Node(
+                node.op, operands, node.attrs, node.results, node.regions, node.phase, node.path,
+                node.locs))
+            continue
+        with b.located(node.locs, node.path, node.phase):
+            partial = b.op("contract", *operands, hint=f"{node.result.name}.part",
+                           **_split(node, name))
+            renamed[node.result] = b.op("tree_sum", partial, hint=node.result.name)
+    return Graph(
+        graph.name, graph.params, tuple(b.nodes), tuple(renamed.get(v, v) for v in graph.results),
+        tuple((name, renamed.get(v, v)) for name, v in graph.updates), graph.conditions, graph.doc)
+
+
+def _split_index(node: Node) -> str | None:
+    """The index of a contraction that is summed over a symbol, if there is one."""
+    if node.op != "contract":
+        return None
+    out = node.attr("out")
+    assert isinstance(out, tuple)
+    kept = frozenset[str]().union(*(symbols(e) for e in out))  # type: ignore[arg-type]
+    for name, extent in extents_of(node).items():
+        # Reads past the end give 0, so some operand must have the index as an axis of that extent.
+        ends = any(e is symbol(name) and d == extent
+                   for operand, at in zip(node.operands, maps_of(node), strict=True)
+                   for e, d in zip(at, operand.dims, strict=True))
+        if name not in kept and ends and extent in map(symbol, symbols(extent)):
+            return name
+    return None
+
+
+def _split(node: Node, name: str) -> dict[str, object]:
+    extents = extents_of(node)
+    chunk, inner = "zz", "mm"
+    at: dict[str, Dim] = {name: symbol(chunk) * CHUNK + symbol(inner)}
+    count = ceildiv(extents[name], CHUNK)
+    inside: dict[str, Dim] = {chunk: count}
+    inside |= {inner if k == name else k: CHUNK if k == name else e for k, e in extents.items()}
+    maps = tuple(tuple(substitute(e, at) for e in m) for m in maps_of(node))
+    out = node.attr("out")
+    assert isinstance(out, tuple)
+    return dict(spec(inside, maps, (symbol(chunk), *out), (count, *node.result.dims)))  # type: ignore

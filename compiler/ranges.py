@@ -1,0 +1,178 @@
+"""What can be proved of an index expression when its indices have known ranges.
+
+Symbols are at least 1. A range is (lowest, highest), both inclusive, as dims over symbols and over
+indices that have ranges themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlc.ir.dims import (
+    Atom,
+    Dim,
+    Poly,
+    coefficient,
+    floordiv,
+    lower_bound,
+    maximum,
+    minimum,
+    mod,
+    substitute,
+    symbol,
+    symbols,
+)
+
+Ranges = Mapping[str, tuple[Dim, Dim]]
+
+
+def nonnegative(dim: Dim, ranges: Ranges) -> bool:
+    """Whether `dim >= 0` can be proved."""
+    if isinstance(dim, int):
+        return dim >= 0
+    low = extreme(dim, ranges, -1)
+    return low is not None and lower_bound(_relax(low)) >= 0
+
+
+def extreme(dim: Dim, ranges: Ranges, side: int) -> Dim | None:
+    """A dim over symbols that bounds `dim` from above (side 1) or below (-1); None if none is seen."""
+    for _ in range(64):
+        names = symbols(dim) & ranges.keys()
+        if not names:
+            return dim
+        name = _innermost(names, ranges)
+        factor = coefficient(dim, name)
+        if isinstance(factor, int):
+            low, high = ranges[name]
+            dim = dim - symbol(name) * factor
+            dim = dim + factor * (high if factor * side > 0 else low)
+        else:
+            replaced = _bound_atoms(dim, name, ranges, side)
+            if replaced is None:
+                return None
+            dim = replaced
+    return None
+
+
+def _innermost(names: frozenset[str], ranges: Ranges) -> str:
+    """A name that no range of the others depends on: it goes first."""
+    ordered = sorted(names)
+    for name in ordered:
+        if not any(name in symbols(e) for other in ordered if other != name
+                   for e in ranges[other]):
+            return name
+    return ordered[0]
+
+
+def _bound_atoms(dim: Dim, name: str, ranges: Ranges, side: int) -> Dim | None:
+    """Replaces each atom that holds `name` by a bound of it."""
+    assert isinstance(dim, Poly)
+    total: Dim = 0
+    for monomial, number in dim.terms:
+        term: Dim = number
+        for factor, power in monomial:
+            value: Dim | None = symbol(factor) if isinstance(factor, str) else _as_dim(factor)
+            if isinstance(factor, Atom) and name in symbols(value or 0):
+                if power > 1 or len(monomial) > 1:
+                    return None
+                value = _atom_extreme(factor, ranges, side if number > 0 else -side)
+                if value is None:
+                    return None
+            for _ in range(power):
+                assert value is not None
+                term = term * value
+        total = total + term
+    return total
+
+
+def _atom_extreme(atom: Atom, ranges: Ranges, side: int) -> Dim | None:
+    if atom.kind in ("max", "min"):
+        sides = [extreme(e, ranges, side) for e in (atom.left, atom.right)]
+        left, right = sides
+        if left is None or right is None:
+            return None
+        return maximum(left, right) if atom.kind == "max" else minimum(left, right)
+    if not isinstance(atom.right, int) or atom.right <= 0:
+        return None
+    if atom.kind == "%":
+        return 0 if side < 0 else atom.right - 1
+    inner = extreme(atom.left, ranges, side)
+    return None if inner is None else floordiv(inner, atom.right)
+
+
+def _as_dim(atom: Atom) -> Dim:
+    return {"//": floordiv, "%": mod, "max": maximum, "min": minimum}[atom.kind](
+        atom.left, atom.right)
+
+
+def _relax(dim: Dim) -> Dim:
+    """A lower bound without `-k * (e // d)` where d divides k: `d * (e // d) <= e`."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for monomial, number in dim.terms:
+        term: Dim = number
+        atom = monomial[0][0] if len(monomial) == 1 and monomial[0][1] == 1 else None
+        if (isinstance(atom, Atom) and atom.kind == "//" and number < 0
+                and isinstance(atom.right, int) and atom.right > 0 and number % atom.right == 0):
+            total = total + (number // atom.right) * atom.left
+            continue
+        for factor, power in monomial:
+            for _ in range(power):
+                term = term * (symbol(factor) if isinstance(factor, str) else _as_dim(factor))
+        total = total + term
+    return total
+
+
+def simplify(dim: Dim, ranges: Ranges) -> Dim:
+    """`dim` with divisions, remainders, maxima and minima resolved where the ranges decide them."""
+    if isinstance(dim, int) or not _has_atoms(dim):
+        return dim
+    total: Dim = 0
+    for monomial, number in dim.terms:
+        term: Dim = number
+        for factor, power in monomial:
+            value = symbol(factor) if isinstance(factor, str) else _resolve(factor, ranges)
+            for _ in range(power):
+                term = term * value
+        total = total + term
+    return total
+
+
+def _has_atoms(dim: Poly) -> bool:
+    return any(isinstance(factor, Atom) for monomial, _ in dim.terms for factor, _ in monomial)
+
+
+def _resolve(atom: Atom, ranges: Ranges) -> Dim:
+    left, right = simplify(atom.left, ranges), simplify(atom.right, ranges)
+    if atom.kind in ("max", "min"):
+        if nonnegative(left - right, ranges):
+            return left if atom.kind == "max" else right
+        if nonnegative(right - left, ranges):
+            return right if atom.kind == "max" else left
+        return (maximum if atom.kind == "max" else minimum)(left, right)
+    if isinstance(right, int) and right > 0:
+        whole, rest = _exact(left, right)
+        if nonnegative(rest, ranges) and nonnegative(right - 1 - rest, ranges):
+            return whole if atom.kind == "//" else rest
+    return (floordiv if atom.kind == "//" else mod)(left, right)
+
+
+def _exact(dim: Dim, divisor: int) -> tuple[Dim, Dim]:
+    """`dim == whole * divisor + rest`, the terms that the divisor divides being in `whole`."""
+    if isinstance(dim, int):
+        return dim // divisor, dim % divisor
+    whole: Dim = 0
+    for monomial, number in dim.terms:
+        if number % divisor == 0:
+            term: Dim = number // divisor
+            for factor, power in monomial:
+                for _ in range(power):
+                    term = term * (symbol(factor) if isinstance(factor, str) else _as_dim(factor))
+            whole = whole + term
+    return whole, dim - whole * divisor
+
+
+def bind(dim: Dim, point: Mapping[str, Dim], ranges: Ranges) -> Dim:
+    """`dim` at a point, simplified."""
+    return simplify(substitute(dim, point), ranges)

@@ -1,0 +1,190 @@
+"""A slow machine that runs Loops one statement after another: what emitters are held against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlc.ir.dims import Dim, evaluate
+from dlc.ir.kernel import digit_extents, storage_size
+from dlc.ir.loops import (
+    Alloc,
+    Apply,
+    Const,
+    For,
+    If,
+    IndexOf,
+    LaneReduce,
+    Let,
+    Load,
+    LoadIndex,
+    LoopFunction,
+    Mask,
+    Splat,
+    Statement,
+    Store,
+)
+from dlc.ir.ops import OPS
+from dlc.ir.program import Check, Launch, Program, ProgramBuffer
+from dlc.ir.scalar import PRIMITIVES, Array, NumpyBuilder
+
+
+class Machine:
+    """Runs the chunks of one function on flat arrays, in any order of chunks."""
+
+    def __init__(self, function: LoopFunction, memory: dict[str, Array], dims: dict[str, int]):
+        self.function, self.memory = function, dict(memory)
+        self.names: dict[str, int] = dict(dims)
+        self.registers: dict[str, Array] = {}
+        self.builder = NumpyBuilder()
+
+    def run(self, backwards: bool = False) -> None:
+        """Every chunk once."""
+        count = evaluate(self.function.chunks, self.names)
+        for chunk in reversed(range(count)) if backwards else range(count):
+            self.names["chunk"] = chunk
+            self.block(self.function.body)
+
+    def number(self, dim: Dim) -> int:
+        return evaluate(dim, self.names)
+
+    def block(self, body: tuple[Statement, ...]) -> None:
+        for statement in body:
+            self.step(statement)
+
+    def step(self, s: Statement) -> None:
+        match s:
+            case Alloc():
+                fill = 0 if s.zeroed or s.dtype.kind != "float" else np.nan
+                self.memory[s.name] = np.full(s.size, fill, s.dtype.numpy)
+            case Let():
+                self.names[s.name] = self.number(s.value)
+            case LoadIndex():
+                self.names[s.name] = int(self.memory[s.buffer][self.number(s.offset)])
+            case For():
+                self.loop(s)
+            case If():
+                if all(self.number(c) >= 0 for c in s.conditions):
+                    self.block(s.body)
+            case Store():
+                self.store(s)
+            case _:
+                self.registers[s.name] = self.value(s)
+
+    def loop(self, s: For) -> None:
+        state = [self.registers[first] for _, first, _, _ in s.carried]
+        at, high = self.number(s.low), self.number(s.high)
+        while at < high:
+            self.names[s.var] = at
+            for (name, _, _, _), value in zip(s.carried, state, strict=True):
+                self.registers[name] = value
+            self.block(s.body)
+            state = [self.registers[name] for name in s.next]
+            at = at * 2 if s.step == 0 else at + self.number(s.step)
+        for name, value in zip(s.after, state, strict=True):
+            self.registers[name] = value
+
+    def store(self, s: Store) -> None:
+        at = self.number(s.offset)
+        value = np.broadcast_to(self.registers[s.value], (s.lanes,) if s.lanes > 1 else ())
+        keep = self.registers[s.mask] if s.mask else np.ones(s.lanes, bool)
+        for lane in np.flatnonzero(keep) if s.lanes > 1 else [0]:
+            assert 0 <= at + lane < len(self.memory[s.buffer]), s
+            self.memory[s.buffer][at + lane] = value[lane] if s.lanes > 1 else value
+
+    def value(self, s: Statement) -> Array:
+        r = self.registers
+        match s:
+            case Mask():
+                return self.number(s.base) + np.arange(s.lanes) < self.number(s.bound)
+            case Const():
+                return np.full((s.lanes,) if s.lanes > 1 else (), s.value, s.dtype.numpy)
+            case IndexOf():
+                lanes = np.arange(s.lanes) if s.lanes > 1 else np.asarray(0)
+                return (self.number(s.value) + s.step * lanes).astype(s.dtype.numpy)
+            case Splat():
+                assert r[s.value].shape == ()
+                return np.full(s.lanes, r[s.value])
+            case Load():
+                return self.load(s)
+            case LaneReduce():
+                return self.reduce(s)
+            case Apply():
+                args = [r[a] for a in s.args]
+                shapes = {a.shape for a in args}
+                assert shapes == {(s.lanes,) if s.lanes > 1 else ()}, (s, shapes)
+                if s.op in PRIMITIVES:
+                    return self.builder.primitive(s.op, *args)
+                formula = OPS[s.op].formula
+                assert formula is not None
+                return np.asarray(formula(self.builder, dict(s.attrs), *args))
+        raise AssertionError(s)
+
+    def load(self, s: Load) -> Array:
+        at, memory = self.number(s.offset), self.memory[s.buffer]
+        keep = self.registers[s.mask] if s.mask else np.ones(max(s.lanes, 1), bool)
+        out = np.zeros(s.lanes, memory.dtype)
+        for lane in np.flatnonzero(keep):
+            assert 0 <= at + lane < len(memory), (s, at, len(memory))
+            out[lane] = memory[at + lane]
+        return out if s.lanes > 1 else out[0:1].reshape(())
+
+    def reduce(self, s: LaneReduce) -> Array:
+        value = self.registers[s.value]
+        while len(value) > 1:
+            half = len(value) // 2
+            value = self.builder.primitive(s.op, value[:half], value[half:])
+        return value.reshape(())
+
+
+def to_storage(array: Array, buffer: ProgramBuffer) -> Array:
+    """The flat memory of a logical array; padding holds nan."""
+    full = buffer.layout.full(len(buffer.dims))
+    extents = [int(e) for e in digit_extents(buffer.layout, array.shape)]
+    index = np.indices(extents).reshape(len(extents), -1) if extents else np.zeros((0, 1), int)
+    logical = [np.zeros(index.shape[1], int) for _ in array.shape]
+    for (axis, divisor), digit in zip(full, index, strict=True):
+        logical[axis] = logical[axis] + digit * divisor
+    inside = np.ones(index.shape[1], bool)
+    for at, size in zip(logical, array.shape, strict=True):
+        inside &= at < size
+    flat = np.full(index.shape[1], np.nan if array.dtype.kind == "f" else 0, array.dtype)
+    flat[inside] = array[tuple(at[inside] for at in logical)]
+    return flat
+
+
+def run_program(program: Program, inputs: dict[str, Array], backwards: bool = False
+                ) -> dict[str, Array]:
+    """Runs a scheduled program; gives all its out and var buffers as logical (row-major) arrays."""
+    env: dict[str, int] = {}
+    for buffer in program.buffers:
+        if buffer.name in inputs:
+            for dim, size in zip(buffer.dims, inputs[buffer.name].shape, strict=True):
+                if not isinstance(dim, int) and str(dim) in dim.symbols:
+                    env[str(dim)] = size
+    memory: dict[str, Array] = {}
+    for buffer in program.buffers:
+        if buffer.alias_of:
+            continue
+        if buffer.name in inputs:
+            memory[buffer.name] = to_storage(inputs[buffer.name], buffer)
+        elif buffer.kind == "const":
+            memory[buffer.name] = np.asarray(buffer.values, buffer.dtype.numpy)
+        else:
+            size = evaluate(storage_size(buffer.layout, buffer.dims), env)
+            fill = np.nan if buffer.dtype.is_float else 0
+            memory[buffer.name] = np.full(size, fill, buffer.dtype.numpy)
+    for buffer in program.buffers:
+        if buffer.alias_of:
+            memory[buffer.name] = memory[buffer.alias_of]
+    loops = {f.name: f for f in program.loops}
+    for step in program.steps:
+        if isinstance(step, Check):
+            assert memory[step.buffer].all(), step.text
+        if isinstance(step, Launch):
+            function = loops[step.kernel]
+            dims = {n: evaluate(d, env) for n, d in zip(function.symbols, step.dims, strict=True)}
+            pointers = {p.name: memory[b]
+                        for p, b in zip(function.pointers, step.buffers, strict=True)}
+            Machine(function, pointers, dims).run(backwards)
+    return {b.name: memory[b.name].reshape([evaluate(d, env) for d in b.dims])
+            for b in program.buffers if b.kind in ("out", "var") and not b.alias_of}
