@@ -309,7 +309,7 @@ def _order(term: tuple[Monomial, int]) -> tuple[int, str]:
 
 
 def _sum(a: Poly | int, b: Dim, sign: int) -> Dim:
-    out = {(): a} if isinstance(a, int) else dict(a.terms)
+    out: dict[Monomial, int] = {(): a} if isinstance(a, int) else dict(a.terms)
     if isinstance(b, int):
         if not b:
             return a

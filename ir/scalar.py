@@ -8,7 +8,7 @@ with the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class ScalarBuilder(Generic[T]):
         return value
 
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]  # of any dtype: which one is said by the types of the Graph
 
 _NUMPY: Final[dict[str, Callable[..., Array]]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
@@ -112,10 +112,11 @@ class NumpyBuilder(ScalarBuilder[Array]):
             if op == "fma":
                 return _fma(*args)
             if op == "ldexp":
-                return np.ldexp(args[0], args[1])
+                return np.asarray(np.ldexp(args[0], args[1]))
             if op == "lshr":
                 unsigned = args[0].view(f"uint{args[0].dtype.itemsize * 8}")
-                return np.right_shift(unsigned, args[1].astype(unsigned.dtype)).view(args[0].dtype)
+                shifted = np.right_shift(unsigned, args[1].astype(unsigned.dtype))
+                return np.asarray(shifted).view(args[0].dtype)
             return np.asarray(_NUMPY[op](*args))
 
     def const(self, dtype: DType, value: float) -> Array:

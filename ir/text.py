@@ -106,7 +106,14 @@ class _Printer:
         return f"#{name}"
 
 
-def print_type_of(value: Value) -> str:
+def attr_text(value: Attr) -> str:
+    """An attribute's value, tuples spelled out however long they are."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(attr_text, value))}]"
+    return _scalar(value)
+
+
+def print_value(value: Value) -> str:
     """`%name: type`, as parameters are printed."""
     return f"{_value(value)}: {value.type}"
 
@@ -138,7 +145,7 @@ def number_text(value: float) -> str:
 def _param(param: Param) -> str:
     role = "" if param.role == "in" else f" {param.role}"
     default = "" if param.default is None else f" = {number_text(param.default)}"
-    return f"{print_type_of(param.value)}{role}{default}"
+    return f"{print_value(param.value)}{role}{default}"
 
 
 def _condition(condition: Condition) -> str:
