@@ -1,0 +1,129 @@
+"""The machine that code is made for, and LLVM itself: text in, object code or assembly out."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from dlc.ir.diagnostics import InternalError
+from dlc.ir.types import DType
+
+CODE_LEVEL = 1  # of code generation; level 0 keeps accumulators on the stack
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A CPU as LLVM names it; `features` is a list of `+name` and `-name`."""
+
+    triple: str
+    cpu: str
+    features: str
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether it is an AArch64."""
+        return self.triple.startswith(("aarch64", "arm64"))
+
+    @property
+    def register_bytes(self) -> int:
+        """The size of a vector register."""
+        if self.has("avx512f"):
+            return 64
+        return 32 if self.has("avx2") else 16
+
+    @property
+    def registers(self) -> int:
+        """The number of vector registers."""
+        return 32 if self.is_arm or self.has("avx512f") else 16
+
+    @property
+    def scales(self) -> bool:
+        """Whether one instruction multiplies a vector by powers of two."""
+        return self.has("avx512f")
+
+    def has(self, feature: str) -> bool:
+        """Whether the CPU has a feature."""
+        return f"+{feature}" in self.features.split(",")
+
+    def lanes(self, dtype: DType) -> int:
+        """How many elements a vector register holds."""
+        return self.register_bytes // dtype.size
+
+    @property
+    def attributes(self) -> str:
+        """Attributes of every function: without them some CPUs get half-width vectors."""
+        width = self.register_bytes * 8
+        return (f'nounwind "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
+                ' "no-stack-arg-probe"')
+
+
+# What a CPU given by name has of what is asked for here; LLVM knows the rest by the name.
+_LEVELS = {
+    "x86-64": "", "x86-64-v2": "", "x86-64-v3": "+avx2,+fma",
+    "x86-64-v4": "+avx2,+fma,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl",
+}
+
+
+@cache
+def host() -> Target:
+    """This machine."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features().flatten()
+    return Target(llvm.get_default_triple(), llvm.get_host_cpu_name(), features)
+
+
+def target(cpu: str = "", features: str = "") -> Target:
+    """The target `cpu` (the host if empty): an x86 level, `aarch64`, or a CPU of this family."""
+    if not cpu:
+        return host()
+    if cpu == "aarch64":
+        return Target("aarch64-unknown-linux-gnu", "generic", features or "+neon")
+    if cpu in _LEVELS:
+        return Target("x86_64-unknown-linux-gnu", cpu, features or _LEVELS[cpu])
+    import llvmlite.binding as llvm
+
+    return Target(llvm.get_default_triple(), cpu, features)
+
+
+@cache
+def _machine(kind: Target) -> Any:
+    import llvmlite.binding as llvm
+
+    with _lock:
+        if kind.triple == llvm.get_default_triple():
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
+        else:
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(kind.triple).create_target_machine(
+        cpu=kind.cpu, features=kind.features, opt=CODE_LEVEL, reloc="pic", codemodel="small")
+
+
+def parse(text: str) -> Any:
+    """An LLVM module of IR text, verified; InternalError if the text is wrong."""
+    import llvmlite.binding as llvm
+
+    try:
+        module = llvm.parse_assembly(text, llvm.create_context())
+        module.verify()
+    except RuntimeError as error:
+        raise InternalError(str(error), "llvm", text) from error
+    return module
+
+
+def compile_module(text: str, kind: Target) -> bytes:
+    """Position-independent object code of IR text."""
+    machine = _machine(kind)
+    return bytes(machine.emit_object(parse(text)))
+
+
+def emit_assembly(text: str, kind: Target) -> str:
+    """The assembly that `compile_module` encodes."""
+    machine = _machine(kind)
+    return str(machine.emit_assembly(parse(text)))

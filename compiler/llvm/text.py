@@ -1,0 +1,173 @@
+"""LLVM IR as text: types, constants, operands, and the lines of a function by scope."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from dlc.ir.types import DType
+
+_FLOATS = {"f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
+_LETTERS = re.compile(r"[^A-Za-z0-9_.]")
+
+
+def element(dtype: DType) -> str:
+    """The type of one element in a register."""
+    if dtype.is_float:
+        return _FLOATS[dtype.name]
+    return "i1" if dtype.kind == "bool" else f"i{dtype.size * 8}"
+
+
+def stored(dtype: DType) -> str:
+    """The type of one element in memory: a bool is a byte, 0 or 1."""
+    return "i8" if dtype.kind == "bool" else element(dtype)
+
+
+def vector(kind: str, lanes: int) -> str:
+    """`lanes` of a type; the type itself for one lane."""
+    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+
+
+def suffix(kind: str, lanes: int = 1) -> str:
+    """How the name of an intrinsic spells a type: `v16f32`, `i64`."""
+    names = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
+    short = names.get(kind, kind)
+    return short if lanes == 1 else f"v{lanes}{short}"
+
+
+def mangle(name: str) -> str:
+    """A name of a program in the letters that assembly allows; different names may become one."""
+    return _LETTERS.sub("_", name)
+
+
+def number(dtype: DType, value: float) -> str:
+    """A constant of one element."""
+    if dtype.kind == "bool":
+        return "true" if value else "false"
+    if dtype.is_integer:
+        bits = dtype.size * 8
+        wrapped = int(value) & ((1 << bits) - 1)
+        return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
+    if dtype.name == "f16":
+        return "0xH" + _pack("e", value)[::-1].hex().upper()
+    if dtype.name == "bf16":
+        return f"0xR{_bfloat(value):04X}"
+    wide = struct.unpack("<f", _pack("f", value))[0] if dtype.name == "f32" else value
+    return "0x" + struct.pack(">d", wide).hex().upper()
+
+
+def _pack(code: str, value: float) -> bytes:
+    """`value` rounded to a smaller float; what is too large becomes infinite."""
+    try:
+        return struct.pack(f"<{code}", value)
+    except OverflowError:
+        return struct.pack(f"<{code}", float("inf") if value > 0 else float("-inf"))
+
+
+def _bfloat(value: float) -> int:
+    """The bits of the nearest bf16, halves to even."""
+    bits = int.from_bytes(_pack("f", value), "little")
+    if value != value:
+        return 0x7FC0
+    return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+
+
+def constant(dtype: DType, value: float, lanes: int = 1) -> str:
+    """A constant in all lanes."""
+    one = number(dtype, value)
+    return one if lanes == 1 else f"splat ({element(dtype)} {one})"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A register or a constant: its text, element type and number of lanes."""
+
+    text: str
+    dtype: DType
+    lanes: int = 1
+
+    @property
+    def kind(self) -> str:
+        """Its LLVM type."""
+        return vector(element(self.dtype), self.lanes)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text}"
+
+
+@dataclass(slots=True)
+class Scope:
+    """Code that runs under the same loops: lines so far, and the block they end in.
+
+    The lines of an inner scope join those of the outer one when it is left, so that code may be
+    added to an outer scope in the meantime: it stands before the inner one, and dominates it.
+    """
+
+    block: str
+    lines: list[str] = field(default_factory=list)
+    known: dict[object, str] = field(default_factory=dict)  # what was computed, and its register
+
+
+class Writer:
+    """Writes one function: fresh names, and a stack of scopes."""
+
+    def __init__(self) -> None:
+        self.scopes = [Scope("entry")]
+        self.allocas: list[str] = []
+        self._count = 0
+
+    @property
+    def depth(self) -> int:
+        """The number of the innermost scope."""
+        return len(self.scopes) - 1
+
+    def fresh(self, hint: str = "t") -> str:
+        """A new register name, `%` included."""
+        self._count += 1
+        return f"%{mangle(hint)}.{self._count}"
+
+    def label(self, hint: str) -> str:
+        """A new label."""
+        return self.fresh(hint)[1:]
+
+    def line(self, text: str, depth: int | None = None) -> None:
+        """Adds a line to a scope, the innermost if none is named."""
+        self.scopes[self.depth if depth is None else depth].lines.append(f"  {text}")
+
+    def emit(self, text: str, hint: str = "t", depth: int | None = None) -> str:
+        """Adds an instruction that gives a value; returns the value's register."""
+        name = self.fresh(hint)
+        self.line(f"{name} = {text}", depth)
+        return name
+
+    def once(self, key: object, text: str, hint: str = "t", depth: int | None = None) -> str:
+        """Like `emit`, but an instruction of the same key is not repeated in the scope."""
+        at = self.depth if depth is None else depth
+        found = self.scopes[at].known.get(key)
+        if found is None:
+            found = self.scopes[at].known[key] = self.emit(text, hint, at)
+        return found
+
+    def start(self, label: str) -> None:
+        """Begins a block in the innermost scope."""
+        self.scopes[-1].lines.append(f"{label}:")
+        self.scopes[-1].block = label
+
+    def push(self, label: str) -> None:
+        """Enters a scope whose first block is `label`."""
+        self.scopes.append(Scope(label))
+
+    def pop(self) -> Scope:
+        """Leaves the innermost scope; its lines are the caller's to place."""
+        return self.scopes.pop()
+
+    def join(self, inner: Scope) -> None:
+        """Puts the lines of a scope that was left at the end of the innermost one."""
+        self.scopes[-1].lines += inner.lines
+        self.scopes[-1].block = inner.block
+
+    def text(self) -> str:
+        """All lines, those that reserve memory first."""
+        assert len(self.scopes) == 1
+        return "\n".join(("entry:", *self.allocas, *self.scopes[0].lines))
