@@ -1,10 +1,10 @@
 """Dims: integers, or polynomials over symbols, compared in normal form.
 
-A `Dim` is an `int` or a `Poly`. A `Poly` is a sum of monomials with integer coefficients; the factors
-of a monomial are symbols (`"N"`) and atoms that are not polynomial: floor division, remainder, maximum
-and minimum of two dims. Polynomials are interned, so that equal ones are one object and `==` costs
-nothing. The same class serves below the Graph, where kernel indices (`n`, `v + r`) take the place of
-symbols: one arithmetic for sizes, bounds and addresses.
+A `Dim` is an `int` or a `Poly`. A `Poly` is a sum of monomials with integer coefficients; the
+factors of a monomial are symbols (`"N"`) and atoms that are not polynomial: floor division,
+remainder, maximum and minimum of two dims. Polynomials are interned, so that equal ones are one
+object and `==` costs nothing. The same class serves below the Graph, where kernel indices (`n`,
+`v + r`) take the place of symbols: one arithmetic for sizes, bounds and addresses.
 """
 
 from __future__ import annotations
@@ -392,7 +392,8 @@ def _print(terms: tuple[tuple[Monomial, int], ...]) -> str:
         for factor, power in monomial:
             text = factor if isinstance(factor, str) else str(factor)
             if isinstance(factor, Atom) and factor.kind in ("//", "%"):
-                text = f"({text})" if len(terms) > 1 or len(monomial) > 1 or coefficient != 1 else text
+                alone = len(terms) == 1 and len(monomial) == 1 and coefficient == 1
+                text = text if alone else f"({text})"
             factors += [text] * power
         size = abs(coefficient)
         if size != 1 or not factors:

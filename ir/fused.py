@@ -13,8 +13,8 @@ from dlc.ir.kernel import Layout
 class Group:
     """Nodes that one kernel computes, for every index of `domain`.
 
-    `root` is the reduction (a contraction, a maximum, …) whose epilogue the other nodes are, if there
-    is one. `outputs` are the values that are written to memory. A group with no nodes copies.
+    `root` is the reduction (a contraction, a maximum, …) whose epilogue the other nodes are, if
+    there is one. `outputs` are the values that are written to memory. A group with no nodes copies.
     """
 
     name: str
@@ -29,9 +29,9 @@ class Group:
 class FusedGraph:
     """Groups in the order in which they run.
 
-    Nodes that are in no group are computed where they are read (`inlined`), or are other names of the
-    same memory (`views`: a value, and the value whose memory it shares). `layouts` names the values
-    that are not stored in row-major order.
+    Nodes that are in no group are computed where they are read (`inlined`), or are other names of
+    the same memory (`views`: a value, and the value whose memory it shares). `layouts` names the
+    values that are not stored in row-major order.
     """
 
     graph: Graph

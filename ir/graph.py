@@ -1,8 +1,8 @@
 """The Graph: a program in SSA form, one node a line.
 
 Everything here is a frozen value; passes make new graphs with a `Builder`. A value is known by its
-name, unique in its graph. State is explicit: variables come in as parameters of role `var`, and their
-new values go out as `updates`. Locations are carried outside equality.
+name, unique in its graph. State is explicit: variables come in as parameters of role `var`, and
+their new values go out as `updates`. Locations are carried outside equality.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Builder:
         self, op: str, *operands: Value, hint: str = "", regions: tuple[Graph, ...] = (),
         **attrs: Attr,
     ) -> tuple[Value, ...]:
-        """Appends a node and returns its results; `ir.ops.TypeRuleError` if the types do not fit."""
+        """Appends a node and returns its results; TypeRuleError if the types do not fit."""
         from dlc.ir.ops import OPS
 
         definition = OPS[op]
@@ -172,7 +172,7 @@ class Builder:
 
     def op(self, op: str, *operands: Value, hint: str = "", **attrs: Attr) -> Value:
         """Appends a node that has one result, and returns it."""
-        return self.emit(op, *operands, hint=hint, **attrs)[0]
+        return self.emit(op, *operands, hint=hint, regions=(), **attrs)[0]
 
     def copy(self, node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         """Appends `node` with other operands; result types and names are kept where free."""

@@ -21,8 +21,8 @@ class InputError(ValueError):
 def run_graph(graph: Graph, inputs: Sequence[ArrayLike]) -> tuple[Array, ...]:
     """What `graph.outputs` are (results, then new values of variables), from one input a parameter.
 
-    Symbols take their sizes from the shapes of the inputs. bf16 values are held as float32. InputError
-    for inputs that do not fit; CheckError (of `ir.ops.control`) where a check fails.
+    Symbols take their sizes from the shapes of the inputs. bf16 values are held as float32.
+    InputError for inputs that do not fit; CheckError (of `ir.ops.control`) where a check fails.
     """
     values = run_values(graph, inputs)
     return tuple(values[value.name] for value in graph.outputs)

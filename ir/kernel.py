@@ -1,9 +1,9 @@
 """Kernels: what is computed, in which buffers, but not in which order.
 
 A kernel is a sequence of computes under shared outer indices. Reads and writes are affine in the
-indices (quasi-affine: floor division and remainder by constants may occur), and an index or a bound may
-itself be loaded. Index expressions are `Dim`s over index names and symbols. Layout is a property of a
-buffer: accesses are logical.
+indices (quasi-affine: floor division and remainder by constants may occur), and an index or a bound
+may itself be loaded. Index expressions are `Dim`s over index names and symbols. Layout is a
+property of a buffer: accesses are logical.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Layout:
 
     Digit (a, d) of an axis is `index // d`, modulo the divisor of the axis's next digit outwards.
     `[(0, 16), (1, 1), (0, 1)]` of f32[N, C] is N // 16, C, N % 16: blocks of sixteen rows.
-    An axis whose outermost digit has a divisor d is padded to a multiple of d. No digits: row-major.
+    An axis whose outermost digit has a divisor d is padded to a multiple of d. No digits:
+    row-major.
     """
 
     digits: tuple[tuple[int, int], ...] = ()
@@ -159,8 +160,8 @@ class Combine:
 class Compute:
     """`target = value`, or `target = combine of value over indices`.
 
-    `over` holds the indices besides the outer ones: those in the target are free, the others reduced.
-    The last arg of `value` chain is `value`; ops in `body` come before.
+    `over` holds the indices besides the outer ones: those in the target are free, the others
+    reduced. The last arg of `value` chain is `value`; ops in `body` come before.
     """
 
     target: Access

@@ -1,8 +1,8 @@
 """Loops: what applying a schedule to a kernel makes, once for CPU and GPU. Emitters only print it.
 
-Registers are names in single assignment. Index arithmetic is `Dim`s over loop variables and symbols;
-an emitter computes each part of it at the outermost loop where all its names are known. Vectors have
-`lanes` > 1 elements.
+Registers are names in single assignment. Index arithmetic is `Dim`s over loop variables and
+symbols; an emitter computes each part of it at the outermost loop where all its names are known.
+Vectors have `lanes` > 1 elements.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class LaneReduce:
-    """`name` = the lanes of `value` combined in a binary tree: lane l with lane l + lanes/2, and so on."""
+    """`name` = the lanes of `value` combined in a tree: lane l with lane l + lanes/2, and so on."""
 
     name: str
     op: Literal["add", "maximum", "minimum"]
@@ -132,8 +132,9 @@ class LaneReduce:
 class For:
     """A loop from `low` below `high`, by `step`, or doubling from `low` if `step` is 0.
 
-    `carried` are registers that live across turns: (name in the body, initial register, dtype, lanes);
-    `next` gives their values for the next turn, and `after` the names that the last ones have outside.
+    `carried` are registers that live across turns: (name in the body, initial register, dtype,
+    lanes); `next` gives their values for the next turn, and `after` the names that the last ones
+    have outside.
     """
 
     var: str

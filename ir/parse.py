@@ -294,13 +294,13 @@ class _Parser:
             self._fail(str(error))
 
     def _cut(self, ends: frozenset[str]) -> str:
-        """The text up to a word of `ends` outside brackets, a mark, a string or the end of the line."""
+        """The text up to a word of `ends` outside brackets, a mark, a string or the line's end."""
         first, depth = self.at, 0
         while True:
             kind, word, _ = self.tokens[self.at]
             if depth == 0 and (word in ends or kind in ("mark", "string", "value", "end")):
                 break
-            if kind == "end" or self.at > first and self._on_new_line():
+            if kind == "end" or (self.at > first and self._on_new_line()):
                 break
             depth += (word in _OPENS) - (word in _CLOSES)
             self.at += 1

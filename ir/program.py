@@ -1,7 +1,7 @@
 """Programs: which kernels run in what order, in which buffers, with checks and one commit point.
 
-Every check stands before the commit, and every write of a variable after it: a program that fails has
-changed nothing.
+Every check stands before the commit, and every write of a variable after it: a program that fails
+has changed nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ BufferKind = Literal["in", "out", "var", "temp", "random", "const"]
 class ProgramBuffer:
     """Memory of a program. `alias_of` names the buffer whose memory it is, under other dims.
 
-    `first` and `last` are the steps between which a temp is alive (-1: not planned yet); `above` are
-    the temps that lie below it in the arena: its offset is the largest of their ends. A `const` holds
-    `values`, which are part of the code.
+    `first` and `last` are the steps between which a temp is alive (-1: not planned yet); `above`
+    are the temps that lie below it in the arena: its offset is the largest of their ends. A `const`
+    holds `values`, which are part of the code.
     """
 
     name: str

@@ -28,8 +28,8 @@ class ScalarBuilder(Generic[T]):
     """Makes values of type T (arrays, names of registers, C expressions) by primitives.
 
     maximum and minimum propagate nan; round goes to even; comparisons with nan are false, but for
-    ne; floordiv and mod floor, and give 0 for an integer divisor 0; ldexp(x, n) is x times 2**n for an
-    i32 n, with results that are normal numbers, 0 or inf.
+    ne; floordiv and mod floor, and give 0 for an integer divisor 0; ldexp(x, n) is x times 2**n for
+    an i32 n, with results that are normal numbers, 0 or inf.
     """
 
     def primitive(self, op: str, *args: T) -> T:

@@ -22,7 +22,8 @@ class Schedule:
 
     order:    the outer indices, outermost loop first; each loop goes over tiles of its index.
     parallel: how many of the first loops are split into chunks that threads claim.
-    vector:   the index whose values lie in the lanes of vector registers, and how many ("" is none).
+    vector:   the index whose values lie in the lanes of vector registers, and how many
+              ("" is none).
     tiles:    register tiles of the first reduction's accumulators.
     reduce:   the order of the reduced indices, outermost first.
     unroll:   reduced indices of constant extent that are unrolled.

@@ -9,12 +9,12 @@
     }
 
 One node a line: results, op, operands, `with` the graphs it holds, attributes, result types, marks.
-Graphs that nodes hold are printed before the graph they are in, under a label (`graph step as step.2`
-where the name is taken). Tuples of more than 64 numbers stand at the end: `data h… = [1.0, …]`, named
-by a hash of what they hold. Floats are the shortest decimals that read back the same.
+Graphs that nodes hold are printed before the graph they are in, under a label (`graph step as
+step.2` where the name is taken). Tuples of more than 64 numbers stand at the end: `data h… = [1.0,
+…]`, named by a hash of what they hold. Floats are the shortest decimals that read back the same.
 
-The text is deterministic, and `parse_graph(print_graph(g)) == g`; places (`@loc`) and the doc are kept
-too, although they take no part in equality.
+The text is deterministic, and `parse_graph(print_graph(g)) == g`; places (`@loc`) and the doc are
+kept too, although they take no part in equality.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _scalar(value: Attr) -> str:
 
 
 def number_text(value: float) -> str:
-    """The shortest decimal that reads back as `value`, or `nan`, `inf`, `-inf`; ints as they are."""
+    """The shortest decimal that reads back as `value`, or `nan`, `inf`, `-inf`; ints as such."""
     if isinstance(value, int):
         return str(value)
     return "nan" if math.isnan(value) else float.__repr__(value)

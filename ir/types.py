@@ -96,7 +96,7 @@ class SparseType:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowsType:
-    """A row set: `count` rows of a tensor of `dims`, with an index each (TensorFlow's IndexedSlices)."""
+    """A row set: `count` rows of a tensor of `dims`, an index each (TensorFlow's IndexedSlices)."""
 
     dtype: DType
     dims: tuple[Dim, ...]

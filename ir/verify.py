@@ -1,6 +1,7 @@
 """Checks that a Graph is well formed, and that its types are what the ops' rules say.
 
-It is run on what a pass gives. A fault found here is one of the compiler, never of a user's program.
+It is run on what a pass gives. A fault found here is one of the compiler, never of a user's
+program.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def quarter_turns(b: ScalarBuilder[T], r: T, q: T) -> T:
 
 
 def _sin_shifted(b: ScalarBuilder[T], x: T, quarters: int) -> T:
-    """sin(x + quarters pi / 2). The reduction is in f64 for f32 too: exact, with pi / 2 in parts."""
+    """sin(x + quarters pi / 2). The reduction is exact: in f64, with pi / 2 in parts."""
     single = b.dtype(x) is F32
     wide = b.cast(x, F64) if single else x
     magic = b.const(F64, 1.5 * 2.0**52)

@@ -2,18 +2,19 @@
 
 `C[out(i)] += product of A_k[map_k(i)]` over one domain of indices, in which any of the maps may be
 affine. Reads outside an operand are 0, writes outside the result are dropped. So the gradient with
-respect to an operand is a contraction again: the roles of that operand and of the result change places.
+respect to an operand is a contraction again: that operand and the result change places.
 Index names are lower-case, so that they never meet symbols of dims.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlc.ir.dims import Dim, coefficient, evaluate, floordiv, substitute, symbol, symbols
+from dlc.ir.dims import Dim, Poly, coefficient, evaluate, floordiv, substitute, symbol, symbols
 from dlc.ir.ops.op import Array, EvalCall, Op, Sample, TypeRuleError, dense, register
 from dlc.ir.scalar import cast_array
 from dlc.ir.types import BOOL, I32, DType, Type, tensor
@@ -120,22 +121,50 @@ def einsum_spec(formula: str, *operands: tuple[Dim, ...]) -> Spec:
             raise TypeRuleError(f"{letters!r} in {formula!r} does not name {len(dims)} dims")
         for letter, dim in zip(letters, dims, strict=True):
             if extents.setdefault(letter, dim) != dim:
-                raise TypeRuleError(f"{letter!r} in {formula!r} is both {extents[letter]} and {dim}")
+                raise TypeRuleError(
+                    f"{letter!r} in {formula!r} is both {extents[letter]} and {dim}")
     if not set(right) <= extents.keys() or len(set(right)) < len(right):
         raise TypeRuleError(f"{right!r} in {formula!r} is not a choice of the letters before")
     maps = tuple(tuple(map(symbol, letters)) for letters in inputs)
     return spec(extents, maps, tuple(map(symbol, right)), tuple(extents[c] for c in right))
 
 
+def map_of(value: Attr) -> Map:
+    """An attribute that is a tuple of dims: a map, or the dims of the result."""
+    if not isinstance(value, tuple):
+        raise TypeRuleError(f"{value} is no tuple of dims")
+    dims = tuple(e for e in value if isinstance(e, int | Poly))
+    if len(dims) != len(value):
+        raise TypeRuleError(f"{value} holds what is no dim")
+    return dims
+
+
 def maps_of(node: Node) -> tuple[Map, ...]:
     """The maps of the operands of a contraction node."""
-    return node.attr("maps")  # type: ignore[return-value]
+    return _maps(dict(node.attrs))
 
 
 def extents_of(node: Node) -> dict[str, Dim]:
     """The indices of a contraction node, with their extents."""
-    names, extents = node.attr("indices"), node.attr("extents")
-    return dict(zip(names, extents, strict=True))  # type: ignore[arg-type]
+    return _extents(dict(node.attrs))
+
+
+def _maps(attrs: Mapping[str, Attr]) -> tuple[Map, ...]:
+    maps = attrs["maps"]
+    if not isinstance(maps, tuple):
+        raise TypeRuleError("the maps of a contraction are a tuple")
+    return tuple(map(map_of, maps))
+
+
+def _extents(attrs: Mapping[str, Attr]) -> dict[str, Dim]:
+    names, extents = attrs["indices"], map_of(attrs["extents"])
+    if not isinstance(names, tuple) or len(names) != len(extents):
+        raise TypeRuleError("the indices of a contraction have an extent each")
+    return dict(zip(map(str, names), extents, strict=True))
+
+
+def _names(at: Map) -> frozenset[str]:
+    return frozenset[str]().union(*map(symbols, at))
 
 
 def accumulator(dtype: DType) -> DType:
@@ -146,20 +175,18 @@ def accumulator(dtype: DType) -> DType:
 def _infer(
     kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
 ) -> tuple[Type, ...]:
-    maps, out, dims = attrs["maps"], attrs["out"], attrs["dims"]
-    assert isinstance(maps, tuple) and isinstance(out, tuple) and isinstance(dims, tuple)
+    maps, out, dims = _maps(attrs), map_of(attrs["out"]), map_of(attrs["dims"])
     if len(maps) != len(kinds) or not kinds:
         raise TypeRuleError(f"a contraction with {len(maps)} maps has {len(kinds)} operands")
     dtypes = {dense(kind, "contract").dtype for kind in kinds}
     if len(dtypes) > 1:
         raise TypeRuleError(f"the operands of a product differ: {', '.join(map(str, kinds))}")
     ranks = [len(dense(kind, "contract").dims) for kind in kinds]
-    if [len(m) for m in maps] != ranks or len(out) != len(dims):  # type: ignore[arg-type]
+    if [len(m) for m in maps] != ranks or len(out) != len(dims):
         raise TypeRuleError("the maps of a contraction do not have the ranks of its operands")
-    used = frozenset[str]().union(*(symbols(e) for m in (*maps, out) for e in m))  # type: ignore
-    if not used <= set(attrs["indices"]):  # type: ignore[arg-type]
+    if not frozenset[str]().union(*map(_names, (*maps, out))) <= _extents(attrs).keys():
         raise TypeRuleError("a map of a contraction uses an index that it does not have")
-    return (tensor(accumulator(dtypes.pop()), dims),)  # type: ignore[arg-type]
+    return (tensor(accumulator(dtypes.pop()), dims),)
 
 
 def _view(x: Array, at: Map, sizes: dict[str, int]) -> tuple[Array, str]:
@@ -168,7 +195,7 @@ def _view(x: Array, at: Map, sizes: dict[str, int]) -> tuple[Array, str]:
     high = [_reach(e, sizes, max) for e in at]
     pads = [(max(0, -lo), max(0, hi - n + 1)) for lo, hi, n in zip(low, high, x.shape, strict=True)]
     padded = np.pad(x, pads) if pads else np.asarray(x)
-    names = sorted(frozenset[str]().union(*(symbols(e) for e in at)))
+    names = sorted(_names(at))
     start = sum((evaluate(e, dict.fromkeys(names, 0)) + p[0]) * s
                 for e, p, s in zip(at, pads, padded.strides, strict=True))
     strides = [sum(_number(coefficient(e, name)) * s
@@ -194,27 +221,26 @@ def _reach(e: Dim, sizes: dict[str, int], side: object) -> int:
 
 def _eval(call: EvalCall) -> tuple[Array, ...]:
     # Indices may have longer names; einsum has letters.
-    extents = call.attrs["extents"]
-    letters = dict(zip(call.attrs["indices"], ascii_letters, strict=False))  # type: ignore
-    renamed = {name: symbol(letter) for name, letter in letters.items()}
-    maps = [tuple(substitute(e, renamed) for e in m) for m in call.attrs["maps"]]  # type: ignore
-    out = tuple(substitute(e, renamed) for e in call.attrs["out"])  # type: ignore
-    pairs = zip(letters.values(), extents, strict=True)  # type: ignore[arg-type]
-    sizes = {letter: evaluate(e, call.env) for letter, e in pairs}  # type: ignore[arg-type]
+    extents = _extents(call.attrs)
+    letters = dict(zip(extents, ascii_letters, strict=False))
+    renamed: dict[str, Dim] = {name: symbol(letter) for name, letter in letters.items()}
+    maps = [tuple(substitute(e, renamed) for e in m) for m in _maps(call.attrs)]
+    out = tuple(substitute(e, renamed) for e in map_of(call.attrs["out"]))
+    sizes = {letters[name]: evaluate(e, call.env) for name, e in extents.items()}
     kind = dense(call.types[0], "contract")
     inputs = [cast_array(x, kind.dtype) for x in call.inputs]
     shape = tuple(evaluate(d, call.env) for d in kind.dims)
     if 0 in sizes.values():
         return (np.zeros(shape, kind.dtype.numpy),)
-    views = [_view(x, m, sizes) for x, m in zip(inputs, maps, strict=True)]  # type: ignore
-    kept = sorted(frozenset[str]().union(*(symbols(e) for e in out)))  # type: ignore
-    seen = set("".join(letters for _, letters in views))
+    views = [_view(x, m, sizes) for x, m in zip(inputs, maps, strict=True)]
+    kept = sorted(_names(out))
+    seen = set("".join(axes for _, axes in views))
     views += [(np.ones(sizes[k], kind.dtype.numpy), k) for k in kept if k not in seen]
-    terms = ",".join(letters for _, letters in views)
+    terms = ",".join(axes for _, axes in views)
     repeats = int(np.prod([sizes[n] for n in sizes if n not in seen | set(kept)], dtype=np.int64))
     block = np.einsum(f"{terms}->{''.join(kept)}", *(v for v, _ in views), optimize=True)
     block = np.asarray(block * np.asarray(repeats, block.dtype))
-    return (_scatter(block, kept, out, sizes, shape).astype(kind.dtype.numpy),)  # type: ignore
+    return (_scatter(block, kept, out, sizes, shape).astype(kind.dtype.numpy),)
 
 
 def _scatter(
@@ -242,7 +268,7 @@ def _on_grid(e: Dim, grids: dict[str, Array]) -> Array:
 
 def _vjp(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
     maps, extents = maps_of(node), extents_of(node)
-    out = node.attr("out")
+    out = map_of(node.attr("out"))
     gradients: list[Value | None] = []
     for k, operand in enumerate(node.operands):
         if not operand.dtype.is_float:
@@ -250,7 +276,7 @@ def _vjp(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ..
             continue
         others = [v for i, v in enumerate(node.operands) if i != k]
         their = [m for i, m in enumerate(maps) if i != k]
-        attrs = spec(extents, (out, *their), maps[k], operand.dims)  # type: ignore[arg-type]
+        attrs = spec(extents, (out, *their), maps[k], operand.dims)
         gradients.append(b.op("contract", g[0], *others, hint=f"d_{operand.name}", **attrs))
     return tuple(gradients)
 

@@ -79,7 +79,7 @@ def _eval_gradient(call: EvalCall) -> tuple[Array, ...]:
 
 
 gradient = register(Op(
-    "gradient", "the derivative of the first operand by each of the others; differentiate expands it",
+    "gradient", "the derivative of the first operand by each other one; differentiate expands it",
     _infer_gradient, _eval_gradient,
     not_differentiable("inner gradients are expanded before outer ones are taken"), (),
     kernel="effect",

@@ -55,7 +55,7 @@ def elementwise(
     evaluate: Callable[..., Array], gradient: Gradient | NotDifferentiable, to: DType | None = None,
     low: float = -2.0, high: float = 2.0, cost: float = 1.0,
 ) -> Op:
-    """Registers an op on `count` operands of one type, with a result of that type (or of dtype `to`)."""
+    """Registers an op on `count` operands of one type; the result has it too (or dtype `to`)."""
 
     def infer(
         kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
@@ -160,9 +160,9 @@ for _name, _word, _function in (
     elementwise(
         _name, f"whether a {_word} b", 2, ANY if _name in ("eq", "ne") else NUMBER, to=BOOL,
         formula=_primitive(_name), evaluate=_function, gradient=_FLAT)
-for _name, _function in (("and", np.logical_and), ("or", np.logical_or)):
+for _name, _connective in (("and", np.logical_and), ("or", np.logical_or)):
     elementwise(
-        _name, f"a {_name} b", 2, LOGIC, formula=_primitive(_name), evaluate=_function,
+        _name, f"a {_name} b", 2, LOGIC, formula=_primitive(_name), evaluate=_connective,
         gradient=_FLAT)
 logical_not = elementwise(
     "not", "whether a is false", 1, LOGIC, formula=_primitive("not"), evaluate=np.logical_not,

@@ -6,10 +6,10 @@ and Waite, *Software Manual for the Elementary Functions* (1980), and Muller, *E
 error of the function, found by the exchange algorithm of Remez in 50 digits and then rounded; the
 bound beside each is that of the polynomial alone. Coefficients stand highest power first.
 
-f32 results are within 2 units in the last place wherever the result is a normal number (pow: 1), f64
-results within 4 (pow: 16 next to over- and underflow). Results below the smallest normal number are
-0 and arguments below it count as 0, as on hardware that flushes them. nan gives nan. f16 and bf16 are
-computed in f32.
+f32 results are within 2 units in the last place wherever the result is a normal number (pow: 1),
+f64 results within 4 (pow: 16 next to over- and underflow). Results below the smallest normal number
+are 0 and arguments below it count as 0, as on hardware that flushes them. nan gives nan. f16 and
+bf16 are computed in f32.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Format:
 
     @property
     def magic(self) -> float:
-        """Added to a number below 2**(mantissa - 2), it leaves the nearest integer in the low bits."""
+        """Added to a number below 2**(mantissa - 2), it leaves the nearest integer in low bits."""
         return 1.5 * 2.0**self.mantissa
 
 

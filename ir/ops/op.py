@@ -76,8 +76,8 @@ class Sample:
 class Op:
     """An operation of the Graph.
 
-    Exactly one of `formula` (elementwise), `access` (a map of indices), `decompose` (into other ops)
-    and `kernel` (the name of a loop nest that the compiler knows) says how it is computed.
+    Exactly one of `formula` (elementwise), `access` (a map of indices), `decompose` (into other
+    ops) and `kernel` (the name of a loop nest that the compiler knows) says how it is computed.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Op:
 
 
 def _one_nan(value: Attr) -> Attr:
-    """`math.nan` for any nan: Python finds equal what is the same object, and nodes are compared."""
+    """`math.nan` for any nan: what is the same object compares equal, and nodes are compared."""
     return math.nan if isinstance(value, float) and math.isnan(value) else value
 
 

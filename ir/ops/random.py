@@ -1,9 +1,9 @@
 """Random draws: Philox4x32-10, element by element, so that they fuse like any other op.
 
-The generator is that of Salmon, Moraes, Dror and Shaw, *Parallel Random Numbers: As Easy as 1, 2, 3*
-(SC 2011). Its key is the seed (low word, high word); its counter is the element's number (low, high),
-the number of the call, and the place of the draw in the program. So a draw depends on nothing else,
-and the same element can be drawn again wherever it is needed.
+The generator is that of Salmon, Moraes, Dror and Shaw, *Parallel Random Numbers: As Easy as 1, 2,
+3* (SC 2011). Its key is the seed (low word, high word); its counter is the element's number (low,
+high), the number of the call, and the place of the draw in the program. So a draw depends on
+nothing else, and the same element can be drawn again wherever it is needed.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _over(b: Builder, node: Node, per_row: Value) -> Value:
 
 
 def _rows(b: Builder, node: Node) -> tuple[Value, Value, Value]:
-    """`exp(x - max)`, its sum over each row, and `x - max`; the max of a row of -inf counts as 0."""
+    """`exp(x - max)`, its sum over each row, and `x - max`; a max of -inf counts as 0."""
     x, axis = node.operands[0], node.attr("axis")
     assert isinstance(axis, int)
     largest = b.op("reduce_max", x, axes=(axis,))

@@ -289,7 +289,7 @@ def _slice_vjp(b: Builder, node: Node, g: Grads) -> Cotangents:
     at = tuple(symbol(n) * by + first for n, by, first in zip(names, step, start, strict=True))
     attrs = spec(dict(zip(names, node.result.dims, strict=True)), (tuple(map(symbol, names)),), at,
                  x.dims)
-    return (b.op("contract", g[0], **attrs),)
+    return (b.op("contract", g[0], hint=f"d_{x.name}", **attrs),)
 
 
 slice_ = register(Op(
