@@ -86,7 +86,7 @@ def _unwritten(path: Path, error: OSError) -> CheckpointError:
         reason = f"there is no folder {path.parent}"
     else:
         reason = error.strerror or str(error)
-    kept = "; the file that was there is unchanged" if path.exists() else ""
+    kept = "; the file that was there is unchanged" if path.is_file() else ""
     return CheckpointError(f"can't write {path}: {reason}{kept}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
 
 __all__ = ["write_atomically"]
@@ -14,20 +15,20 @@ def write_atomically(path: Path, *parts: bytes | memoryview, durable: bool = Fal
     """Write `parts` to `path`: into a temporary file of the same folder, which is then renamed.
 
     `durable` also waits for the disk. On any failure the temporary file is removed, the file that
-    was there stays as it was, and the OSError is raised.
+    was there stays as it was, and the OSError is raised. A symbolic link is followed; a device or
+    pipe (`/dev/null`) is written to, not replaced.
     """
-    handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
-    )
+    path = Path(os.path.realpath(path))
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(path, "wb", buffering=0) as device:
+            _write_all(device.fileno(), parts)
+        return
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
-        try:
-            for part in parts:
-                _write_all(handle, part)
-            if durable:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-        _take_over_mode(temporary, path)
+        _write_new(temporary, parts, durable)
+        if mode is not None:
+            os.chmod(temporary, stat.S_IMODE(mode))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -37,22 +38,31 @@ def write_atomically(path: Path, *parts: bytes | memoryview, durable: bool = Fal
         _sync_folder(path.parent)
 
 
-def _write_all(handle: int, part: bytes | memoryview) -> None:
-    """All bytes of `part`: one `write` may take fewer."""
-    rest = memoryview(part).cast("B")
-    while rest:
-        rest = rest[os.write(handle, rest) :]
-
-
-def _take_over_mode(temporary: str, path: Path) -> None:
-    """A temporary file is private; the result has the mode that it had, or a new file's."""
+def _mode(path: Path) -> int | None:
+    """Kind and permissions of what is there; None for nothing."""
     try:
-        mode = path.stat().st_mode & 0o777
-    except OSError:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    os.chmod(temporary, mode)
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _write_new(path: Path, parts: tuple[bytes | memoryview, ...], durable: bool) -> None:
+    """A file that was not there before."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        _write_all(handle, parts)
+        if durable:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_all(handle: int, parts: tuple[bytes | memoryview, ...]) -> None:
+    """All bytes of all parts: one `write` may take fewer."""
+    for part in parts:
+        rest = memoryview(part).cast("B")
+        while rest:
+            rest = rest[os.write(handle, rest) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -157,6 +157,19 @@ def test_a_full_disk_keeps_the_old_file(
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
+def test_devices_are_written_to_and_links_followed(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"can't write /dev/full: the disk is full"):
+        checkpoint.save("/dev/full", model(2))
+    assert not Path("/dev/full").is_file()
+    link = tmp_path / "link"
+    link.symlink_to(saved)
+    checkpoint.save(link, model(2))
+    assert link.is_symlink()
+    assert checkpoint.load(saved).random == (2, 0)
+    with pytest.raises(CheckpointError, match="Is a directory"):
+        checkpoint.save(tmp_path, model(2))
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no folder"):
         checkpoint.save(tmp_path / "missing" / "m", model())

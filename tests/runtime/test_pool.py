@@ -349,8 +349,16 @@ def test_a_forked_child_gets_workers_of_its_own() -> None:
 def test_the_code_is_there_for_every_machine() -> None:
     import llvmlite.binding as llvm
 
-    for machine in MACHINES:
-        llvm.parse_assembly(pool_ir(machine), llvm.create_context()).verify()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    for machine, family in MACHINES.items():
+        module = llvm.parse_assembly(pool_ir(machine), llvm.create_context())
+        module.verify()
+        target = llvm.Target.from_triple(f"{machine}-linux-gnu")
+        text = target.create_target_machine(opt=2, reloc="pic").emit_assembly(module)
+        flushes = {"x86_64": "ldmxcsr", "aarch64": "msr\tfpcr"}
+        assert flushes[machine] in text.replace("msr fpcr", "msr\tfpcr")
+        assert str(family.futex) in text
 
 
 def test_threads_must_be_possible() -> None:
