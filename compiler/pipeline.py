@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
+from dlc.compiler.llvm.target import Target, compile_module, emit_assembly
+from dlc.compiler.llvm.target import target as find_target
+from dlc.compiler.options import Options
+from dlc.compiler.passes import (
+    apply_schedules,
+    choose_layouts,
+    choose_schedules,
+    decompose,
+    emit,
+    fuse,
+    lower,
+    pack_inputs,
+    plan_memory,
+    split_reductions,
+)
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.inline import inline_structure
 from dlc.compiler.passes.simplify import simplify
-from dlc.compiler.runner import GRAPH, Pass
+from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
+from dlc.ir.diagnostics import Diagnostic, UserError
+from dlc.ir.graph import Graph
+from dlc.ir.types import F32
 
 # From the program as it was checked to the one that is fused.
 GRAPH_PASSES: Final = (
@@ -20,6 +42,8 @@ GRAPH_PASSES: Final = (
          "before all that asks who reads a value: gradients read most of them again"),
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
          "gradients that nobody asked for (of data, of labels) cost no more visits"),
+    Pass("decompose", partial(decompose.run, options=Options()), GRAPH, GRAPH,
+         "after differentiate: such an op has a better gradient than its parts"),
     Pass("fold_constants", fold_constants, GRAPH, GRAPH,
          "rules of simplify look for numbers"),
     Pass("simplify", simplify, GRAPH, GRAPH,
@@ -29,3 +53,89 @@ GRAPH_PASSES: Final = (
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
          "what simplify left without readers would be fused and computed"),
 )
+
+
+def passes(options: Options) -> tuple[Pass, ...]:
+    """All passes, from a Graph to a module of LLVM IR."""
+    return (
+        *GRAPH_PASSES,
+        Pass("split_reductions", partial(split_reductions.run, options=options), GRAPH, GRAPH,
+             "after simplify, which would merge the parts again"),
+        Pass("pack_inputs", partial(pack_inputs.run, options=options), GRAPH, GRAPH,
+             "before fuse: a copy may become part of what makes the input"),
+        Pass("fuse", partial(fuse.run, options=options), GRAPH, FUSED,
+             "decides what lies in memory"),
+        Pass("choose_layouts", partial(choose_layouts.run, options=options), FUSED, FUSED,
+             "after fuse: only what lies in memory has a layout"),
+        Pass("lower", partial(lower.run, options=options), FUSED, PROGRAM,
+             "kernels and launches; from here on order is fixed"),
+        Pass("choose_schedules", partial(choose_schedules.run, options=options), PROGRAM, PROGRAM,
+             "after choose_layouts, whose strides decide which index is the vector's"),
+        Pass("plan_memory", partial(plan_memory.run, options=options), PROGRAM, PROGRAM,
+             "after lower: lifetimes are counted in launches"),
+        Pass("apply_schedules", partial(apply_schedules.run, options=options), PROGRAM, LOOPS,
+             "the same for every target"),
+        Pass("emit", partial(emit.run, options=options), LOOPS, MODULE,
+             "last: prints what was decided"),
+    )
+
+
+STAGES: Final = {"graph": "", "fused": "choose_layouts", "kernels": "choose_schedules",
+                 "memory": "plan_memory", "loops": "apply_schedules", "llvm": "emit"}
+
+
+def compile_graph(graph: Graph, options: Options | None = None) -> tuple[bytes, dict[str, object]]:
+    """The object code of a function, and the manifest that says how it is called."""
+    options = _for_target(options or Options())
+    module = _run(graph, options, None)
+    return compile_module(module.text, _target(options)), module.manifest
+
+
+def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
+    """The text of a stage (one of `STAGES`, or `asm`), or of what the pass of that name gives.
+
+    UserError for a name that is neither.
+    """
+    options = _for_target(options or Options())
+    if stage == "graph":
+        return GRAPH.text(graph)
+    if stage == "asm":
+        return emit_assembly(_run(graph, options, None).text, _target(options))
+    wanted = STAGES.get(stage, stage)
+    names = [p.name for p in passes(options)]
+    if wanted not in names:
+        known = f"stages are {', '.join(STAGES)}, asm; passes are {', '.join(names)}"
+        raise UserError((Diagnostic(
+            "bad-setting", f"there is no stage or pass called {stage}", help=known),))
+    last = len(names) - 1 - names[::-1].index(wanted)
+    steps: list[Step] = []
+    run_passes(passes(options)[:last + 1], graph, observer=steps.append)
+    return steps[-1].level.text(steps[-1].after)
+
+
+def dump_all(graph: Graph, options: Options | None = None) -> Iterator[tuple[str, str]]:
+    """Every pass in order with the program after it, and the assembly at the end."""
+    options = _for_target(options or Options())
+    steps: list[Step] = []
+    yield "graph", GRAPH.text(graph)
+    module = _run(graph, options, steps.append)
+    for step in steps:
+        yield step.name, step.text()
+    yield "asm", emit_assembly(module.text, _target(options))
+
+
+def _run(graph: Graph, options: Options, observer: Observer | None) -> Compiled:
+    verify = "each" if options.verify else "ends"
+    module = run_passes(passes(options), graph, verify=verify, observer=observer)  # type: ignore[arg-type]
+    assert isinstance(module, Compiled)
+    return module
+
+
+def _target(options: Options) -> Target:
+    return find_target(options.target, options.features)
+
+
+def _for_target(options: Options) -> Options:
+    """Options with the lanes and registers of their target."""
+    target = _target(options)
+    return replace(options, lanes=target.lanes(F32), registers=target.registers)
