@@ -87,10 +87,14 @@ declare void @llvm.x86.sse.ldmxcsr(ptr)
     ),
     "aarch64": Machine(
         futex=98,
-        pause='call void asm sideeffect "isb", "~{memory}"()',
-        flush="""  %mode = call i64 asm sideeffect "mrs $0, fpcr", "=r"()
+        pause="call void @llvm.aarch64.isb(i32 15)",
+        flush="""  %mode = call i64 @llvm.aarch64.get.fpcr()
   %mode.flush = or i64 %mode, 16777216
-  call void asm sideeffect "msr fpcr, $0", "r"(i64 %mode.flush)
+  call void @llvm.aarch64.set.fpcr(i64 %mode.flush)
+""",
+        declarations="""declare void @llvm.aarch64.isb(i32)
+declare i64 @llvm.aarch64.get.fpcr()
+declare void @llvm.aarch64.set.fpcr(i64)
 """,
     ),
 }
