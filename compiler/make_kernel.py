@@ -23,7 +23,6 @@ from dlc.ir.kernel import (
     Layout,
     Number,
     ScalarOp,
-    storage_size,
 )
 from dlc.ir.ops import OPS
 from dlc.ir.ops.shape import dims_attr
@@ -266,41 +265,3 @@ def _compute_symbols(compute: Compute) -> set[str]:
     for e in compute.where:
         found.update(symbols(e))
     return found
-
-
-def flatten(kernel: Kernel) -> tuple[Kernel, Dim] | None:
-    """An elementwise kernel whose buffers all lie alike, as one loop over `E` elements.
-
-    So one kernel serves every shape. None if it is not of that kind; else the kernel, and what E is.
-    """
-    names = tuple(symbol(i.name) if i.high != 1 else 0 for i in kernel.outer)
-    big = [b for b in kernel.params if b.dims]
-    if len(kernel.outer) < 1 or kernel.locals or not big:
-        return None
-    first = big[0]
-    if any(b.dims != first.dims or b.layout != first.layout for b in big):
-        return None
-    if first.dims != tuple(i.high for i in kernel.outer):
-        return None
-    for compute in kernel.body:
-        assert isinstance(compute, Compute)
-        args = [a for op in compute.body for a in op.args] + [compute.value, compute.target]
-        for arg in args:
-            if isinstance(arg, IndexValue) or (
-                    isinstance(arg, Access) and arg.at not in (names, ())):
-                return None
-    size = storage_size(first.layout, first.dims)
-    e, at = symbol("E"), (symbol("i0"),)
-
-    def move(arg: Arg) -> Arg:
-        return Access(arg.buffer, at) if isinstance(arg, Access) and arg.at else arg
-
-    body = tuple(Compute(
-        Access(c.target.buffer, at if c.target.at else ()),
-        tuple(ScalarOp(o.name, o.op, tuple(map(move, o.args)), o.dtype, o.attrs) for o in c.body),
-        move(c.value)) for c in kernel.body if isinstance(c, Compute))
-    params = tuple(Buffer(b.name, b.dtype, (e,) if b.dims else (), b.role) for b in kernel.params)
-    return Kernel("", ("E",), params, (), (Index("i0", e),), body), size
-
-
-__all__ = ["KernelMaker", "Memory", "flatten"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from dlc.compiler.flatten import flatten
 from dlc.compiler.invert import invert
-from dlc.compiler.make_kernel import KernelMaker, Memory, flatten
+from dlc.compiler.make_kernel import KernelMaker, Memory
 from dlc.compiler.options import Options
 from dlc.compiler.passes import fuse
 from dlc.ir.dims import Dim, substitute, symbol
@@ -237,7 +238,7 @@ class Lowering:
         dims: tuple[Dim, ...] = tuple(map(symbol, kernel.symbols))
         flat = flatten(kernel)
         if flat is not None:
-            kernel, dims = flat[0], (flat[1],)
+            kernel, dims = flat
         locs = tuple(dict.fromkeys(loc for node in nodes for loc in node.locs))
         path = nodes[-1].path if nodes else ""
         return Launch(self.kernels.name(kernel, hint), tuple(self.place[v] for v in values), dims,
