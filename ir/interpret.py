@@ -44,7 +44,7 @@ def run_values(graph: Graph, inputs: Sequence[ArrayLike]) -> dict[str, Array]:
             tuple(values[v.name] for v in node.operands), dict(node.attrs), env,
             tuple(v.type for v in node.results), node.regions)
         for value, result in zip(node.results, OPS[node.op].eval(call), strict=True):
-            values[value.name] = result
+            values[value.name] = np.asarray(result)
     return values
 
 

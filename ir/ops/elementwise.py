@@ -66,7 +66,7 @@ def elementwise(
     def run(call: EvalCall) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
             out = np.asarray(evaluate(*call.inputs))
-        return (out.astype(dense(call.types[0], name).dtype.numpy, copy=False),)
+            return (out.astype(dense(call.types[0], name).dtype.numpy, copy=False),)
 
     def vjp(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
         assert not isinstance(gradient, NotDifferentiable)

@@ -1,0 +1,114 @@
+"""Accuracy of the formulas, in units in the last place, over all magnitudes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dlc.ir.ops import OPS
+from dlc.ir.scalar import Array, NumpyBuilder
+
+FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.logaddexp(x, 0),
+    "log_sigmoid": lambda x: -np.logaddexp(-x, 0), "sin": np.sin, "cos": np.cos,
+    "rsqrt": lambda x: 1 / np.sqrt(x), "erf": np.vectorize(math.erf, otypes=[np.float64]),
+}
+SMALLEST = {np.float32: 2.0**-126, np.float64: 2.0**-1022}
+
+
+def numbers(dtype: type, count: int = 40_000) -> Array:
+    """Numbers of all magnitudes, many of the usual ones, and the special ones."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, count, dtype=np.uint64).astype(np.uint32)
+    bits = np.where((bits & 0x7F800000) == 0x7F800000, 0, bits).astype(np.uint32)
+    usual = [rng.uniform(-a, a, count // 2) for a in (0.01, 1, 5, 20, 110)]
+    special = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, SMALLEST[dtype]]
+    x = np.concatenate([bits.view(np.float32).astype(np.float64), *usual, special]).astype(dtype)
+    return x[(np.abs(x) >= SMALLEST[dtype]) | (x == 0) | np.isnan(x)]
+
+
+def formula(name: str, *xs: Array) -> Array:
+    op = OPS[name]
+    assert op.formula is not None
+    return np.asarray(op.formula(NumpyBuilder(), {}, *xs))
+
+
+def check(found: Array, right: Array, units: float) -> None:
+    """`found` within `units` of `right` (in a wider type) where that is normal, and special alike."""
+    dtype = found.dtype.type
+    with np.errstate(all="ignore"):
+        rounded = right.astype(dtype)
+        normal = np.isfinite(rounded) & (np.abs(rounded) >= SMALLEST[dtype])
+        error = np.abs(found.astype(right.dtype) - right) / np.spacing(np.abs(rounded))
+    assert np.isfinite(found[normal]).all()
+    assert error[normal].max() <= units
+    small = np.abs(rounded) < SMALLEST[dtype]
+    assert (np.abs(found[small]) <= SMALLEST[dtype]).all()
+    rest = ~normal & ~small
+    np.testing.assert_array_equal(found[rest], rounded[rest])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_f32_is_within_two_units(name: str) -> None:
+    x = numbers(np.float32)
+    if name in ("sin", "cos"):
+        x = x[~(np.abs(x) > 2.0**48)]
+    with np.errstate(all="ignore"):
+        right = FUNCTIONS[name](x.astype(np.float64))
+    check(formula(name, x), right, 2)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no wider type to compare with")
+def test_f64_is_within_four_units(name: str) -> None:
+    x = numbers(np.float64, 4000)
+    if name in ("sin", "cos"):
+        x = x[~(np.abs(x) > 2.0**30)]
+    wider = np.float64 if name == "erf" else np.longdouble
+    with np.errstate(all="ignore"):
+        right = FUNCTIONS[name](x.astype(wider))
+    check(formula(name, x), right, 4)
+
+
+def test_pow_f32_is_within_one_unit() -> None:
+    x = np.abs(numbers(np.float32))
+    rng = np.random.default_rng(1)
+    usual = rng.uniform(-20, 20, x.size).astype(np.float32)
+    y = np.where(rng.random(x.size) < 0.8, usual, rng.permutation(x))
+    with np.errstate(all="ignore"):
+        right = np.power(x.astype(np.float64), y.astype(np.float64))
+    check(formula("pow", x, y), right, 1)
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no wider type to compare with")
+@pytest.mark.parametrize(("limit", "units"), [(1, 2), (30, 4), (700, 32)])
+def test_pow_f64(limit: float, units: float) -> None:
+    rng = np.random.default_rng(1)
+    x = np.exp(rng.uniform(-5, 5, 20_000))
+    y = rng.uniform(-limit, limit, x.size) / np.maximum(np.abs(np.log(x)), 1e-2)
+    with np.errstate(all="ignore"):
+        right = np.power(x.astype(np.longdouble), y.astype(np.longdouble))
+    check(formula("pow", x, y), right, units)
+
+
+@pytest.mark.parametrize("name", ["expm1", "log1p", "tanh", "erf", "sin"])
+def test_the_sign_of_zero_stays(name: str) -> None:
+    y = formula(name, np.array([0.0, -0.0], np.float32))
+    np.testing.assert_array_equal(np.signbit(y), [False, True])
+
+
+def test_pow_of_negative_numbers() -> None:
+    x = np.array([-2, -2, -0.5, -np.inf], np.float32)
+    y = np.array([2, 0, 0.5, 1], np.float32)
+    np.testing.assert_array_equal(formula("pow", x, y), [np.nan, 1, np.nan, np.nan])
+
+
+def test_half_precision_is_computed_in_f32() -> None:
+    x = np.linspace(-4, 4, 33).astype(np.float16)
+    y = formula("tanh", x)
+    assert y.dtype == np.float16
+    np.testing.assert_array_equal(y, np.tanh(x.astype(np.float64)).astype(np.float16))
