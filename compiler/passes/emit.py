@@ -1,0 +1,123 @@
+"""emit: prints a program as a module of LLVM IR, and the manifest that says how to call it."""
+
+from __future__ import annotations
+
+from dlc.compiler.levels import Compiled
+from dlc.compiler.llvm.program import emit_module, pointer_buffers
+from dlc.compiler.llvm.target import target
+from dlc.compiler.options import Options
+from dlc.compiler.passes.plan_memory import planned
+from dlc.ir.dims import Atom, Dim, Factor
+from dlc.ir.graph import Loc
+from dlc.ir.program import Check, Launch, Program, ProgramBuffer
+
+Json = dict[str, object]
+ABI = 1
+
+
+def run(program: Program, options: Options) -> Compiled:
+    """The module and the manifest."""
+    return Compiled(emit_module(program, target(options.target, options.features)),
+                    manifest(program))
+
+
+def manifest(program: Program) -> Json:
+    """What a caller must know of the code, as JSON."""
+    buffers = pointer_buffers(program)
+    return {
+        "abi": ABI, "name": program.name, "entry": "dlc_entry", "layout": "dlc_layout",
+        "symbols": list(program.symbols),
+        "inputs": [_tensor(b) for b in buffers if b.kind == "in"],
+        "outputs": [_tensor(b) for b in buffers if b.kind == "out"],
+        "variables": _variables(program, [b for b in buffers if b.kind == "var"]),
+        "random": any(b.kind == "random" for b in program.buffers),
+        "buffers": len(buffers), "offsets": 1 + len(planned(program)),
+        "conditions": [
+            {"lhs": dim_json(c.left), "op": c.relation, "rhs": dim_json(c.right), "text": c.text}
+            for c in program.conditions],
+        "checks": _checks(program),
+        "launches": [{"name": s.kernel, "locations": [place(loc) for loc in s.locs]}
+                     for s in program.steps if isinstance(s, Launch)],
+    }
+
+
+def _tensor(buffer: ProgramBuffer) -> Json:
+    inside = ", ".join(map(str, buffer.dims))
+    text = f"{buffer.dtype}[{inside}]" if buffer.dims else str(buffer.dtype)
+    fields: Json = {"dtype": buffer.dtype.name, "dims": [dim_json(d) for d in buffer.dims],
+                    "text": text}
+    return {"name": buffer.name, **fields, "default": None} if buffer.kind == "in" else fields
+
+
+def _variables(program: Program, variables: list[ProgramBuffer]) -> list[Json]:
+    read, written = _uses(program)
+    return [{
+        "name": b.name, "dtype": b.dtype.name, "dims": list(b.dims),
+        "digits": None if b.layout.is_row_major else [list(digit) for digit in b.layout.digits],
+        "read": b.name in read, "written": b.name in written,
+    } for b in variables]
+
+
+def _uses(program: Program) -> tuple[set[str], set[str]]:
+    """The names of the buffers that launches read, and of those that they write."""
+    roots = {b.name: b.alias_of or b.name for b in program.buffers}
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    read: set[str] = set()
+    written: set[str] = set()
+    for step in program.steps:
+        if isinstance(step, Check):
+            read.add(roots[step.buffer])
+        if isinstance(step, Launch):
+            for param, name in zip(kernels[step.kernel].params, step.buffers, strict=True):
+                if param.role in ("in", "inout"):
+                    read.add(roots[name])
+                if param.role != "in":
+                    written.add(roots[name])
+    return read, written
+
+
+def _checks(program: Program) -> list[Json]:
+    """The checks by code, which counts from 1; a code that no check has is left blank."""
+    found = {step.code: step for step in program.steps if isinstance(step, Check)}
+    return [_check(found.get(code)) for code in range(1, max(found, default=0) + 1)]
+
+
+def _check(step: Check | None) -> Json:
+    if step is None:
+        return {"text": "", "location": ""}
+    return {"text": step.text, "location": place(step.locs[0]) if step.locs else ""}
+
+
+def place(loc: Loc) -> str:
+    """A location without the calls that led there."""
+    return f"{loc.file}:{loc.line}:{loc.column}"
+
+
+def dim_json(dim: Dim) -> object:
+    """A dim as the manifest writes it: a number, a symbol, or `[operator, left, right]`."""
+    if isinstance(dim, int):
+        return dim
+    total: object = None
+    for monomial, number in dim.terms:
+        factors = [_factor_json(f) for f, power in monomial for _ in range(power)]
+        size = abs(number)
+        term = _fold("*", [*([size] if size != 1 or not factors else []), *factors])
+        if total is None:
+            total = term if number > 0 else ["-", 0, term]
+        else:
+            total = ["+" if number > 0 else "-", total, term]
+    return total
+
+
+def _factor_json(factor: Factor) -> object:
+    if isinstance(factor, str):
+        return factor
+    assert isinstance(factor, Atom)
+    return [factor.kind, dim_json(factor.left), dim_json(factor.right)]
+
+
+def _fold(op: str, parts: list[object]) -> object:
+    total = parts[0]
+    for part in parts[1:]:
+        total = [op, total, part]
+    return total

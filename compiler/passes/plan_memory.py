@@ -1,0 +1,157 @@
+"""plan_memory: who lies where in the arena, for every size of the symbols.
+
+Temps whose lifetimes overlap must not. Offsets are chosen once, at likely sizes; of that choice
+only the order is kept: for each two temps that live at the same time, which one lies below. At any
+sizes a temp then begins at the largest end of those below it, so that no size can make two of them
+meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from dlc.compiler.options import Options
+from dlc.ir.dims import Dim, evaluate, symbols
+from dlc.ir.kernel import storage_size
+from dlc.ir.program import Check, Launch, Program, ProgramBuffer
+
+ALIGNMENT = 64  # a cache line, and the widest vector
+
+
+def run(program: Program, options: Options) -> Program:
+    """Gives every temp its lifetime and those that lie below it."""
+    sizes = {name: options.hint(name) for name in program.symbols}
+    lives = lifetimes(program)
+    above = _order(_place(program, lives, sizes))
+    buffers = []
+    for buffer in program.buffers:
+        root = buffer.alias_of or buffer.name
+        if root in lives and buffer.kind == "temp":
+            first, last = lives[root]
+            below = above[buffer.name] if buffer.name in above else ()
+            buffer = replace(buffer, first=first, last=last, above=below)
+        buffers.append(buffer)
+    return replace(program, buffers=tuple(buffers))
+
+
+def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
+    """The first and the last step that use each buffer, by itself or by an alias."""
+    roots = {b.name: b.alias_of or b.name for b in program.buffers}
+    lives: dict[str, tuple[int, int]] = {}
+    for at, step in enumerate(program.steps):
+        used = step.buffers if isinstance(step, Launch) else ()
+        if isinstance(step, Check):
+            used = (step.buffer,)
+        for name in used:
+            first, _ = lives.get(roots[name], (at, at))
+            lives[roots[name]] = first, at
+    return lives
+
+
+def byte_size(buffer: ProgramBuffer) -> Dim:
+    """The bytes that a buffer takes, padding of its layout included."""
+    return storage_size(buffer.layout, buffer.dims) * buffer.dtype.size
+
+
+def planned(program: Program) -> list[ProgramBuffer]:
+    """The temps that have a place in the arena, those below before those above."""
+    temps = {b.name: b for b in program.buffers
+             if b.kind == "temp" and not b.alias_of and b.first >= 0}
+    ordered: dict[str, ProgramBuffer] = {}
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            for below in temps[name].above:
+                visit(below)
+            ordered[name] = temps[name]
+
+    for name in temps:
+        visit(name)
+    return list(ordered.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A temp at the likely sizes."""
+
+    name: str
+    offset: int
+    end: int
+    first: int
+    last: int
+
+    def meets(self, first: int, last: int) -> bool:
+        """Whether it is alive at some step from `first` to `last`."""
+        return self.first <= last and first <= self.last
+
+
+def _place(
+    program: Program, lives: dict[str, tuple[int, int]], sizes: dict[str, int]
+) -> list[_Placed]:
+    """Greedy: the largest temp first, each at the lowest place that is free while it lives."""
+    temps = [b for b in program.buffers if b.kind == "temp" and not b.alias_of and b.name in lives]
+    wanted = [(align(at_sizes(byte_size(b), sizes)), b.name) for b in temps]
+    placed: list[_Placed] = []
+    for size, name in sorted(wanted, key=lambda item: (-item[0], item[1])):
+        first, last = lives[name]
+        offset = 0
+        for other in sorted((p for p in placed if p.meets(first, last)), key=lambda p: p.offset):
+            if other.offset < offset + size and offset < other.end:
+                offset = other.end
+        placed.append(_Placed(name, offset, offset + size, first, last))
+    return placed
+
+
+def _order(placed: list[_Placed]) -> dict[str, tuple[str, ...]]:
+    """For each temp those below it that live at the same time, less what follows from others."""
+    ordered = sorted(placed, key=lambda p: (p.offset, p.end))
+    below: dict[str, set[str]] = {}
+    kept: dict[str, tuple[str, ...]] = {}
+    for at, temp in enumerate(ordered):
+        direct = [p.name for p in ordered[:at] if p.meets(temp.first, temp.last)]
+        implied = set().union(*(below[name] for name in direct))
+        kept[temp.name] = tuple(sorted(name for name in direct if name not in implied))
+        below[temp.name] = implied | set(direct)
+    return kept
+
+
+def at_sizes(dim: Dim, sizes: Mapping[str, int]) -> int:
+    """A dim at given sizes; a symbol without one counts as 64."""
+    return evaluate(dim, {name: sizes.get(name, 64) for name in symbols(dim)})
+
+
+def align(size: int) -> int:
+    """`size` rounded up to whole cache lines."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def offsets(program: Program, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Where each temp begins at given sizes; `""` is the size of the arena."""
+    ends: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for temp in planned(program):
+        found[temp.name] = max((ends[name] for name in temp.above), default=0)
+        ends[temp.name] = align(found[temp.name] + at_sizes(byte_size(temp), sizes))
+    return found | {"": max(ends.values(), default=0)}
+
+
+def report(program: Program, sizes: Mapping[str, int]) -> str:
+    """The arena as text: size of each temp, its lifetime, its place; what is alive at the peak."""
+    found = offsets(program, sizes)
+    lines = [f"arena: {found['']} bytes at {', '.join(f'{k}={v}' for k, v in sizes.items())}"]
+    for temp in planned(program):
+        lines.append(f"  {temp.name}: {byte_size(temp)} bytes, steps {temp.first}..{temp.last},"
+                     f" at {found[temp.name]}")
+    if len(lines) > 1:
+        lines.append("peak: " + " + ".join(str(byte_size(temp)) for temp in _peak(program, found)))
+    return "\n".join(lines)
+
+
+def _peak(program: Program, found: dict[str, int]) -> Iterator[ProgramBuffer]:
+    """The chain of temps, from the one that ends last down to the bottom."""
+    temps = {b.name: b for b in planned(program)}
+    name = max(temps, key=lambda n: found[n])
+    while name:
+        yield temps[name]
+        name = max(temps[name].above, key=lambda n: found[n], default="")
