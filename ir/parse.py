@@ -8,7 +8,8 @@ import re
 from functools import lru_cache
 from typing import NoReturn, get_args
 
-from dlc.ir.dims import Dim, parse_dim
+from dlc.ir.dims import Dim
+from dlc.ir.dims_text import parse_dim
 from dlc.ir.graph import Attr, Condition, Graph, Loc, Node, Param, Phase, Relation, Role, Value
 from dlc.ir.types import DTYPES, Type, parse_type
 

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from dlc.ir.dims import Dim, parse_dim, product, substitute, symbols
+from dlc.ir.dims import Dim, product, substitute, symbols
+from dlc.ir.dims_text import parse_dim
 
 __all__ = [
     "BF16", "BOOL", "DTYPES", "F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8",
