@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dlc.frontend import keys
 from dlc.frontend.records import ModelRecord, ProgramRecord
@@ -130,4 +130,3 @@ def _options() -> Options:
     return Options()
 
 
-__all__ = ["Any", "Build", "BuiltModel"]
