@@ -123,8 +123,8 @@ class FunctionEmitter:
         """Clears a stack buffer by whole cache lines, without a call of memset."""
         kind = f"<{LINE} x i8>"
         if size <= 16 * LINE:
-            for at in range(0, size, LINE):
-                place = self.indices.address(pointer, "i8", at)
+            for start in range(0, size, LINE):
+                place = self.indices.address(pointer, "i8", start)
                 self.writer.line(f"store {kind} zeroinitializer, ptr {place}, align {LINE}")
             return
         before, head = self.writer.scopes[-1].block, self.writer.label("zero")
