@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dlc.compiler.ranges import Ranges, bind, simplify
-from dlc.ir.dims import Dim, ceildiv, coefficient, symbol
+from dlc.ir.dims import Dim, ceildiv, coefficient, symbol, symbols
 from dlc.ir.kernel import Access, Index, Kernel, address
 
 LANE = "lane"
+LOADED = "loaded"
 
 
 def block_of(index: Index, lanes: int) -> tuple[str, Dim, dict[str, tuple[Dim, Dim]]]:
@@ -29,8 +30,18 @@ def offset_of(
 
 def stride(kernel: Kernel, access: Access, index: Index, lanes: int) -> int | None:
     """The distance in elements between neighbouring lanes: 0 is one scalar, None is not constant."""
-    if any(isinstance(e, Access) for e in access.at):
-        return None
+    at = tuple(symbol(LOADED) if isinstance(e, Access) else e for e in access.at)
+    access = Access(access.buffer, at)
     _, value, ranges = block_of(index, lanes)
     step = coefficient(offset_of(kernel, access, {index.name: value}, ranges), LANE)
     return step if isinstance(step, int) else None
+
+
+def uses(access: Access, name: str) -> bool:
+    """Whether an index, or one that is loaded for it, depends on `name`."""
+    return any(uses(e, name) if isinstance(e, Access) else name in symbols(e) for e in access.at)
+
+
+def loads_by(access: Access, name: str) -> bool:
+    """Whether an index that depends on `name` is itself loaded."""
+    return any(isinstance(e, Access) and uses(e, name) for e in access.at)

@@ -27,6 +27,7 @@ class Computing:
         self.ranges: dict[str, tuple[Dim, Dim]] = {LANE: (0, schedule.lanes - 1)}
         self.names: dict[str, Register] = {}
         self.locals: dict[str, Register] = {}
+        self.arrays: dict[str, str] = {}  # the stack memory of local arrays
         self.vector_base: Dim = 0
         self.vector_bound: Dim = 0
         self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end

@@ -27,7 +27,8 @@ class Reducing(Computing):
         """The results at several places of the outer indices, which share their loops."""
         combine = compute.combine
         assert combine is not None
-        over = sorted(compute.over, key=lambda i: self.schedule.reduce.index(i.name))
+        order = self.schedule.reduce
+        over = sorted(compute.over, key=lambda i: order.index(i.name) if i.name in order else -1)
         inner = any(i.name == self.schedule.vector for i in over)
         lanes = self.schedule.lanes if inner or self._outer_vector() else 1
         states = [self._empty(combine, lanes) for _ in points]

@@ -11,13 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product as places
 
-from dlc.compiler.apply_compute import Computing
-from dlc.compiler.apply_reduce import Reducing
+from dlc.compiler.apply_sequence import Sequencing
 from dlc.compiler.loop_builder import Register
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
-from dlc.ir.loops import Let, LoopFunction, Pointer, Statement
+from dlc.ir.loops import Let, LoopFunction, Pointer
 from dlc.ir.program import Program
 from dlc.ir.schedule import Schedule
 
@@ -35,7 +34,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Reducing, Computing):
+class Applying(Sequencing):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -92,12 +91,11 @@ class Applying(Reducing, Computing):
 
     def _body(self) -> None:
         """All computes at one place of the outer loops."""
-        computes = [c for c in self.kernel.body if isinstance(c, Compute)]
         tiles = [(t.index, t.size) for t in self.schedule.tiles]
         if not tiles:
-            for compute in computes:
-                self.compute(compute)
+            self.sequence(self.kernel.body)
             return
+        computes = [c for c in self.kernel.body if isinstance(c, Compute)]
         reduction = next(c for c in computes if c.combine is not None)
         after = computes[computes.index(reduction) + 1:]
         points = []
@@ -151,6 +149,3 @@ class Applying(Reducing, Computing):
             self._tile_loops(computes, rest, at * size + symbol(var), stack, like)
         self.out.loop(var, 0, self.simple(high), body)
         self.point[name] = before
-
-
-__all__ = ["Statement", "apply", "run"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil, log2
 
-from dlc.compiler.accesses import LANE, block_of, stride
+from dlc.compiler.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
-from dlc.ir.dims import Dim, ceildiv, evaluate, symbols
+from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.ops import OPS
 from dlc.ir.program import Launch, Program
@@ -103,7 +103,7 @@ class Chooser:
         if reduction is None:
             return False
         bounds = [b for i in reduction.over for b in (i.low, i.high)]
-        return any(not isinstance(b, Access) and name in symbols(b)
+        return any(uses(b, name) if isinstance(b, Access) else name in symbols(b)
                    for b in (*bounds, *reduction.where))
 
     def _cost(
@@ -136,6 +136,8 @@ class Chooser:
             return 0.0
         if index is None:
             return 1.0
+        if loads_by(access, index.name):
+            return float("inf")
         step = stride(self.kernel, access, index, lanes)
         return {0: 0.5, 1: 1.0}.get(step, 3.0 * lanes) if step is not None else 3.0 * lanes
 
@@ -150,7 +152,7 @@ class Chooser:
         free = [i for i in self.kernel.outer
                 if i.name != vector and not self._bounds_use(reduction, i.name)
                 and self.extent(i) > 1 and not isinstance(i.high, Access)]
-        free = [i for i in free if any(not _uses(a, i.name) for a in reads)]
+        free = [i for i in free if any(not uses(a, i.name) for a in reads)]
         limit = self.options.registers - 8
         best: tuple[float, tuple[Tile, ...]] = (float("inf"), ())
         for a, b in [(None, None), *((i, None) for i in free),
@@ -176,7 +178,7 @@ class Chooser:
         for access in reads:
             count = 1
             for index, size in chosen:
-                count *= size if _uses(access, index.name) else 1
+                count *= size if uses(access, index.name) else 1
             loads += count
         latency = max(1.0, 8 / products)
         cycles = max(products / LOADS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE)
@@ -232,9 +234,3 @@ def accesses(compute: Compute) -> list[Access]:
         found.append(compute.target)
     return list(dict.fromkeys(found))
 
-
-def _uses(access: Access, name: str) -> bool:
-    return any(_uses(e, name) if isinstance(e, Access) else name in symbols(e) for e in access.at)
-
-
-__all__ = ["LANE", "Chooser", "accesses", "block_of", "ceildiv", "run"]
