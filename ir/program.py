@@ -39,6 +39,7 @@ class ProgramBuffer:
     above: tuple[str, ...] = ()
     path: str = ""
     values: tuple[float, ...] = ()  # of a `const`, in row-major order
+    default: float | None = None  # of an `in` that a caller may leave out
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,8 @@ def run(graph: Graph, options: Options) -> FusedGraph:
             group = grouping.open((), None)
             calls[group] = node
             grouping.put(node, group)
+        elif node.op == "table":
+            grouping.put(node, grouping.open(node.result.dims, None))
         elif shapes.is_view(node):
             views.append((node.result, node.operands[0]))
         elif shapes.is_reduction(node):
@@ -220,7 +222,7 @@ def _place(node: Node, grouping: Grouping) -> None:
     domain = node.result.dims
     near = [grouping.of[v] for v in node.operands
             if v in grouping.of and grouping.domains[grouping.of[v]] == domain]
-    near = [g for g in near if grouping.nodes[g][0].op not in ("call", "check")]
+    near = [g for g in near if grouping.nodes[g][0].op not in ("call", "check", "table")]
     group = grouping.join(node, near)
     if group is None:
         group = grouping.open(domain, None)

@@ -16,7 +16,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.passes import fuse
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.fused import FusedGraph, Group
-from dlc.ir.graph import Graph, Node, Param, Value, producers
+from dlc.ir.graph import Graph, Node, Value, producers
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.ops.control import bind_symbols
 from dlc.ir.program import (
@@ -175,13 +175,17 @@ class Lowering:
         for value in graph.results:
             if value not in self.views and value in self.memory.made and value not in in_place:
                 outs.setdefault(value, f"{value.name}")
-        for kind in ("in", "out", "var", "random"):
+        kinds: tuple[BufferKind, ...] = ("in", "out", "var", "random")
+        for kind in kinds:
             if kind == "out":
                 for k, value in enumerate(graph.results):
                     self._declare_result(k, value, outs)
             for param in graph.params:
                 if param.role == kind:
-                    self._add(param.value, _kind(param))
+                    self._add(param.value, kind)
+                    if param.default is not None:
+                        name = param.value.name
+                        self.buffers[name] = replace(self.buffers[name], default=param.default)
         for group in self.fused.groups:
             for value in group.outputs:
                 if value in in_place:
@@ -322,10 +326,6 @@ class Lowering:
 def _result_name(lowered: Program, k: int, inner: Value) -> str:
     name = f"result.{k}"
     return name if any(b.name == name for b in lowered.buffers) else inner.name
-
-
-def _kind(param: Param) -> BufferKind:
-    return {"in": "in", "var": "var", "random": "random"}[param.role]  # type: ignore[return-value]
 
 
 def _hint(group: Group) -> str:
