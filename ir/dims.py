@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from dlc.ir.intervals import Interval, floor_divide, remainder, times
+
 
 @dataclass(frozen=True, slots=True)
 class Atom:
@@ -235,41 +237,32 @@ def lower_bound(dim: Dim) -> float:
     return _bounds(dim)[0]
 
 
-def _bounds(dim: Dim) -> tuple[float, float]:
+def _bounds(dim: Dim) -> Interval:
     if isinstance(dim, int):
         return dim, dim
     low = high = 0.0
     for monomial, coefficient in dim.terms:
-        a, b = 1.0, 1.0
+        term: Interval = (coefficient, coefficient)
         for factor, power in monomial:
-            x, y = _name_bounds(factor) if isinstance(factor, str) else _atom_bounds(factor)
-            if x < 0:
-                x, y = float("-inf"), float("inf")
+            by = _name_bounds(factor) if isinstance(factor, str) else _atom_bounds(factor)
             for _ in range(power):
-                a, b = (a * x if a and x else 0.0), (b * y if b and y else 0.0)
-        a, b = (a * coefficient, b * coefficient) if coefficient > 0 else (
-            b * coefficient, a * coefficient)
-        low, high = low + a, high + b
+                term = times(term, by)
+        low, high = low + term[0], high + term[1]
     return low, high
 
 
-def _name_bounds(name: str) -> tuple[float, float]:
+def _name_bounds(name: str) -> Interval:
     """Sizes (capital letters) are at least 1; indices and integers given at run time at least 0."""
     return (1.0 if name[0].isupper() else 0.0), float("inf")
 
 
-def _atom_bounds(atom: Atom) -> tuple[float, float]:
-    (a, b), (c, d) = _bounds(atom.left), _bounds(atom.right)
+def _atom_bounds(atom: Atom) -> Interval:
+    left, right = _bounds(atom.left), _bounds(atom.right)
     if atom.kind == "max":
-        return max(a, c), max(b, d)
+        return max(left[0], right[0]), max(left[1], right[1])
     if atom.kind == "min":
-        return min(a, c), min(b, d)
-    if c <= 0:
-        return float("-inf"), float("inf")
-    if atom.kind == "%":
-        return 0, d - 1
-    low = (a // d if d != float("inf") else 0) if a >= 0 else float("-inf")
-    return low, (b // c if b != float("inf") else b)
+        return min(left[0], right[0]), min(left[1], right[1])
+    return remainder(left, right) if atom.kind == "%" else floor_divide(left, right)
 
 
 def _substitute_factor(factor: Factor, values: Mapping[str, Dim]) -> Dim:
@@ -388,7 +381,7 @@ def _print(terms: tuple[tuple[Monomial, int], ...]) -> str:
         for factor, power in monomial:
             text = factor if isinstance(factor, str) else str(factor)
             if isinstance(factor, Atom) and factor.kind in ("//", "%"):
-                alone = len(terms) == 1 and len(monomial) == 1 and coefficient == 1
+                alone = len(terms) == len(monomial) == coefficient == power == 1
                 text = text if alone else f"({text})"
             factors += [text] * power
         size = abs(coefficient)

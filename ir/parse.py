@@ -122,8 +122,8 @@ class _Parser:
             nodes.append(self._node())
         results = self._operands()
         if tuple(v.type for v in results) != types:
-            self._fail(f"{name} returns {', '.join(str(v.type) for v in results)}, but says "
-                       f"{', '.join(map(str, types))}")
+            self._wrong(f"{name} returns {', '.join(str(v.type) for v in results)}, but says "
+                        f"{', '.join(map(str, types))}")
         updates = []
         while self._take("update"):
             target = _unquoted(self._next("string"))
@@ -131,7 +131,7 @@ class _Parser:
             updates.append((target, self._use()))
         self._expect("}")
         if label in self.graphs:
-            self._fail(f"there are two graphs {label}")
+            self._wrong(f"there are two graphs {label}")
         self.graphs[label] = Graph(
             name, params, tuple(nodes), results, tuple(updates), tuple(conditions), doc)
 
@@ -153,7 +153,7 @@ class _Parser:
         left = self._dim()
         relation = self._next("sign")
         if relation not in _RELATIONS:
-            self._fail(f"{relation!r} is no relation")
+            self._wrong(f"{relation!r} is no relation")
         right = self._dim()
         text = _unquoted(self._next("string"))
         return Condition(left, _RELATIONS[relation], right, text, self._locs())
@@ -171,7 +171,7 @@ class _Parser:
         attrs = self._attrs() if self._take("{") else ()
         types = self._types("") if self._take(":") else ()
         if len(types) != len(names):
-            self._fail(f"{len(names)} results have {len(types)} types")
+            self._wrong(f"{len(names)} results have {len(types)} types")
         phase: Phase = "forward"
         if self._word()[1:] in _PHASES and self._kind() == "mark":
             phase = _PHASES[self._next("mark")[1:]]
@@ -189,7 +189,7 @@ class _Parser:
         while not out or self._take(","):
             label = self._name()
             if label not in self.graphs:
-                self._fail(f"there is no graph {label} before this line")
+                self._wrong(f"there is no graph {label} before this line")
             out.append(self.graphs[label])
         return tuple(out)
 
@@ -212,7 +212,7 @@ class _Parser:
         if kind == "data":
             name = self._next("data")[1:]
             if name not in self.data:
-                self._fail(f"there is no data {name}")
+                self._wrong(f"there is no data {name}")
             return self.data[name]
         if word in DTYPES:
             return DTYPES[self._next("word")]
@@ -261,14 +261,13 @@ class _Parser:
     def _use(self) -> Value:
         name = _value_name(self._next("value"))
         if name not in self.values:
-            self.at -= 1
-            self._fail(f"%{name} is not defined before this line")
+            self._wrong(f"%{name} is not defined before this line")
         return self.values[name]
 
     def _define(self, token: str, kind: Type) -> Value:
         name = _value_name(token)
         if name in self.values:
-            self._fail(f"%{name} is defined twice")
+            self._wrong(f"%{name} is defined twice")
         self.values[name] = Value(name, kind)
         return self.values[name]
 
@@ -285,14 +284,14 @@ class _Parser:
         try:
             return _type_of(cut)
         except ValueError as error:
-            self._fail(str(error))
+            self._wrong(str(error))
 
     def _dim(self) -> Dim:
         cut = self._cut(frozenset({",", "]", "}", *_RELATIONS}))
         try:
             return _dim_of(cut)
         except ValueError as error:
-            self._fail(str(error))
+            self._wrong(str(error))
 
     def _cut(self, ends: frozenset[str]) -> str:
         """The text up to a word of `ends` outside brackets, a mark, a string or the line's end."""
@@ -321,7 +320,7 @@ class _Parser:
         number = self._attr()
         if isinstance(number, int | float):
             return number
-        self._fail(f"{number} is no number")
+        self._wrong(f"{number} is no number")
 
     def _name(self) -> str:
         if self._kind() == "string":
@@ -356,6 +355,10 @@ class _Parser:
             self._fail(f"expected a {kind}, found {word!r}")
         self.at += 1
         return word
+
+    def _wrong(self, message: str) -> NoReturn:
+        """Fails at what was read last."""
+        self._fail(message, self.tokens[max(self.at - 1, 0)][2])
 
     def _fail(self, message: str, offset: int | None = None) -> NoReturn:
         place = self.tokens[self.at][2] if offset is None else offset

@@ -147,7 +147,8 @@ def _fma(a: Array, b: Array, c: Array) -> Array:
     back = total - product
     error = error + ((product - (total - back)) + (c - back))
     fused = total + error
-    return np.where(np.isfinite(fused), fused, total)
+    # Without an error the sum is exact, and adding 0 would lose the sign of -0.
+    return np.where(np.isfinite(fused) & (error != 0), fused, total)
 
 
 def _halves(x: Array) -> tuple[Array, Array]:

@@ -170,12 +170,12 @@ def parse_type(text: str) -> Type:
     if text.startswith("(") and text.endswith(")"):
         return tuple_type(tuple(parse_type(part) for part in split_commas(text[1:-1])))
     match = _TYPE.match(text)
-    if match is None or match[2] not in DTYPES:
+    if match is None or match[2] not in DTYPES or (match[1] == "rows ") != (match[4] is not None):
         raise ValueError(f"not a type: {text!r}")
     dtype = DTYPES[match[2]]
     dims = tuple(parse_dim(part) for part in split_commas(match[3] or ""))
     if match[1] == "rows ":
-        return rows(dtype, dims, parse_dim(match[4] or "0"))
+        return rows(dtype, dims, parse_dim(match[4]))
     return sparse(dtype, dims) if match[1] else tensor(dtype, dims)
 
 

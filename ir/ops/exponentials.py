@@ -7,7 +7,7 @@ error of the function, found by the exchange algorithm of Remez in 50 digits and
 bound beside each is that of the polynomial alone. Coefficients stand highest power first.
 
 f32 results are within 2 units in the last place wherever the result is a normal number (pow: 1),
-f64 results within 4 (pow: 16 next to over- and underflow). Results below the smallest normal number
+f64 results within 4 (pow: 32 next to over- and underflow). Results below the smallest normal number
 are 0 and arguments below it count as 0, as on hardware that flushes them. nan gives nan. f16 and
 bf16 are computed in f32.
 """
