@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dlc.compiler.llvm.target import compile_module, emit_assembly, host, target
+from dlc.compiler.llvm.target import emit_assembly, target
 from dlc.compiler.options import Options
 from dlc.compiler.passes import emit, plan_memory
 from dlc.compiler.passes.emit import dim_json
@@ -30,47 +29,10 @@ from dlc.ir.loops import (
 from dlc.ir.program import BufferKind, Check, Commit, Launch, Program, ProgramBuffer
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL, F32, I64, DType
-from tests.compiler.loop_runner import load
+from tests.compiler.program_runner import CompiledProgram, Pool
 
 N, i, chunk = symbol("N"), symbol("i"), symbol("chunk")
 Array = np.ndarray[Any, Any]
-Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-Layouter = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
-                            ctypes.c_int64, ctypes.c_int64)
-
-
-class Compiled:
-    """A program as machine code, called as the runtime calls it."""
-
-    def __init__(self, program: Program, **hints: int) -> None:
-        options = Options(hints=hints)
-        self.program = plan_memory.run(program, options)
-        self.module = emit.run(self.program, options)
-        entry, layout = load(compile_module(self.module.text, host()), "dlc_entry", "dlc_layout")
-        self.entry, self.layout = Entry(entry), Layouter(layout)
-        self.status = np.zeros(2, np.int64)
-
-    def offsets(self, *dims: int) -> Array:
-        """What `dlc_layout` writes."""
-        found = np.full(1 + len(planned(self.program)), -1, np.int64)
-        sizes = np.array([*dims, 0], np.int64)
-        self.layout(sizes.ctypes.data, found.ctypes.data)
-        return found
-
-    def __call__(self, *arrays: Array, dims: tuple[int, ...] = (), pool: Any = None,
-                 random: tuple[int, int] = (0, 0)) -> None:
-        sizes, places = np.array([*dims, 0], np.int64), self.offsets(*dims)
-        arena = np.full(places[0] + 64, 0xFF, np.uint8)
-        start = -arena.ctypes.data % 64
-        pointers = (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
-        state = np.array(random, np.int64)
-        context = (ctypes.c_void_p * 9)(
-            1, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
-            pool and ctypes.addressof(pool), state.ctypes.data, self.status.ctypes.data,
-            places.ctypes.data)
-        self.entry(ctypes.addressof(context))
 
 
 def _function(name: str, body: tuple[Statement, ...], pointers: str | dict[str, DType],
@@ -117,32 +79,24 @@ def _sums() -> Program:
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 1000])
 def test_launches_and_temps(n: int) -> None:
     x, out = np.arange(n, dtype=np.float32), np.zeros(n, np.float32)
-    Compiled(_sums())(x, out, dims=(n,))
+    CompiledProgram(_sums())(x, out, dims=(n,))
     np.testing.assert_array_equal(out, 4 * x)
 
 
 def test_chunks_go_to_the_pool() -> None:
-    seen = []
-
-    @Parallel
-    def parallel(pool: int, task: int, args: int, chunks: int, cost: int) -> None:
-        seen.append((chunks, cost))
-        for at in reversed(range(chunks)):
-            Task(task)(args, at)
-
-    pool = (ctypes.c_void_p * 2)(ctypes.cast(parallel, ctypes.c_void_p))
+    pool = Pool()
     x, out = np.arange(100, dtype=np.float32), np.zeros(100, np.float32)
-    compiled = Compiled(_sums())
+    compiled = CompiledProgram(_sums())
     compiled(x, out, dims=(100,), pool=pool)
     np.testing.assert_array_equal(out, 4 * x)
-    assert seen == [(4, 280)] * 3
+    assert pool.seen == [(4, 280)] * 3
     compiled(x, out, dims=(20,), pool=pool)
-    assert len(seen) == 3
+    assert len(pool.seen) == 3
 
 
 @pytest.mark.parametrize("n", [0, 1, 17, 5000])
 def test_the_layout_is_the_plan(n: int) -> None:
-    compiled = Compiled(_sums())
+    compiled = CompiledProgram(_sums())
     found = offsets(compiled.program, {"N": n})
     expected = [found[""], *(found[b.name] for b in planned(compiled.program))]
     assert compiled.offsets(n).tolist() == expected
@@ -161,7 +115,7 @@ def _checked() -> Program:
 
 
 def test_checks_stop_before_the_commit() -> None:
-    compiled = Compiled(_checked())
+    compiled = CompiledProgram(_checked())
     x, a = np.full(8, -1, np.float32), np.full(8, 5, np.float32)
     b = np.zeros(8, np.float32)
     compiled(x, a, b, dims=(8,))
@@ -174,7 +128,7 @@ def test_checks_stop_before_the_commit() -> None:
 
 
 def test_manifest() -> None:
-    found = Compiled(_checked()).module.manifest
+    found = CompiledProgram(_checked()).module.manifest
     assert found["symbols"] == ["N"]
     assert found["inputs"] == [
         {"name": "x", "dtype": "f32", "dims": ["N"], "text": "f32[N]", "default": None}]
@@ -206,7 +160,7 @@ def test_random_state_and_constants() -> None:
                _buffer("é", "const", dims=(2,), values=(1.0, 0.5)))
     program = Program("p", (), buffers, (Launch("draw", ("rng", "é", "y"), ()),),
                       (_kernel(function, ("in", "in", "out")),), (), (function,))
-    compiled, y = Compiled(program), np.zeros(1, np.float32)
+    compiled, y = CompiledProgram(program), np.zeros(1, np.float32)
     compiled(y, random=(5, 41))
     assert y[0] == 41.5
     assert compiled.module.manifest["random"] is True
@@ -215,7 +169,7 @@ def test_random_state_and_constants() -> None:
 def test_denormals_are_flushed_and_the_mode_is_restored() -> None:
     tiny = np.full(8, 1e-40, np.float32)
     out = np.ones(8, np.float32)
-    Compiled(_sums())(tiny, out, dims=(8,))
+    CompiledProgram(_sums())(tiny, out, dims=(8,))
     assert not out.any()
     assert (tiny + tiny != 0).all()
 
