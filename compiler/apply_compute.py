@@ -31,6 +31,8 @@ class Computing:
         self.vector_base: Dim = 0
         self.vector_bound: Dim = 0
         self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end
+        self.offsets: dict[Access, Dim] = {}
+        self.ragged: dict[tuple[str, bool, Dim, Dim], bool] = {}
 
     def simple(self, dim: Dim) -> Dim:
         """`dim` with what the ranges decide decided."""
@@ -71,6 +73,8 @@ class Computing:
         if access.buffer in self.locals and not access.at:
             return self.locals[access.buffer]
         buffer = self.kernel.buffer(access.buffer)
+        if access.fill is None and not any(isinstance(e, Access) for e in access.at):
+            return self._load_at(buffer.name, self._offset(access))
         point = self.point | self._loaded(access)
         index = tuple(
             point[f"{access.buffer}[{k}]"] if isinstance(e, Access) else
@@ -94,9 +98,26 @@ class Computing:
                 found[f"{access.buffer}[{k}]"] = symbol(name)
         return found
 
+    def _offset(self, access: Access) -> Dim:
+        """The offset of an access here.
+
+        Digits of a layout are resolved once, for the vector's index; the rest only takes values.
+        """
+        vector = self.schedule.vector
+        if vector not in self.point:
+            return offset_of(self.kernel, access, self.point, self.ranges)
+        base = self.offsets.get(access)
+        if base is None:
+            known = {vector: self.point[vector]}
+            base = offset_of(self.kernel, access, known, self.ranges)
+            self.offsets[access] = base
+        return bind(base, self.point, self.ranges)
+
     def _load(self, access: Access, name: str) -> Register:
+        return self._load_at(name, offset_of(self.kernel, access, {}, self.ranges))
+
+    def _load_at(self, name: str, offset: Dim) -> Register:
         buffer, lanes = self.kernel.buffer(name), self.schedule.lanes
-        offset = offset_of(self.kernel, access, {}, self.ranges)
         step = coefficient(offset, LANE)
         if step == 0:
             return self.out.load(name, offset, buffer.dtype)
@@ -115,15 +136,23 @@ class Computing:
 
         Buffers whose layout is padded to whole vectors may, unless the values count (`exact`).
         """
+        key = (name, exact, self.vector_base, self.vector_bound)
+        needed = self.ragged.get(key)
+        if needed is None:
+            needed = self.ragged[key] = self._is_ragged(name, exact)
+        if not needed:
+            return ""
+        return self.out.mask(self.vector_base, self.vector_bound, self.schedule.lanes)
+
+    def _is_ragged(self, name: str, exact: bool) -> bool:
         rest = self.simple(self.vector_bound - self.vector_base - self.schedule.lanes)
         if nonnegative(rest, self.ranges) or self._divides():
-            return ""
-        buffer = self.kernel.buffer(name) if name else None
-        if buffer is not None and not exact and buffer.layout.digits:
-            outermost = {a: d for a, d in reversed(buffer.layout.digits)}
-            if self.schedule.lanes in outermost.values():
-                return ""
-        return self.out.mask(self.vector_base, self.vector_bound, self.schedule.lanes)
+            return False
+        layout = self.kernel.buffer(name).layout if name and not exact else None
+        if layout is None or not layout.digits:
+            return True
+        outermost = {a: d for a, d in reversed(layout.digits)}
+        return self.schedule.lanes not in outermost.values()
 
     def _divides(self) -> bool:
         bound = self.vector_bound
@@ -172,7 +201,7 @@ class Computing:
         if buffer.role == "local":
             self.locals[target.buffer] = value
             return
-        offset = offset_of(self.kernel, target, self.point, self.ranges)
+        offset = self._offset(target)
         step = coefficient(offset, LANE)
         lanes = self.schedule.lanes
         if step == 0:
