@@ -46,7 +46,9 @@ def _tensor(buffer: ProgramBuffer) -> Json:
     text = f"{buffer.dtype}[{inside}]" if buffer.dims else str(buffer.dtype)
     fields: Json = {"dtype": buffer.dtype.name, "dims": [dim_json(d) for d in buffer.dims],
                     "text": text}
-    return {"name": buffer.name, **fields, "default": buffer.default} if buffer.kind == "in" else fields
+    if buffer.kind == "in":
+        return {"name": buffer.name, **fields, "default": buffer.default}
+    return fields
 
 
 def _variables(program: Program, variables: list[ProgramBuffer]) -> list[Json]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dlc.compiler.llvm.target import emit_assembly, host
-from dlc.ir.dims import Dim, floordiv, maximum, minimum, mod, parse_dim, symbol
+from dlc.ir.dims import Dim, floordiv, maximum, minimum, mod, symbol
+from dlc.ir.dims_text import parse_dim
 from dlc.ir.loops import (
     Alloc,
     Apply,

@@ -104,7 +104,7 @@ def test_the_layout_is_the_plan(n: int) -> None:
 
 def _checked() -> Program:
     """var += x once x[0] > 0."""
-    buffers = (_buffer("x", "in"), _buffer("w.a", "var", dims=(8,)),
+    buffers = (_buffer("x", "in", default=2.5), _buffer("w.a", "var", dims=(8,)),
                _buffer("w.b", "var", dims=(8,)), _buffer("ok", dtype=BOOL, dims=()))
     steps = (Launch("positive", ("x", "ok"), ()),
              Check("ok", 1, "x is positive", (Loc("a.dl", 3, 9, Loc("b.dl", 1, 1)),)), Commit(),
@@ -131,7 +131,7 @@ def test_manifest() -> None:
     found = CompiledProgram(_checked()).module.manifest
     assert found["symbols"] == ["N"]
     assert found["inputs"] == [
-        {"name": "x", "dtype": "f32", "dims": ["N"], "text": "f32[N]", "default": None}]
+        {"name": "x", "dtype": "f32", "dims": ["N"], "text": "f32[N]", "default": 2.5}]
     assert found["outputs"] == []
     assert found["variables"] == [
         {"name": "w.a", "dtype": "f32", "dims": [8], "digits": None, "read": True,
