@@ -168,7 +168,7 @@ def meet(
     made = [as_value(frame, v, span) for v in typed]
     kinds = {v.dtype for v in made}
     if len(kinds) > 1:
-        notes = operand_notes(made)
+        notes = operand_notes(frame, made)
         help = "there are no implicit casts: `f32(x)` and its like convert"
         raise Fault("dtype-mismatch", f"element types differ in {what}: "
                     + " is not ".join(dict.fromkeys(str(v.dtype) for v in made)), span, notes, help)
@@ -178,14 +178,17 @@ def meet(
             for v in values], False
 
 
-def operand_notes(values: Sequence[ir.Value]) -> tuple[str, ...]:
-    if len(values) != 2:
-        return tuple(f"{v.type}" for v in values)
-    return f"left:  {values[0].type}", f"right: {values[1].type}"
+def operand_notes(frame: Frame, values: Sequence[ir.Value]) -> tuple[str, ...]:
+    """The types of operands, and where those of them that are variables are declared."""
+    labels = ("left:  ", "right: ") if len(values) == 2 else ("",) * len(values)
+    places = {value: variable.span for variable, value in frame.context.variables.values()}
+    return tuple(
+        f"{label}{v.type}" + (f", declared at {places[v]}" if v in places else "")
+        for label, v in zip(labels, values, strict=True))
 
 
 def broadcast_dims(
-    values: Sequence[ir.Value], what: str, span: Span
+    frame: Frame, values: Sequence[ir.Value], what: str, span: Span
 ) -> tuple[Dim, ...]:
     """The dims of values that are worked on element by element."""
     rank = max(len(v.dims) for v in values)
@@ -199,13 +202,13 @@ def broadcast_dims(
                 continue
             if widest != 1 and dim != widest:
                 raise Fault("shape-mismatch", f"shapes do not agree in {what}: {widest} is not "
-                            f"{dim}", span, operand_notes(values))
+                            f"{dim}", span, operand_notes(frame, values))
             widest = dim
         for value in present:
             if len(value.dims) == rank and value.dims[axis] != widest and _lower(values, rank):
                 raise Fault(
                     "shape-mismatch", f"shapes do not agree in {what}: {value.dims[axis]} is not "
-                    f"{widest}", span, operand_notes(values),
+                    f"{widest}", span, operand_notes(frame, values),
                     "of two ranks only the lower stretches: write `[:, None]` where it is meant")
         out.append(widest)
     return tuple(out)
@@ -221,7 +224,7 @@ def elementwise(
 ) -> Tensor:
     """One op on values that meet and broadcast."""
     met, untyped = meet(frame, values, what, span)
-    dims = broadcast_dims(met, what, span)
+    dims = broadcast_dims(frame, met, what, span)
     builder = frame.place(span)
     spread = [builder.broadcast(v, dims) for v in met]
     made = frame.emit(span, op, *spread)

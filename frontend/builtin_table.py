@@ -12,7 +12,7 @@ from typing import Final
 
 from dlc.frontend import syntax
 from dlc.frontend.arithmetic import as_value, constant_of
-from dlc.frontend.frames import Fault, Frame
+from dlc.frontend.frames import Fault, Frame, Silent
 from dlc.frontend.values import Listing, Many, Number, Value, describe
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span, did_you_mean
@@ -49,6 +49,8 @@ class Given:
         if name not in self.values:
             return default
         found = constant_of(self.values[name])
+        if found is None and self.frame.context.checking:
+            raise Silent  # a model's parameter: known when the model is built
         if isinstance(found, bool) or not isinstance(found, int):
             raise self.fault(name, f"`{name}` of `{self.name}` is a constant integer, not "
                              f"{describe(self.values[name])}")
@@ -59,6 +61,8 @@ class Given:
         if name not in self.values:
             return default
         found = constant_of(self.values[name])
+        if found is None and self.frame.context.checking:
+            raise Silent
         if found is None or isinstance(found, bool):
             raise self.fault(name, f"`{name}` of `{self.name}` is a constant number, not "
                              f"{describe(self.values[name])}")
@@ -89,9 +93,12 @@ class Given:
         axes = []
         for item in items:
             axis = constant_of(item)
-            if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
-                raise self.fault(name, f"{describe(item)} is no axis of a tensor of {rank} dims",
-                                 "shape-mismatch")
+            if isinstance(axis, bool) or not isinstance(axis, int):
+                raise self.fault(name, f"`{name}` is a constant integer, not {describe(item)}",
+                                 help=_HINTS.get(self.name, ""))
+            if not -rank <= axis < rank:
+                raise self.fault(name, f"there is no axis {axis} in a tensor of {rank} "
+                                 f"dim{'' if rank == 1 else 's'}", "shape-mismatch")
             axes.append(axis % rank)
         if len(set(axes)) < len(axes):
             raise self.fault(name, "an axis is named twice", "shape-mismatch")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dlc.frontend.arithmetic import as_value, meet
 from dlc.frontend.builtin_table import Given, builtin
-from dlc.frontend.frames import Fault, Silent
+from dlc.frontend.frames import Fault
 from dlc.frontend.operators import matmul
 from dlc.frontend.proofs import put_off
 from dlc.frontend.values import Listing, Many, Number, Tensor, Text, Value, Variable, describe
@@ -160,16 +160,13 @@ def _contract(
     assert isinstance(dims, tuple)
     for dim in dims:
         assert isinstance(dim, int | Poly)
-        given.frame.at_least(dim, 1, f"a size of the result of `{given.name}`, {dim}, is at least "
-                             "1", given.span)
+        given.frame.at_least(
+            dim, 1, f"{dim} >= 1, for it is a size of what `{given.name}` gives", given.span,
+            f"a size of what `{given.name}` gives is {dim}, but must be at least 1")
     return given.frame.emit(given.span, "contract", *operands, hint=hint, **made)
 
 
 def _stride(given: Given, name: str, default: int, least: int) -> int:
-    value = given.values.get(name)
-    if isinstance(value, Number) and isinstance(value.value, Poly) and (
-            given.frame.context.checking):
-        raise Silent
     number = given.integer(name, default)
     if number < least:
         raise given.fault(name, f"`{name}` is at least {least}", "number-range")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from dlc.frontend import syntax
@@ -30,12 +31,23 @@ GENERIC: Final = ("float", "integer")
 
 def dim_of(frame: Frame, expr: syntax.Expr) -> Dim:
     """The dim that an expression is."""
-    value = frame.evaluate(expr)
+    try:
+        value = frame.evaluate(expr)
+    except Fault as fault:
+        raise _with_symbol_help(fault, expr) from None
     if isinstance(value, Poisoned):
         raise Silent
     if isinstance(value, Number) and not isinstance(value.value, float):
         return value.value
     raise Fault("type-mismatch", f"a dim is an integer, not {describe(value)}", expr.span)
+
+
+def _with_symbol_help(fault: Fault, expr: syntax.Expr) -> Fault:
+    found = fault.diagnostic
+    if found.code == "unknown-name" and not found.help and found.span == expr.span:
+        help = "a symbol begins with a capital, and stands alone as a dim of some parameter"
+        fault.diagnostic = replace(found, help=help)
+    return fault
 
 
 def is_symbol(frame: Frame, dim: syntax.Expr | syntax.Rest) -> bool:
@@ -46,8 +58,13 @@ def is_symbol(frame: Frame, dim: syntax.Expr | syntax.Rest) -> bool:
         and dim.text[0].isupper()
         and dim.text not in frame.locals
         and not _is_member(frame.owner, dim.text)
-        and frame.module.find(dim.text) is None
+        and not _is_constant(frame, dim.text)
     )
+
+
+def _is_constant(frame: Frame, name: str) -> bool:
+    found = frame.module.find(name)
+    return found is not None and isinstance(found[0], syntax.Const)
 
 
 def _is_member(owner: Instance | None, name: str) -> bool:
@@ -121,7 +138,8 @@ def _bind(frame: Frame, name: str, dim: Dim, span: Span) -> None:
     if name in frame.symbols:
         return
     frame.symbols[name] = dim
-    frame.at_least(dim, 1, f"{name} = {dim}, a size, is at least 1", span)
+    frame.at_least(dim, 1, f"{dim} >= 1, for {name} is a size", span,
+                   f"the size {name} is {dim}, but must be at least 1")
 
 
 def _given(frame: Frame, value: Value, kind: syntax.TypeExpr, span: Span) -> TensorType:
@@ -241,18 +259,21 @@ def require_where(frame: Frame, conditions: Sequence[syntax.Expr]) -> None:
             raise Fault("type-mismatch", "`where` takes comparisons of dims", condition.span)
         dims = [dim_of(frame, operand) for operand in condition.operands]
         for left, sign, right in zip(dims, condition.operators, dims[1:], strict=False):
-            _require(frame, left, sign, right, condition.span)
+            _require(frame, left, sign, right, condition)
 
 
-def _require(frame: Frame, left: Dim, sign: str, right: Dim, span: Span) -> None:
-    text = f"{left} {sign} {right}"
+def _require(
+    frame: Frame, left: Dim, sign: str, right: Dim, condition: syntax.Comparison
+) -> None:
+    span, text = condition.span, frame.text_of(condition.span)
     if sign == "!=":
         raise Fault("unsupported", "`!=` is not supported yet in `where`", span)
     difference = {"<": right - left - 1, "<=": right - left, ">": left - right - 1,
                   ">=": left - right, "==": left - right}[sign]
     if isinstance(difference, int):
         if difference < 0 or (sign == "==" and difference):
-            raise Fault("shape-mismatch", f"{text} does not hold", span)
+            raise Fault("shape-mismatch", f"`{text}` does not hold", span,
+                        (f"here it is {left} {sign} {right}",))
     elif sign == "==":
         frame.context.require(difference, "==", 0, text, frame.loc(span))
     elif not at_least(difference, 0):

@@ -57,7 +57,7 @@ def resolve(frame: Frame, expr: syntax.Expr) -> Value:
         case syntax.Subscript():
             return subscript(frame, resolve(frame, expr.value), expr)
         case syntax.Call():
-            return call(frame, expr, resolve(frame, expr.function))
+            return call(frame, expr, _callee(frame, expr))
         case _:
             return _operation(frame, expr)
 
@@ -67,8 +67,7 @@ def _operation(frame: Frame, expr: syntax.Expr) -> Value:
         case syntax.Unary(span, sign, operand):
             return _unary(frame, sign, evaluate(frame, operand), span)
         case syntax.Binary(_, sign, left, right, at):
-            a = evaluate(frame, left)
-            return binary(frame, sign, a, evaluate(frame, right), at)
+            return _binary(frame, sign, left, right, at)
         case syntax.Comparison():
             return _comparison(frame, expr)
         case syntax.Choice():
@@ -76,6 +75,15 @@ def _operation(frame: Frame, expr: syntax.Expr) -> Value:
         case syntax.Cast(span, dtype, operand):
             return _cast(frame, dtype, evaluate(frame, operand), span)
     raise AssertionError(expr)
+
+
+def _binary(frame: Frame, sign: str, left: syntax.Expr, right: syntax.Expr, at: Span) -> Value:
+    try:
+        a = evaluate(frame, left)
+    except Silent:
+        evaluate(frame, right)  # what is wrong there is told all the same
+        raise
+    return binary(frame, sign, a, evaluate(frame, right), at)
 
 
 def _unary(frame: Frame, sign: str, value: Value, span: Span) -> Value:
@@ -164,6 +172,18 @@ def give(
         frame.locals[name.text] = item
 
 
+def _callee(frame: Frame, expr: syntax.Call) -> Value:
+    """What is called; a method of a tensor is a function in this language."""
+    function = expr.function
+    if isinstance(function, syntax.Field):
+        owner = resolve(frame, function.value)
+        if isinstance(owner, Tensor | Variable):
+            name = function.name.text
+            raise Fault("unknown-member", f"{describe(owner)} has no `{name}`", function.name.span,
+                        help=f"write `{name}(x)` for `x.{name}()`")
+    return resolve(frame, function)
+
+
 def _field(frame: Frame, expr: syntax.Field) -> Value:
     value = resolve(frame, expr.value)
     name = expr.name
@@ -178,8 +198,7 @@ def _field(frame: Frame, expr: syntax.Field) -> Value:
     if name.text == "shape":
         made = as_value(frame, value, expr.span)
         return Many(tuple(Number(dim) for dim in made.dims))
-    raise Fault("unknown-member", f"{describe(value)} has no `{name.text}`", name.span,
-                help=f"write `{name.text}(x)` for `x.{name.text}()`")
+    raise Fault("unknown-member", f"{describe(value)} has no `{name.text}`", name.span)
 
 
 def _transposed(frame: Frame, value: Value, expr: syntax.Field) -> Value:

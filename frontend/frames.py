@@ -61,18 +61,14 @@ class Context:
     optimizer_states: dict[str, Variable] = field(default_factory=dict)
     order: tuple[str, ...] = ()  # the names of the model's variables, as it declares them
     active: list[tuple[syntax.Syntax, Instance | None]] = field(default_factory=list)
-    said: set[tuple[str, Span | None]] = field(default_factory=set)
     inputs: set[ir.Value] = field(default_factory=set)
     constants: dict[int, Value] = field(default_factory=dict)
     random: ir.Value | None = None
     draws: dict[str, int] = field(default_factory=dict)
 
     def report(self, fault: Fault) -> None:
-        """Keeps an error; one place is blamed once for one thing, however often it is reached."""
-        key = fault.diagnostic.code, fault.diagnostic.span
-        if key not in self.said:
-            self.said.add(key)
-            self.found.add(fault.diagnostic)
+        """Keeps an error."""
+        self.found.add(fault.diagnostic)
 
     def constant(self, definition: syntax.Const, module: Module) -> Value:
         """The value of a `const`, worked out once."""
@@ -167,14 +163,27 @@ class Frame:
             fault.diagnostic = replace(found, notes=notes)
         self.context.report(fault)
 
+    def text_of(self, span: Span) -> str:
+        """What is written at `span`, in one line."""
+        source = self.context.program.sources[span.file]
+        if span.line == span.end_line:
+            return source.line(span.line)[span.column - 1 : span.end_column - 1]
+        lines = [source.line(n) for n in range(span.line, span.end_line + 1)]
+        lines[0], lines[-1] = lines[0][span.column - 1 :], lines[-1][: span.end_column - 1]
+        return " ".join(line.strip() for line in lines)
+
     # Conditions
 
-    def at_least(self, dim: Dim, bound: int, text: str, span: Span) -> None:
-        """Proves `dim >= bound`, or puts it off to the call; `Fault` if it is never so."""
+    def at_least(
+        self, dim: Dim, bound: int, text: str, span: Span, wrong: str,
+        code: str = "shape-mismatch",
+    ) -> None:
+        """Proves `dim >= bound`, or puts it off to the call, where `text` says what must hold;
+        `Fault` with the message `wrong` if it is never so."""
         if at_least(dim, bound):
             return
         if not symbols(dim):
-            raise Fault("shape-mismatch", f"{text} does not hold: {dim} is less than {bound}", span)
+            raise Fault(code, wrong, span)
         self.context.require(dim, ">=", bound, text, self.loc(span))
 
 

@@ -94,7 +94,8 @@ def _one(frame: Frame, cut: _Cut, index: syntax.Index, extent: Dim) -> None:
     place = _from_end(value.value, extent)
     if isinstance(place, int) and place < 0:
         raise Fault("index-range", f"index {value.value} of an axis of {extent}", index.span)
-    frame.at_least(extent - place, 1, f"index {place} of an axis of {extent}", index.span)
+    frame.at_least(extent - place, 1, f"{place} < {extent}, for it is an index", index.span,
+                   f"index {value.value} of an axis of {extent}", "index-range")
     cut.add(place, 1, 1, False)
 
 
@@ -113,10 +114,10 @@ def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
     if isinstance(step, bool) or not isinstance(step, int) or step < 1:
         raise Fault("type-mismatch", "the step of a slice is a constant >= 1", index.span,
                     help="`flip` reverses an axis")
-    text = f"the slice {start}:{stop} of an axis of {extent}"
-    frame.at_least(start, 0, text, index.span)
-    frame.at_least(stop - start, 0, text, index.span)
-    frame.at_least(extent - stop, 0, text, index.span)
+    wrong = f"the slice {start}:{stop} of an axis of {extent}"
+    for low, high in ((0, start), (start, stop), (stop, extent)):
+        frame.at_least(high - low, 0, f"{low} <= {high}, for they bound a slice", index.span,
+                       wrong, "index-range")
     cut.add(start, step, ceildiv(stop - start, step), True)
 
 

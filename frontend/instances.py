@@ -109,8 +109,9 @@ def _variable(frame: Frame, instance: Instance, member: syntax.Variable) -> Vari
         raise Fault("dtype-mismatch", f"a param is of floats, not of {kind.dtype}",
                     member.type.span, help="`state` keeps other types")
     for dim in kind.dims:
-        frame.at_least(dim, 1, f"{dim}, a size of `{member.name.text}`, is at least 1",
-                       member.type.span)
+        frame.at_least(dim, 1, f"{dim} >= 1, for it is a size of `{member.name.text}`",
+                       member.type.span, f"a size of `{member.name.text}` is {dim}, but must be "
+                       "at least 1")
     return Variable(instance.within(member.name.text), kind, member.kind, member.name.span,
                     instance, instance.module, member.value)
 

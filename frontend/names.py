@@ -42,7 +42,7 @@ def look_up(frame: Frame, name: syntax.Name) -> Value:
         raise Silent
     if found is not None:
         return found
-    known = list(known_names(frame))
+    known = [n for n in known_names(frame) if n != text]
     help = _HINTS.get(text) or did_you_mean(text, known)
     raise Fault("unknown-name", f"there is no `{text}` here", name.span, help=help)
 

@@ -45,11 +45,12 @@ class Newlines:
 
     def __init__(self, file: str = "") -> None:
         self.file = file
+        self.before: Token | None = None  # the token before the one that was passed on last
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         """The tokens that the parser sees; `SyntaxFault` if brackets do not match."""
         open_brackets: list[tuple[Token, str]] = []
-        before: Token | None = None
+        before = self.before = None  # type: Token | None
         newline: Token | None = None
         definition = ""
         for token in stream:
@@ -67,6 +68,7 @@ class Newlines:
                 self._match(open_brackets, token, definition)
             if before is not None and _ends(open_brackets, before, token, newline):
                 yield Token.new_borrow_pos("_NL", "\n", newline or token)
+            self.before = before
             newline, before = None, token
             yield token
         if open_brackets:

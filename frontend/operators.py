@@ -154,7 +154,7 @@ def invert(frame: Frame, value: Value, at: Span) -> Value:
 
 def matmul(frame: Frame, left: ir.Value, right: ir.Value, at: Span) -> ir.Value:
     """`left @ right`."""
-    notes = operand_notes((left, right))
+    notes = operand_notes(frame, (left, right))
     if left.dtype is not right.dtype or left.dtype is BOOL:
         raise Fault("dtype-mismatch", f"element types differ in `@`: {left.dtype} and "
                     f"{right.dtype}", at, notes)
@@ -209,7 +209,7 @@ def choose(
     if chosen.dtype is not BOOL:
         raise Fault("dtype-mismatch", f"a choice needs bool, not {describe(condition)}", span)
     (a, b), untyped = meet(frame, (then, otherwise), "`if … else`", span)
-    dims = broadcast_dims((chosen, a, b), "`if … else`", span)
+    dims = broadcast_dims(frame, (chosen, a, b), "`if … else`", span)
     builder = frame.place(span)
     spread = [builder.broadcast(v, dims) for v in (chosen, a, b)]
     return Tensor(frame.emit(span, "select", *spread), untyped)

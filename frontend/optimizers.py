@@ -14,13 +14,13 @@ from dlc.frontend.arguments import assign_arguments
 from dlc.frontend.arithmetic import as_value
 from dlc.frontend.declared import bind_symbols, fit, resolve
 from dlc.frontend.frames import Context, Fault, Frame, Silent
-from dlc.frontend.values import Instance, Optimizer, Tensor, Value, Variable
+from dlc.frontend.values import Optimizer, Tensor, Value, Variable
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Diagnostics, Span
 from dlc.ir.dims import product, symbol
 from dlc.ir.graph import Graph, Node, Param
 from dlc.ir.ops import OPS
-from dlc.ir.types import TensorType, tensor
+from dlc.ir.types import F32, TensorType, tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,23 @@ class Run:
         return self._bodies[kind]
 
 
+def check_optimizer(frame: Frame, optimizer: Optimizer) -> None:
+    """Reports what is wrong in an optimizer, by elaborating it for a flat param."""
+    definition = optimizer.definition
+    inner = Frame(frame.context, optimizer.module, "optimizer", definition.name.text)
+    for parameter in definition.parameters:
+        key = parameter.name.text
+        if parameter.default is not None:
+            inner.locals[key] = fit(inner, parameter.type, inner.evaluate(parameter.default),
+                                    f"`{key}`", parameter.default.span, parameter.span)
+            continue
+        kind = resolve(inner, parameter.type)
+        inner.locals[key] = Tensor(inner.opaque(parameter.span, kind.dtype, kind.dims))
+    flat = tensor(F32, (symbol("P"),))
+    found = frame.context.found
+    _elaborate(inner, optimizer, inner.locals, flat, found, definition.name.span)
+
+
 def _prefix(frame: Frame, optimizer: Optimizer, statement: syntax.Minimize) -> str:
     """`fit.adam`, or `fit.adam#2` for the second such statement in the text of a function."""
     name = optimizer.definition.name.text
@@ -175,8 +192,7 @@ def _elaborate(
     found: Diagnostics, span: Span,
 ) -> Body | None:
     """The body for params of type `kind`; None after an error."""
-    definition, outer, owner = optimizer.definition, frame.context, frame.owner
-    assert owner is not None  # a `minimize` stands in a step, and a step in a model
+    definition, outer = optimizer.definition, frame.context
     context = Context(outer.program, outer.engine, found, training=True, cut=False,
                       checking=outer.checking)
     builder = context.builder
@@ -187,7 +203,7 @@ def _elaborate(
     values = {n: builder.fresh(n, as_value(frame, arguments[n], span).type) for n in runtime}
     inner.locals = {n: Tensor(values[n]) if n in values else v for n, v in arguments.items()}
     try:
-        gradient = _operands(inner, optimizer, kind, owner)
+        gradient = _operands(inner, optimizer, kind)
         context.engine.execute(inner, syntax.Block(definition.span, None, definition.statements))
     except Fault as fault:
         inner.report(fault)
@@ -197,9 +213,7 @@ def _elaborate(
     return _make(inner, definition, [*values.values(), gradient], tuple(runtime))
 
 
-def _operands(
-    inner: Frame, optimizer: Optimizer, kind: TensorType, owner: Instance
-) -> ir.Value:
+def _operands(inner: Frame, optimizer: Optimizer, kind: TensorType) -> ir.Value:
     """Makes p a variable, g a local and the states variables; gives the value of g."""
     definition = optimizer.definition
     if len(definition.operands) != 2:
@@ -210,13 +224,13 @@ def _operands(
     for operand in (p, g):
         bind_symbols(inner, operand, Tensor(gradient), operand.span)
     inner.locals[g.name.text] = Tensor(gradient)
-    variable = Variable(p.name.text, kind, "param", p.span, owner, optimizer.module, _ZERO)
+    variable = Variable(p.name.text, kind, "param", p.span, None, optimizer.module, _ZERO)
     inner.assigned[p.name.text] = variable
     context.read(variable)
     for state in definition.states:
         name = state.name.text
         inner.assigned[name] = Variable(name, resolve(inner, state.type), "state",
-                                        state.name.span, owner, optimizer.module, state.value)
+                                        state.name.span, None, optimizer.module, state.value)
     return gradient
 
 

@@ -116,7 +116,7 @@ def _try(text: str, name: str, start: str) -> syntax.Syntax | Diagnostic:
     except SyntaxFault as fault:
         return fault.diagnostic
     except UnexpectedInput as error:
-        return explain(error, name, text)
+        return explain(error, name, text, newlines.before)
 
 
 def _without_definition(text: str, span: Span | None) -> str:

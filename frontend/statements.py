@@ -141,8 +141,8 @@ def _update(frame: Frame, statement: syntax.Update) -> None:
         _update_local(frame, statement, target)
         return
     if frame.lexical not in ("step", "optimizer"):
-        where = f"the `{frame.lexical}`" if frame.lexical == "fn" else f"a {frame.lexical}"
-        raise Fault("assign-in-fn", f"`{target.name}` can't be updated in {where}", name.span,
+        raise Fault("assign-in-fn", f"`{target.name}` can't be updated in a `{frame.lexical}`",
+                    name.span,
                     (f"`{target.name}` is a {target.role}, declared at {target.span}",),
                     "only a `step` may update params and states")
     path = frame.path

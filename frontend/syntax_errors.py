@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import copy
 from typing import Final
 
@@ -27,6 +26,7 @@ _GOES_ON: Final = frozenset(
     ("STAR", "DIVIDE", "POWER", "PLUS", "MINUS", "COMPARE", "AND", "OR", "PIPE", "IF", "LPAR",
      "LSQB", "DOT")
 )
+_DEFINES: Final = frozenset(("FN", "MODEL", "CONST", "IMPORT", "TRAIN", "TEST", "OPTIMIZER"))
 _NOT_WORDS: Final = frozenset(_TEXT) | {"$END"}
 _CHARACTERS: Final = {
     ";": "a statement ends with its line: leave the `;` out",
@@ -44,8 +44,10 @@ _OTHER_LANGUAGES: Final = {
 }
 
 
-def explain(error: UnexpectedInput, file: str, text: str) -> Diagnostic:
-    """The diagnostic for what lark's lexer or parser did not expect."""
+def explain(
+    error: UnexpectedInput, file: str, text: str, before: Token | None = None
+) -> Diagnostic:
+    """The diagnostic for what lark's lexer or parser did not expect after the token `before`."""
     if isinstance(error, UnexpectedCharacters):
         return _character(error, file, text)
     assert isinstance(error, UnexpectedToken)
@@ -54,12 +56,18 @@ def explain(error: UnexpectedInput, file: str, text: str) -> Diagnostic:
     span = span_of(file, token)
     if token.type == "_NL":
         span = Span(file, span.line, span.column, span.line, span.column + 1)
+    if before is not None and token.type in _DEFINES and token.column == 1:
+        # A line that ends in an operator goes on: what is missing is missing there.
+        end = span_of(file, before)
+        span = Span(file, end.end_line, end.end_column, end.end_line, end.end_column + 1)
+        return Diagnostic("syntax", f"expected {_expected(accepted)}, found the end of the line",
+                          span)
     if _is_word(token) and "NAME" in accepted:
         message = f"`{token}` is a word of the language: it can't be a name"
         return Diagnostic("reserved-word", message, span)
     found = _TEXT[token.type] if token.type in ("_NL", "$END") else f"`{token}`"
     message = f"expected {_expected(accepted)}, found {found}"
-    return Diagnostic("syntax", message, span, help=_help(token, accepted, error.token_history))
+    return Diagnostic("syntax", message, span, help=_help(token, accepted, before))
 
 
 def _accepted(error: UnexpectedToken) -> frozenset[str]:
@@ -101,13 +109,11 @@ def _expected(accepted: frozenset[str]) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
 
 
-def _help(token: Token, accepted: frozenset[str], history: Iterable[Token] | None) -> str:
+def _help(token: Token, accepted: frozenset[str], before: Token | None) -> str:
     """What to do about the mistakes that are made most."""
-    if token in _OTHER_LANGUAGES:
-        return _OTHER_LANGUAGES[token]
-    before = list(history or ())[-1:] or [Token("", "")]
-    if before[0] in _OTHER_LANGUAGES:
-        return _OTHER_LANGUAGES[before[0]]
+    for word in (token, before):
+        if word in _OTHER_LANGUAGES:
+            return _OTHER_LANGUAGES[word]
     for help in (_assignment(token, accepted), _missing(token, accepted)):
         if help:
             return help

@@ -120,7 +120,7 @@ class Variable:
     kind: TensorType
     role: Literal["param", "state", "optimizer"]
     span: Span
-    owner: Instance
+    owner: Instance | None  # None for what an optimizer's body reads
     module: Module
     initial: syntax.Expr
 

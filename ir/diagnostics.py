@@ -116,11 +116,11 @@ class Diagnostics:
 
     def __init__(self, sources: Sources | None = None) -> None:
         self.sources: Sources = sources if sources is not None else {}
-        self._found: dict[Diagnostic, None] = {}
+        self._found: dict[tuple[str, Span | str], Diagnostic] = {}
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Keeps one; what was said already is not said twice."""
-        self._found.setdefault(diagnostic)
+        """Keeps one; a place is blamed once for one thing, by whatever way it was reached."""
+        self._found.setdefault((diagnostic.code, diagnostic.span or diagnostic.message), diagnostic)
 
     def error(
         self, code: str, message: str, span: Span | None = None, notes: Iterable[str] = (),
@@ -135,7 +135,7 @@ class Diagnostics:
     def sorted(self) -> tuple[Diagnostic, ...]:
         """All that was found, by place; what has no place comes first."""
         empty = Span("", 0, 0, 0, 0)
-        return tuple(sorted(self._found, key=lambda d: (d.span or empty, d.code, d.message)))
+        return tuple(sorted(self._found.values(), key=lambda d: (d.span or empty, d.code, d.message)))
 
     def raise_if_any(self) -> None:
         """Raises `UserError` with all that was found, if anything was."""

@@ -23,11 +23,17 @@ PLACE = Span("lenet5.dl", 41, 34, 41, 35)
 
 def test_rendered_form() -> None:
     shown = render(
-        Diagnostic("shape-mismatch", "shapes do not agree in `@`: 400 is not 120", PLACE,
-                   ("left:  f32[N, 400]", "right: f32[120, 84], declared at lenet5.dl:12:5")),
+        Diagnostic(
+            "shape-mismatch",
+            "shapes do not agree in `@`: 400 is not 120",
+            PLACE,
+            ("left:  f32[N, 400]", "right: f32[120, 84], declared at lenet5.dl:12:5"),
+        ),
         {"lenet5.dl": SOURCE},
     )
-    assert shown == """\
+    assert (
+        shown
+        == """\
 error[shape-mismatch]: shapes do not agree in `@`: 400 is not 120
   --> lenet5.dl:41:34
    |
@@ -35,14 +41,19 @@ error[shape-mismatch]: shapes do not agree in `@`: 400 is not 120
    |                                  ^
    = left:  f32[N, 400]
    = right: f32[120, 84], declared at lenet5.dl:12:5"""
+    )
 
 
-@pytest.mark.parametrize(("line", "span", "carets"), [
-    ("\tx = y", Span("f", 1, 6, 1, 7), "  | \t    ^"),
-    ("日本 x", Span("f", 1, 4, 1, 5), "  |      ^"),
-    ("abc", Span("f", 1, 2, 3, 1), "  |  ^^"),
-    ("abc", Span("f", 1, 9, 1, 12), "  |    ^"),
-], ids=["tab", "wide", "many lines", "past the end"])
+@pytest.mark.parametrize(
+    ("line", "span", "carets"),
+    [
+        ("\tx = y", Span("f", 1, 6, 1, 7), "  | \t    ^"),
+        ("日本 x", Span("f", 1, 4, 1, 5), "  |      ^"),
+        ("abc", Span("f", 1, 2, 3, 1), "  |  ^^"),
+        ("abc", Span("f", 1, 9, 1, 12), "  |    ^"),
+    ],
+    ids=["tab", "wide", "many lines", "past the end"],
+)
 def test_carets_stand_under_what_they_mark(line: str, span: Span, carets: str) -> None:
     shown = render(Diagnostic("c", "m", span), {"f": SourceFile("f", line)})
     assert shown.split("\n")[-1] == carets
@@ -73,8 +84,17 @@ def test_all_are_raised_together_in_order_once_and_capped() -> None:
 
 def test_json_form() -> None:
     made = Diagnostic("c", "m", PLACE, ("n",), "h").as_json()
-    assert made == {"code": "c", "message": "m", "file": "lenet5.dl", "line": 41, "column": 34,
-                    "end_line": 41, "end_column": 35, "notes": ["n"], "help": "h"}
+    assert made == {
+        "code": "c",
+        "message": "m",
+        "file": "lenet5.dl",
+        "line": 41,
+        "column": 34,
+        "end_line": 41,
+        "end_column": 35,
+        "notes": ["n"],
+        "help": "h",
+    }
     assert "file" not in Diagnostic("c", "m").as_json()
 
 

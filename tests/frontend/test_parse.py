@@ -14,8 +14,11 @@ from dlc.ir.diagnostics import SourceFile, UserError
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted(
-    [*(Path(__file__).parent / "programs").glob("*.dl"), *(ROOT / "examples").glob("*.dl"),
-     *(ROOT / "frontend" / "library").glob("*.dl")]
+    [
+        *(Path(__file__).parent / "programs").glob("*.dl"),
+        *(ROOT / "examples").glob("*.dl"),
+        *(ROOT / "frontend" / "library").glob("*.dl"),
+    ]
 )
 
 
@@ -50,8 +53,11 @@ def test_loading_the_tables_does_not_build_them() -> None:
         "print(time.process_time() - start)"
     )
     seconds = min(
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                             check=True, cwd=ROOT).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+            ).stdout
+        )
         for _ in range(3)
     )
     assert seconds < 0.2
@@ -110,17 +116,24 @@ test "one" { assert true, "x" }
 
 def test_every_statement_of_the_language_parses() -> None:
     text = syntax.dump(tree_of(EVERY_STATEMENT))
-    kinds = ("Import Const Function Model Variable Member Optimizer Train Setting Phase Test "
-             "Assign Update Return Yield For If Scan While Carried Minimize Assert Print On "
-             "Choice Slice Ellipsis NewAxis Comprehension Tuple List Cast "
-             "Comparison Rest TupleTypeExpr").split()
+    kinds = (
+        "Import Const Function Model Variable Member Optimizer Train Setting Phase Test "
+        "Assign Update Return Yield For If Scan While Carried Minimize Assert Print On "
+        "Choice Slice Ellipsis NewAxis Comprehension Tuple List Cast "
+        "Comparison Rest TupleTypeExpr"
+    ).split()
     assert [kind for kind in kinds if f"{kind} " not in text] == []
 
 
-@pytest.mark.parametrize("text", [
-    EVERY_STATEMENT.replace("\n", "\r\n"), "\ufeff" + EVERY_STATEMENT,
-    EVERY_STATEMENT.replace("    ", "\t"),
-], ids=["CRLF", "BOM", "tabs"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        EVERY_STATEMENT.replace("\n", "\r\n"),
+        "\ufeff" + EVERY_STATEMENT,
+        EVERY_STATEMENT.replace("    ", "\t"),
+    ],
+    ids=["CRLF", "BOM", "tabs"],
+)
 def test_line_ends_tabs_and_byte_order_marks_do_not_matter(text: str) -> None:
     def shape(tree: syntax.File) -> str:
         return "\n".join(line.partition("@")[0] for line in syntax.dump(tree).split("\n"))
@@ -173,36 +186,52 @@ def test_positions_are_exact() -> None:
 def test_errors_of_several_definitions_are_told_together() -> None:
     text = "fn a(x f32) -> f32 = x\nfn b(x: f32) -> f32 = x x\nfn c(x: f32) -> f32 = x\n"
     assert errors_of(text + "model where { }\n") == [
-        "syntax 1:8", "syntax 2:25", "reserved-word 4:7"]
+        "syntax 1:8",
+        "syntax 2:25",
+        "reserved-word 4:7",
+    ]
 
 
 def test_unclosed_brackets_name_the_one_that_was_opened() -> None:
     assert errors_of("fn f(x: f32) -> f32 {\n    return x\n\nfn g() -> f32 = 1\n") == [
-        "unmatched-bracket 1:21"]
+        "unmatched-bracket 1:21"
+    ]
     model = "model A {\n    step f(x: f32) {\n    fn g(x: f32) -> f32 = (x\n}\n"
     assert errors_of(model) == ["unmatched-bracket 2:20"]
     assert errors_of("fn f(x: f32[N, 3) -> f32 = x\n") == ["unmatched-bracket 1:17"]
 
 
-@pytest.mark.parametrize("text", [
-    "fn f(x: f32) -> f32 = " + "(" * 100_000 + "x" + ")" * 100_000,
-    "fn f(x: f32) -> f32 = " + "-" * 100_000 + "x",
-    "fn f(x: f32) -> f32 = x" + " + x" * 50_000,
-    "fn f(x: f32) -> f32 = " + "[" * 100_000,
-    "fn f(x: f32) -> f32 = " + "a if b else " * 20_000 + "x",
-    "fn f(x: f32) -> f32 {" + "if a { } else " * 20_000 + "{ }\n return x }",
-    "fn f(x: f32) -> f32 = " + "9" * 100_000,
-    "fn " * 50_000, '"' * 100_001, "\t\v\f" * 50_000,
-], ids=range(10))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fn f(x: f32) -> f32 = " + "(" * 100_000 + "x" + ")" * 100_000,
+        "fn f(x: f32) -> f32 = " + "-" * 100_000 + "x",
+        "fn f(x: f32) -> f32 = x" + " + x" * 50_000,
+        "fn f(x: f32) -> f32 = " + "[" * 100_000,
+        "fn f(x: f32) -> f32 = " + "a if b else " * 20_000 + "x",
+        "fn f(x: f32) -> f32 {" + "if a { } else " * 20_000 + "{ }\n return x }",
+        "fn f(x: f32) -> f32 = " + "9" * 100_000,
+        "fn " * 50_000,
+        '"' * 100_001,
+        "\t\v\f" * 50_000,
+    ],
+    ids=range(10),
+)
 def test_what_is_deep_or_long_ends_in_a_diagnostic(text: str) -> None:
     start = time.monotonic()
     assert len(errors_of(text)) >= 1
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize(("data", "said"), [
-    (b"fn f\xff", "byte 0xff is not UTF-8"), (b"fn\0", "NUL"), (b"# " + b"x" * (1 << 20), "1 MiB"),
-], ids=["UTF-8", "NUL", "large"])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"fn f\xff", "byte 0xff is not UTF-8"),
+        (b"fn\0", "NUL"),
+        (b"# " + b"x" * (1 << 20), "1 MiB"),
+    ],
+    ids=["UTF-8", "NUL", "large"],
+)
 def test_what_is_no_text_is_refused(data: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "t.dl"
     path.write_bytes(data)
