@@ -132,7 +132,8 @@ def test_symbols() -> None:
     assert symbols(4) == frozenset()
 
 
-@pytest.mark.parametrize("text", ["", "N +", "(N", "N N", "max(N", "max(N, M", "N ** 2", "é", "* N", "1N"])
+@pytest.mark.parametrize("text", [
+    "", "N +", "(N", "N N", "max(N", "max(N, M", "N ** 2", "é", "* N", "1N"])
 def test_bad_text_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="dim"):
         parse_dim(text)

@@ -38,7 +38,7 @@ def formula(name: str, *xs: Array) -> Array:
 
 
 def check(found: Array, right: Array, units: float) -> None:
-    """`found` within `units` of `right` (in a wider type) where that is normal, and special alike."""
+    """`found` within `units` of `right` (of a wider type) where that is normal, special alike."""
     dtype = found.dtype.type
     with np.errstate(all="ignore"):
         rounded = right.astype(dtype)

@@ -19,7 +19,8 @@ from tests.ir.support import assert_close, of_samples, random_inputs, sample_gra
 
 # These hold graphs or have no results; `test_interpret.py` runs them.
 WITHOUT_SAMPLES = {"call", "gradient", "check"}
-SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 3.0, 1e-30, -1e-30, 1e30, -1e30, np.inf, -np.inf, np.nan]
+SPECIAL = [
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 3.0, 1e-30, -1e-30, 1e30, -1e30, np.inf, -np.inf, np.nan]
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)

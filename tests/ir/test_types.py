@@ -54,7 +54,8 @@ def test_dtypes_have_numpy_names_of_their_size(dtype: object) -> None:
     assert np.dtype(name).itemsize == size
 
 
-@pytest.mark.parametrize("text", ["", "f33", "f32[", "f32[N", "f32[N +]", "(f32", "sparse", "f32 of N"])
+@pytest.mark.parametrize("text", [
+    "", "f33", "f32[", "f32[N", "f32[N +]", "(f32", "sparse", "f32 of N", "rows f32[N]"])
 def test_bad_text_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a type|dim"):
         parse_type(text)
