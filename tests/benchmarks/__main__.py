@@ -1,6 +1,6 @@
 """Measures dlc beside its peers and writes tests/benchmarks/RESULTS.md.
 
-usage: python -m tests.benchmarks [lenet5] [lenet5.dl] [start] [memory] [--threads 1,2] …
+usage: python -m tests.benchmarks [lenet5] [lenet5.dl] [start] [memory] [accuracy] [OPTIONS]
 
 Every framework runs alone in its process; they take turns over several rounds, so that a busy
 moment of the machine meets all of them. A workload that a peer has too is compared only once the
@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.benchmarks import startup, steps
+from tests.benchmarks import accuracy, startup, steps
 from tests.benchmarks.processes import cpu_name, now
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -30,6 +30,8 @@ def main() -> None:
         sections.append(startup.start_section())
     if "memory" in options.names:
         sections.append(startup.memory_section())
+    if "accuracy" in options.names:
+        sections.append(accuracy.section())
     command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
     head = f"# Figures\n\n{now()}, {cpu_name()}, by `{command}`.\n"
     text = "\n".join([head, *sections])
@@ -40,7 +42,7 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    everything = [*steps.PEERS, "start", "memory"]
+    everything = [*steps.PEERS, "start", "memory", "accuracy"]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(everything)}")
     parser.add_argument("--peers", default="torch", help="with commas between (default: torch)")

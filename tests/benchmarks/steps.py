@@ -22,14 +22,14 @@ def section(workload: str, threads: int, options: argparse.Namespace) -> str:
     for _ in range(options.rounds):
         for name in names:
             command = ("-m", "tests.benchmarks.worker", name, workload)
-            found = run_json(*command, str(threads), str(options.seconds))
+            found = run_json(*command, str(threads), str(options.seconds), DLC_CACHE="off")
             first_losses[name] = found.pop("losses")
             check_agreement(first_losses)
             results[name].append(found)
     losses = ", ".join(f"{loss:.5f}" for loss in first_losses["dlc"])
     return (
         f"## Step of {workload}, {threads} thread{'s' * (threads > 1)}\n\n"
-        f"{options.rounds} rounds of {options.seconds:g} s each, in turns; "
+        f"{options.rounds} rounds of {options.seconds:g} s each, in turns, dlc without its cache; "
         f"losses of the first steps: {losses}\n\n{_table(results)}"
     )
 
