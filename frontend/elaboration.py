@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from dlc.frontend import syntax, train_blocks
@@ -57,7 +57,7 @@ class Elaboration:
         self._collect(found, lambda: elaborate_functions(program))
         for name, parameters in models.items():
             if all(parameter.has_default for parameter in parameters):
-                self._collect(found, lambda name=name: self.model(name, {}))
+                self._collect(found, partial(self.model, name, {}))
         for name, block in train_blocks.blocks(program).items():
             if name not in models:
                 found.error("unknown-name", f"there is no model `{name}`", block.model.span)

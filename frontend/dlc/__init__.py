@@ -5,8 +5,8 @@
     loss = lenet.fit(image=images, label=labels)
 
 Importing this package loads none of the heavy parts; each name comes at its first use.
-`ProgramError` is raised for what is wrong in a program or a setting, `RunError` for what is wrong in a
-call, a checkpoint or an artifact.
+`ProgramError` is raised for what is wrong in a program or a setting, `RunError` for what is wrong
+in a call, a checkpoint or an artifact.
 """
 
 from __future__ import annotations
