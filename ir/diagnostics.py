@@ -135,7 +135,8 @@ class Diagnostics:
     def sorted(self) -> tuple[Diagnostic, ...]:
         """All that was found, by place; what has no place comes first."""
         empty = Span("", 0, 0, 0, 0)
-        return tuple(sorted(self._found.values(), key=lambda d: (d.span or empty, d.code, d.message)))
+        found = self._found.values()
+        return tuple(sorted(found, key=lambda d: (d.span or empty, d.code, d.message)))
 
     def raise_if_any(self) -> None:
         """Raises `UserError` with all that was found, if anything was."""

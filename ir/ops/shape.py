@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlc.ir.dims import Dim, evaluate, floordiv, mod, product
+from dlc.ir.dims import Dim, evaluate, floordiv, mod, product, symbol
+from dlc.ir.ops.contract import map_of, spec
 from dlc.ir.ops.op import (
     Array,
     EvalCall,
@@ -34,16 +35,16 @@ _NO_OPERANDS = not_differentiable("it has no operands")
 
 def dims_attr(attrs: Attrs | Node, name: str = "dims") -> tuple[Dim, ...]:
     """An attribute that is a tuple of dims."""
-    value = attrs[name] if isinstance(attrs, dict) else attrs.attr(name)
-    assert isinstance(value, tuple)
-    return value  # type: ignore[return-value]
+    return map_of(attrs[name] if isinstance(attrs, dict) else attrs.attr(name))
 
 
 def ints_attr(attrs: Attrs | Node, name: str) -> tuple[int, ...]:
     """An attribute that is a tuple of integers."""
-    value = attrs[name] if isinstance(attrs, dict) else attrs.attr(name)
-    assert isinstance(value, tuple)
-    return value  # type: ignore[return-value]
+    dims = dims_attr(attrs, name)
+    ints = tuple(dim for dim in dims if isinstance(dim, int))
+    if len(ints) != len(dims):
+        raise TypeRuleError(f"{name} are integers, not {dims}")
+    return ints
 
 
 def _dtype(attrs: Attrs) -> DType:
@@ -90,13 +91,18 @@ table = register(Op(
 ))
 
 
+def _dim_value(attrs: Attrs) -> Dim:
+    return map_of((attrs["value"],))[0]
+
+
 def _infer_dim(kinds: tuple[Type, ...], attrs: Attrs, regions: Regions) -> tuple[Type, ...]:
+    _dim_value(attrs)
     return (tensor(_dtype(attrs)),)
 
 
 dim = register(Op(
     "dim", "a dim as a number", _infer_dim,
-    lambda call: (np.asarray(evaluate(call.attrs["value"], call.env),  # type: ignore[arg-type]
+    lambda call: (np.asarray(evaluate(_dim_value(dict(call.attrs)), call.env),
                              dense(call.types[0], "dim").dtype.numpy),),
     _NO_OPERANDS, (Sample((), (("dtype", DTYPES["f32"]), ("value", 7))),),
     attrs=("dtype", "value"), kernel="index",
@@ -282,9 +288,6 @@ def _slice_vjp(b: Builder, node: Node, g: Grads) -> Cotangents:
         high = tuple(whole - first - extent for whole, first, extent
                      in zip(x.dims, start, node.result.dims, strict=True))
         return (b.op("pad", g[0], low=start, high=high, value=0.0),)
-    from dlc.ir.dims import symbol
-    from dlc.ir.ops.contract import spec
-
     names = [f"i{k}" for k in range(len(start))]
     at = tuple(symbol(n) * by + first for n, by, first in zip(names, step, start, strict=True))
     attrs = spec(dict(zip(names, node.result.dims, strict=True)), (tuple(map(symbol, names)),), at,
@@ -327,6 +330,12 @@ def _pad_vjp(b: Builder, node: Node, g: Grads) -> Cotangents:
     return (b.op("slice", g[0], start=node.attr("low"), step=(1,) * len(x.dims), dims=x.dims),)
 
 
+def _fill(node: Node) -> float:
+    value = node.attr("value")
+    assert isinstance(value, int | float)
+    return float(value)
+
+
 pad = register(Op(
     "pad", "one number round a tensor", _infer_pad, _eval_pad, _pad_vjp,
     (Sample(("f32[3, 5]",), (("low", (1, 0)), ("high", (2, 3)), ("value", 0.5))),
@@ -334,7 +343,7 @@ pad = register(Op(
     attrs=("low", "high", "value"),
     access=lambda node, index: Read(
         tuple(i - a for i, a in zip(index, dims_attr(node, "low"), strict=True)),
-        float(node.attr("value"))),  # type: ignore[arg-type]
+        _fill(node)),
 ))
 
 __all__ = ["TensorType", "dims_attr", "ints_attr", "reshape_groups"]
