@@ -38,6 +38,9 @@ def run(options: argparse.Namespace) -> int:
         model, started.phases, sets, started.seed, save_to, report,
         started.settings, started.position,
     )  # fmt: skip
+    if training.done:
+        print(f"all {started.phases[-1].epochs} epochs are done; --epochs asks for more",
+              file=sys.stderr)  # fmt: skip
     try:
         history = training.run()
     except Interrupted as stop:

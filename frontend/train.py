@@ -117,6 +117,13 @@ class Run:
     settings: Mapping[str, object] = field(default_factory=dict)  # kept in the checkpoint
     position: Position = field(default_factory=Position)
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to train."""
+        last = len(self.phases) - 1
+        at = self.position
+        return at.phase > last or (at.phase == last and at.epoch >= self.phases[last].epochs)
+
     def run(self) -> list[Record]:
         """Trains; the history, a record an epoch. `Interrupted` after a Ctrl-C, all saved."""
         with StopSignals() as stop:

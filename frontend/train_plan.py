@@ -75,13 +75,15 @@ Signatures = Mapping[str, Sequence[Input]]
 
 def plan(phases: Sequence[Phase], flags: Flags, signatures: Signatures) -> tuple[Phase, ...]:
     """The phases as they will run; `signatures` are the inputs of the model's functions."""
-    known = {i.name: None for p in phases for f in _functions(p) for i in _of(f, signatures)}
+    inputs = {i.name: i for p in phases for f in _functions(p) for i in _of(f, signatures)}
     for name in flags.settings:
-        if name not in known:
+        if name not in inputs:
+            settable = [each.name for each in inputs.values() if each.default is not None]
             raise user_error(
                 "unknown-setting",
                 f"--set {name}: no function of this training run has a parameter `{name}`",
-                did_you_mean(name, known) or f"known are {', '.join(known)}",
+                did_you_mean(name, inputs)
+                or f"what can be set is {', '.join(settable) or 'nothing'}",
             )
     return tuple(_planned(phase, flags, signatures) for phase in phases)
 
