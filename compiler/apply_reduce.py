@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from dlc.compiler.accesses import offset_of
 from dlc.compiler.apply_compute import Computing
 from dlc.compiler.loop_builder import Register
 from dlc.compiler.ranges import bind
 from dlc.ir.dims import Dim, ceildiv, coefficient, maximum, minimum, symbol
 from dlc.ir.kernel import Access, Combine, Compute, Index
 from dlc.ir.loops import LaneReduce, LoadIndex
-from dlc.ir.types import BOOL, I32
+from dlc.ir.types import BOOL, I32, DType
 
 State = tuple[Register, ...]  # the accumulator of one place; argmax has the largest and its index
 
@@ -45,7 +48,7 @@ class Reducing(Computing):
         return any(i.name == self.schedule.vector for i in self.kernel.outer)
 
     def _empty(self, combine: Combine, lanes: int) -> State:
-        value = {"sum": 0.0}.get(combine.kind, float("-inf"))
+        value = 0.0
         if combine.kind == "argmax":
             best = self._bottom(self._argmax_dtype)
             return (self.out.constant(self._argmax_dtype, best, lanes),
@@ -54,16 +57,13 @@ class Reducing(Computing):
             value = self._bottom(combine.dtype)
         return (self.out.constant(combine.dtype, value, lanes),)
 
-    def _bottom(self, dtype: object) -> float:
-        from dlc.ir.types import DType
-
-        assert isinstance(dtype, DType)
+    def _bottom(self, dtype: DType) -> float:
         if dtype.is_float:
             return float("-inf")
         return 0 if dtype.kind == "uint" else -(2 ** (8 * dtype.size - 1))
 
     @property
-    def _argmax_dtype(self) -> object:
+    def _argmax_dtype(self) -> DType:
         compute = next(c for c in self.kernel.body if isinstance(c, Compute) and c.combine)
         value = compute.value
         if isinstance(value, Access):
@@ -119,15 +119,16 @@ class Reducing(Computing):
     def _bound(self, bound: Dim | Access, point: dict[str, Dim]) -> Dim:
         if not isinstance(bound, Access):
             return bind(bound, point, self.ranges)
-        from dlc.compiler.accesses import offset_of
-
         name = self.out.fresh("at")
         offset = offset_of(self.kernel, bound, point, self.ranges)
         self.out.add(LoadIndex(name, bound.buffer, offset,
                                self.kernel.buffer(bound.buffer).dtype))
         return symbol(name)
 
-    def _loop(self, name: str, low: Dim, high: Dim, states: list[State], body) -> list[State]:  # type: ignore[no-untyped-def]
+    def _loop(
+        self, name: str, low: Dim, high: Dim, states: list[State],
+        body: Callable[[list[State]], list[State]],
+    ) -> list[State]:
         flat = [r for s in states for r in s]
         own = [Register(self.out.fresh("a"), r.dtype, r.lanes) for r in flat]
         after = [Register(self.out.fresh("r"), r.dtype, r.lanes) for r in flat]

@@ -40,7 +40,11 @@ def _program_text(program: Program) -> str:
     return print_program(program)
 
 
+def _module_text(module: Compiled) -> str:
+    return module.text
+
+
 FUSED = Level("fused", lambda program: None, FusedGraph.print)
 PROGRAM = Level("program", _verify_program, _program_text)
 LOOPS = Level("loops", _verify_loops, _program_text)
-MODULE = Level("module", lambda module: None, lambda module: module.text)
+MODULE = Level("module", lambda module: None, _module_text)

@@ -35,7 +35,7 @@ def nonnegative(dim: Dim, ranges: Ranges) -> bool:
 
 
 def extreme(dim: Dim, ranges: Ranges, side: int) -> Dim | None:
-    """A dim over symbols that bounds `dim` from above (side 1) or below (-1); None if none is seen."""
+    """A dim over symbols that bounds `dim` above (side 1) or below (-1); None if none is seen."""
     for _ in range(64):
         names = symbols(dim) & ranges.keys()
         if not names:

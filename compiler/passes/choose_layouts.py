@@ -44,7 +44,7 @@ def _batch(fused: FusedGraph, options: Options) -> str | None:
         count = _count(node, options)
         total += count
         for extent in set(extents_of(node).values()):
-            if extent in (symbol(s) for s in symbols(extent)):
+            if str(extent) in symbols(extent):
                 work[str(extent)] = work.get(str(extent), 0) + count
     best = max(work, key=lambda name: (work[name], name), default=None)
     return best if best is not None and 2 * work[best] >= total else None

@@ -199,7 +199,7 @@ class Chooser:
 
     def _edges(self, vector: str, tiles: tuple[Tile, ...]) -> tuple[tuple[str, Edge], ...]:
         edges: list[tuple[str, Edge]] = [(vector, "mask")] if vector else []
-        return (*edges, *((tile.index, "clamp") for tile in tiles))  # type: ignore[arg-type]
+        return (*edges, *((tile.index, "clamp") for tile in tiles))
 
     def _parallel(
         self, schedule: Schedule, computes: list[Compute], reduction: Compute | None

@@ -17,7 +17,7 @@ from dlc.compiler.passes import fuse
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Graph, Node, Value, producers
-from dlc.ir.kernel import Kernel, Layout
+from dlc.ir.kernel import Access, Compute, Kernel, Layout, Number
 from dlc.ir.ops.control import bind_symbols
 from dlc.ir.program import (
     BufferKind,
@@ -40,20 +40,28 @@ def run(fused: FusedGraph, options: Options) -> Program:
 class Kernels:
     """The kernels made so far: equal ones are made once. Lowered callees are kept here too."""
 
-    names: dict[Kernel, str] = field(default_factory=dict)
+    names: dict[tuple[Kernel, str], str] = field(default_factory=dict)
     callees: dict[tuple[int, tuple[tuple[int, int], ...]], Program] = field(default_factory=dict)
 
     def name(self, kernel: Kernel, hint: str) -> str:
         """The name of a kernel, which is made now or was made before."""
-        found = self.names.get(kernel)
+        key = kernel, _numbers(kernel)
+        found = self.names.get(key)
         if found is None:
-            found = f"{hint}_{len(self.names)}"
-            self.names[kernel] = found
+            found = self.names[key] = f"{hint}_{len(self.names)}"
         return found
 
     def all(self) -> tuple[Kernel, ...]:
         """All kernels, by name."""
-        return tuple(replace(kernel, name=name) for kernel, name in self.names.items())
+        return tuple(replace(kernel, name=name) for (kernel, _), name in self.names.items())
+
+
+def _numbers(kernel: Kernel) -> str:
+    """The constants of a kernel as text: 0.0 == -0.0 and 1 == 1.0, but they are not one constant."""
+    args = (a for c in kernel.body if isinstance(c, Compute)
+            for a in (*(x for op in c.body for x in op.args), c.value))
+    return " ".join(repr(a.value) if isinstance(a, Number) else repr(a.fill)
+                    for a in args if isinstance(a, Number | Access))
 
 
 class Lowering:
@@ -171,7 +179,7 @@ class Lowering:
 
     def _declare(self, in_place: dict[Value, Value]) -> None:
         graph = self.fused.graph
-        outs = {}
+        outs: dict[Value, str] = {}
         for value in graph.results:
             if value not in self.views and value in self.memory.made and value not in in_place:
                 outs.setdefault(value, f"{value.name}")

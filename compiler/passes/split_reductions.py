@@ -14,7 +14,7 @@ from __future__ import annotations
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, ceildiv, substitute, symbol, symbols
 from dlc.ir.graph import Builder, Graph, Node, Value
-from dlc.ir.ops.contract import extents_of, maps_of, spec
+from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
 
 CHUNK = 64
 
@@ -55,12 +55,12 @@ def _split_index(node: Node) -> str | None:
         ends = any(e is symbol(name) and d == extent
                    for operand, at in zip(node.operands, maps_of(node), strict=True)
                    for e, d in zip(at, operand.dims, strict=True))
-        if name not in kept and ends and extent in map(symbol, symbols(extent)):
+        if name not in kept and ends and str(extent) in symbols(extent):
             return name
     return None
 
 
-def _split(node: Node, name: str) -> dict[str, object]:
+def _split(node: Node, name: str) -> Spec:
     extents = extents_of(node)
     chunk, inner = "zz", "mm"
     at: dict[str, Dim] = {name: symbol(chunk) * CHUNK + symbol(inner)}
@@ -70,4 +70,5 @@ def _split(node: Node, name: str) -> dict[str, object]:
     maps = tuple(tuple(substitute(e, at) for e in m) for m in maps_of(node))
     out = node.attr("out")
     assert isinstance(out, tuple)
-    return dict(spec(inside, maps, (symbol(chunk), *out), (count, *node.result.dims)))  # type: ignore
+    at_chunk = (symbol(chunk), *out)
+    return spec(inside, maps, at_chunk, (count, *node.result.dims))  # type: ignore[arg-type]

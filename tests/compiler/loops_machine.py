@@ -152,30 +152,33 @@ def to_storage(array: Array, buffer: ProgramBuffer) -> Array:
     return flat
 
 
-def run_program(program: Program, inputs: dict[str, Array], backwards: bool = False
-                ) -> dict[str, Array]:
-    """Runs a scheduled program; gives all its out and var buffers as logical (row-major) arrays."""
+def bind(program: Program, inputs: dict[str, Array]) -> dict[str, int]:
+    """The sizes of symbols, from the shapes of inputs."""
     env: dict[str, int] = {}
     for buffer in program.buffers:
         if buffer.name in inputs:
             for dim, size in zip(buffer.dims, inputs[buffer.name].shape, strict=True):
                 if not isinstance(dim, int) and str(dim) in dim.symbols:
                     env[str(dim)] = size
-    memory: dict[str, Array] = {}
-    for buffer in program.buffers:
-        if buffer.alias_of:
-            continue
-        if buffer.name in inputs:
-            memory[buffer.name] = to_storage(inputs[buffer.name], buffer)
-        elif buffer.kind == "const":
-            memory[buffer.name] = np.asarray(buffer.values, buffer.dtype.numpy)
-        else:
-            size = evaluate(storage_size(buffer.layout, buffer.dims), env)
-            fill = np.nan if buffer.dtype.is_float else 0
-            memory[buffer.name] = np.full(size, fill, buffer.dtype.numpy)
-    for buffer in program.buffers:
-        if buffer.alias_of:
-            memory[buffer.name] = memory[buffer.alias_of]
+    return env
+
+
+def fresh(buffer: ProgramBuffer, inputs: dict[str, Array], env: dict[str, int]) -> Array:
+    """The memory of a buffer: an input's numbers, a constant's, or nan."""
+    if buffer.name in inputs:
+        return to_storage(inputs[buffer.name], buffer)
+    if buffer.kind == "const":
+        return np.asarray(buffer.values, buffer.dtype.numpy)
+    size = evaluate(storage_size(buffer.layout, buffer.dims), env)
+    return np.full(size, np.nan if buffer.dtype.is_float else 0, buffer.dtype.numpy)
+
+
+def run_program(program: Program, inputs: dict[str, Array], backwards: bool = False
+                ) -> dict[str, Array]:
+    """Runs a scheduled program; gives its out and var buffers as logical (row-major) arrays."""
+    env = bind(program, inputs)
+    memory = {b.name: fresh(b, inputs, env) for b in program.buffers if not b.alias_of}
+    memory |= {b.name: memory[b.alias_of] for b in program.buffers if b.alias_of}
     loops = {f.name: f for f in program.loops}
     for step in program.steps:
         if isinstance(step, Check):

@@ -1,4 +1,4 @@
-"""Kernels of several computes: locals, ordered loops with carried values, loaded indices and bounds."""
+"""Kernels of several computes: locals, ordered loops, loaded indices and loaded bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ N, K, T = symbol("N"), 7, symbol("T")
 i0, j, k, t = map(symbol, ("i0", "j0", "k0", "t0"))
 
 
-def buffer(name: str, *dims: object, role: str = "in", dtype: DType = F32, **more: object) -> Buffer:
+def buffer(
+    name: str, *dims: object, role: str = "in", dtype: DType = F32, **more: object
+) -> Buffer:
     return Buffer(name, dtype, tuple(dims), role, **more)  # type: ignore[arg-type]
 
 
