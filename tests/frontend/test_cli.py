@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -195,6 +201,20 @@ def test_training_shows_lines_where_there_is_no_terminal(
     assert "error_rate" in lines[0]
     assert "images/s" in lines[0]
     assert lines[1] == "saved to Tiny.safetensors"
+
+
+def test_a_terminal_gets_a_bar(folder: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "dlc", "train", "tiny.dl", "--epochs", "1"])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone once the child has ended
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.waitpid(child, 0)
+    assert re.search(rb"epoch 1/1:.*\| 8/50 \[.* images/s, loss \d\.\d{4}\]", shown)
+    assert b"error_rate" in shown
 
 
 def test_ctrl_c_saves_and_resume_gives_the_same_bits(folder: Path) -> None:
