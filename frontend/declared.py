@@ -243,7 +243,11 @@ def conform(
         if a != b and not put_off(frame, a, b, span):
             raise Fault("shape-mismatch", f"{what} does not fit: {a} is not {b}", span, notes,
                         _why(a, b))
-    return frame.emit(span, "reshape", value, dims=wanted.dims) if given is not wanted else value
+    if given is wanted:
+        return value
+    # Equal whenever the condition holds that was put off: the whole value, under the other name.
+    rank = given.rank
+    return frame.emit(span, "slice", value, start=(0,) * rank, step=(1,) * rank, dims=wanted.dims)
 
 
 def _why(a: Dim, b: Dim) -> str:

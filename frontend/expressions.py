@@ -107,6 +107,8 @@ def _choice(frame: Frame, expr: syntax.Choice) -> Value:
     if isinstance(condition, Truth):
         return evaluate(frame, expr.then if condition.value else expr.otherwise)
     then, otherwise = evaluate(frame, expr.then), evaluate(frame, expr.otherwise)
+    if frame.context.checking and isinstance(then, Instance) and isinstance(otherwise, Instance):
+        return then  # which of two models it is shows when the model round them is built
     return choose(frame, condition, then, otherwise, expr.span)
 
 

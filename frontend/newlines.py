@@ -50,7 +50,8 @@ class Newlines:
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         """The tokens that the parser sees; `SyntaxFault` if brackets do not match."""
         open_brackets: list[tuple[Token, str]] = []
-        before = self.before = None  # type: Token | None
+        before: Token | None = None
+        self.before = None
         newline: Token | None = None
         definition = ""
         for token in stream:
