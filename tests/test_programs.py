@@ -1,0 +1,212 @@
+"""The example programs: each pass keeps their meaning, machine code has it, and LeNet-5 learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dlc
+from dlc.compiler import pipeline
+from dlc.compiler.options import Options
+from dlc.compiler.passes.differentiate import differentiate
+from dlc.compiler.passes.inline import inline
+from dlc.frontend.build import Build
+from dlc.ir.dims import evaluate
+from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.interpret import run_graph
+from dlc.ir.scalar import Array
+from dlc.ir.types import F32, F64, TensorType, tensor
+from dlc.runtime import Artifact, Function, Variables, pool
+from dlc.runtime.variables import VariableSpec
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PROGRAMS = {
+    "lenet5": ("LeNet5", ("fit", "scores", "digit", "error_rate")),
+    "plain_lenet5": ("PlainLeNet5", ("fit", "scores")),
+}
+FUNCTIONS = [(p, f) for p, (_, functions) in PROGRAMS.items() for f in functions]
+
+
+@cache
+def graph_of(program: str, function: str) -> Graph:
+    model, _ = PROGRAMS[program]
+    return Build(EXAMPLES / f"{program}.dl").model(model, {}).graph(function)
+
+
+def draw(graph: Graph, n: int) -> list[Array]:
+    """Numbers for every parameter: small weights, non-negative second moments, digits as labels."""
+    rng = np.random.default_rng(7)
+    out: list[Array] = []
+    for value in graph.inputs:
+        shape = [evaluate(d, {"N": n}) for d in value.dims]
+        if value.dtype.is_float:
+            numbers = rng.standard_normal(shape) * 0.1
+            if value.name.rsplit(".", 1)[-1] in ("v", "t", "lr"):
+                numbers = np.abs(numbers)
+            out.append(np.asarray(numbers, value.dtype.numpy))
+        else:
+            out.append(rng.integers(0, 10, shape).astype(value.dtype.numpy))
+    return out
+
+
+def close(found: tuple[Array, ...], expected: tuple[Array, ...], tolerance: float = 2e-5) -> None:
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("program", "function"), FUNCTIONS)
+def test_every_pass_on_graphs_keeps_the_meaning(program: str, function: str) -> None:
+    graph = graph_of(program, function)
+    arrays = draw(graph, 3)
+    meaning = run_graph(differentiate(graph), arrays)
+    ran = []
+    for each in pipeline.passes(Options()):
+        if each.level_out is not pipeline.GRAPH:
+            break
+        graph = each.run(graph)
+        each.level_out.verify(graph)
+        ran.append(each.name)
+        if "differentiate" in ran:
+            close(run_graph(graph, arrays), meaning)
+    assert ran[-1] == "pack_inputs"
+
+
+def compiled(graph: Graph) -> tuple[Function, Variables]:
+    code, manifest = pipeline.compile_graph(graph, Options())
+    variables = Variables(seed=0)
+    variables.require([
+        VariableSpec.make(p.value.name, p.value.dtype.name, p.value.dims)
+        for p in graph.params if p.role == "var"])
+    return Function(Artifact(manifest, code), variables), variables
+
+
+@pytest.mark.parametrize(("program", "function"), FUNCTIONS)
+def test_one_object_serves_all_batch_sizes(program: str, function: str) -> None:
+    """One compilation serves N = 64, 1, 37 and 130, and computes what the Graph means."""
+    graph = graph_of(program, function)
+    call, variables = compiled(graph)
+    meaning = differentiate(graph)
+    for n in (64, 1, 37, 130):
+        arrays = draw(graph, n)
+        given = {}
+        for p, array in zip(graph.params, arrays, strict=True):
+            if p.role == "var":
+                variables.set(p.value.name, array)
+            else:
+                given[p.value.name] = array
+        expected = run_graph(meaning, arrays)
+        result = call(**given)
+        results = result if isinstance(result, tuple) else (result,)
+        found = (*results, *(variables.get(name) for name, _ in graph.updates))
+        close(tuple(map(np.asarray, found)), expected, 3e-4)
+
+
+def test_objects_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DLC_CACHE", str(tmp_path))
+    emitted = []
+    emit = pipeline.compile_module
+    monkeypatch.setattr(pipeline, "compile_module", lambda *a: (emitted.append(1), emit(*a))[1])
+    net = dlc.load(EXAMPLES / "lenet5.dl").LeNet5(seed=0)
+    image, label = np.zeros((64, 28, 28), "u1"), np.zeros(64, "u1")
+    for n in (64, 1, 37):
+        net.fit(image=image[:n], label=label[:n])
+    assert len(emitted) == 2, "one for the initial values, one for fit"
+    with pytest.raises(dlc.RunError, match="N is 0"):
+        net.fit(image=image[:0], label=label[:0])
+
+
+def promoted(graph: Graph) -> Graph:
+    """The same graph in float64."""
+    def kind(value: Value) -> Value:
+        t = value.type
+        assert isinstance(t, TensorType)
+        return replace(value, type=tensor(F64, t.dims)) if t.dtype is F32 else value
+
+    def node(n: Node) -> Node:
+        attrs = tuple((k, F64 if a is F32 else a) for k, a in n.attrs)
+        return replace(n, operands=tuple(map(kind, n.operands)), attrs=attrs,
+                       results=tuple(map(kind, n.results)))
+
+    return replace(
+        graph, params=tuple(replace(p, value=kind(p.value)) for p in graph.params),
+        nodes=tuple(map(node, graph.nodes)), results=tuple(map(kind, graph.results)), updates=())
+
+
+def test_whole_gradient_of_lenet5() -> None:
+    """All gradients at once, along a random direction, against differences in float64."""
+    graph = inline(graph_of("lenet5", "fit"))
+    at = next(k for k, n in enumerate(graph.nodes) if n.op == "gradient")
+    gradient = graph.nodes[at]
+    loss, wrt = gradient.operands[0], gradient.operands[1:]
+    cut = promoted(replace(graph, nodes=graph.nodes[:at + 1], results=(loss, *gradient.results),
+                           updates=()))
+    forward = replace(cut, nodes=cut.nodes[:-1], results=cut.results[:1])
+    arrays = [a.astype("f8") if a.dtype == np.float32 else a for a in draw(graph, 2)]
+    rng = np.random.default_rng(3)
+    places = {v.name: k for k, v in enumerate(graph.inputs)}
+    found = run_graph(differentiate(cut), arrays)[1:]
+    assert len(wrt) == 14
+    directions = [rng.standard_normal(arrays[places[v.name]].shape) for v in wrt]
+
+    def shifted(by: float) -> float:
+        moved = list(arrays)
+        for v, d in zip(wrt, directions, strict=True):
+            moved[places[v.name]] = moved[places[v.name]] + by * d
+        return float(run_graph(forward, moved)[0])
+
+    step = 1e-5
+    slope = (shifted(step) - shifted(-step)) / (2 * step)
+    inner = sum(float(np.sum(g * d)) for g, d in zip(found, directions, strict=True))
+    assert abs(slope - inner) < 1e-7 * max(1.0, abs(slope))
+
+
+def digits(count: int) -> tuple[Array, Array]:
+    from dlc.frontend.idx import read_idx
+
+    folder = EXAMPLES / "data" / "mnist"
+    return (read_idx(folder / "train-images-idx3-ubyte.gz", (28, 28))[:count],
+            read_idx(folder / "train-labels-idx1-ubyte.gz", ())[:count])
+
+
+def train(threads: int, steps: int) -> tuple[list[float], dict[str, Array]]:
+    pool.set_threads(threads)
+    try:
+        net = dlc.load(EXAMPLES / "lenet5.dl").LeNet5(seed=1)
+        images, labels = digits(steps * 64)
+        losses = [float(net.fit(image=images[k:k + 64], label=labels[k:k + 64]))
+                  for k in range(0, steps * 64, 64)]
+        return losses, {name: np.array(net.variables[name]) for name in net.variables}
+    finally:
+        pool.set_threads(None)
+
+
+def test_lenet5_learns() -> None:
+    losses, _ = train(2, 150)
+    assert losses[0] > 2.0
+    assert np.mean(losses[-20:]) < 0.45
+
+
+@pytest.mark.skipif(pool.address() is None, reason="there is no pool on this system")
+def test_same_bits_with_any_number_of_threads() -> None:
+    pool.configure(serial_ns=0)
+    try:
+        alone = train(1, 12)
+        for threads in (2, 3):
+            before = pool.worker_chunks()
+            others = train(threads, 12)
+            assert pool.worker_chunks() > before, "workers ran chunks"
+            assert others[0] == alone[0]
+            for name, array in alone[1].items():
+                np.testing.assert_array_equal(array, others[1][name])
+    finally:
+        pool.configure()
+
+
+def test_updates_come_after_the_commit() -> None:
+    graph = graph_of("lenet5", "fit")
+    text = pipeline.dump_graph(graph, "kernels")
+    assert text.index("commit") < text.index("fit.adamw")
