@@ -1,0 +1,118 @@
+"""The text form of a Schedule, and back: `parse_schedule(print_schedule(s)) == s`.
+
+    schedule conv_tanh for x86-64-v4 {
+      order n, o, v, u
+      parallel 1
+      vector u 16
+      tiles o 6, v 2
+      reduce r, s
+      unroll s
+      edge u mask, v clamp
+      cost 2100
+    }
+
+What has its default is left out. The name is that of the kernel, which a program keeps.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, get_args
+
+from dlc.ir.schedule import Edge, Schedule, Tile
+from dlc.ir.tokens import Scanner, joined, name_text, quoted
+
+_EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
+_TARGET = re.compile(r"[A-Za-z_][\w.\-]*")
+
+
+def print_schedule(schedule: Schedule, name: str = "") -> str:
+    """The text of a schedule, for the kernel called `name`."""
+    target = schedule.target if _TARGET.fullmatch(schedule.target) else quoted(schedule.target)
+    vector = schedule.vector or schedule.lanes != 1
+    parts: tuple[tuple[str, list[str]], ...] = (
+        ("order", list(map(name_text, schedule.order))),
+        ("parallel", [str(schedule.parallel)] if schedule.parallel else []),
+        ("vector", [f"{name_text(schedule.vector)} {schedule.lanes}"] if vector else []),
+        ("tiles", [f"{name_text(t.index)} {t.size}" for t in schedule.tiles]),
+        ("reduce", list(map(name_text, schedule.reduce))),
+        ("unroll", list(map(name_text, schedule.unroll))),
+        ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
+        ("cost", [str(schedule.cost)] if schedule.cost else []),
+    )
+    lines = [f"schedule {name_text(name)} for {target} {{"]
+    for word, items in parts:
+        lines += joined(f"  {word} ", items, "", "    ") if items else []
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def parse_schedule(text: str) -> Schedule:
+    """The schedule that `text` writes down; TextError for anything else."""
+    scan = Scanner(text)
+    _, schedule = read_schedule(scan)
+    scan.end()
+    return schedule
+
+
+def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
+    """The schedule that comes next, and the name of its kernel."""
+    read = _ScheduleParser(scan)
+    scan.expect("schedule")
+    name = scan.name()
+    scan.expect("for")
+    target = read.target()
+    scan.expect("{")
+    schedule = Schedule(target, read.names("order"), read.integer("parallel"), *read.vector(),
+                        read.tiles(), read.names("reduce"), read.names("unroll"), read.edges(),
+                        read.integer("cost"))
+    scan.expect("}")
+    return name, schedule
+
+
+class _ScheduleParser:
+    """Reads the lines of a schedule; each may be missing."""
+
+    def __init__(self, scanner: Scanner) -> None:
+        self.scan = scanner
+
+    def target(self) -> str:
+        """A CPU as LLVM names it; hyphens part tokens, but no names."""
+        scan = self.scan
+        if scan.kind == "string":
+            return scan.string()
+        first = scan.tokens[scan.at][2]
+        while scan.word != "{" and scan.kind != "end":
+            scan.at += 1
+        found = scan.text[first:scan.tokens[scan.at][2]].strip()
+        if not _TARGET.fullmatch(found):
+            scan.fail(f"{found!r} is no target", first)
+        return found
+
+    def names(self, word: str) -> tuple[str, ...]:
+        """`order n, o`"""
+        return self.scan.items(self.scan.name) if self.scan.take(word) else ()
+
+    def integer(self, word: str) -> int:
+        """`parallel 2`"""
+        return self.scan.integer() if self.scan.take(word) else 0
+
+    def vector(self) -> tuple[str, int]:
+        """`vector u 16`"""
+        return self._sized() if self.scan.take("vector") else ("", 1)
+
+    def tiles(self) -> tuple[Tile, ...]:
+        """`tiles o 6, v 2`"""
+        return self.scan.items(lambda: Tile(*self._sized())) if self.scan.take("tiles") else ()
+
+    def edges(self) -> tuple[tuple[str, Edge], ...]:
+        """`edge u mask, v clamp`"""
+        return self.scan.items(self._edge) if self.scan.take("edge") else ()
+
+    def _sized(self) -> tuple[str, int]:
+        return self.scan.name(), self.scan.integer()
+
+    def _edge(self) -> tuple[str, Edge]:
+        name = self.scan.name()
+        if self.scan.word not in _EDGES:
+            self.scan.fail(f"expected one of {', '.join(_EDGES)}, found {self.scan.word!r}")
+        return name, _EDGES[self.scan.next("word")]
