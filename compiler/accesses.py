@@ -11,7 +11,7 @@ LOADED = "loaded"
 
 
 def block_of(index: Index, lanes: int) -> tuple[str, Dim, dict[str, tuple[Dim, Dim]]]:
-    """The name of the block number of a vectorised index, the index by block and lane, the ranges."""
+    """The block number's name of a vectorised index, the index by block and lane, their ranges."""
     block = f"{index.name}.b"
     assert not isinstance(index.high, Access)
     ranges: dict[str, tuple[Dim, Dim]] = {
@@ -29,7 +29,7 @@ def offset_of(
 
 
 def stride(kernel: Kernel, access: Access, index: Index, lanes: int) -> int | None:
-    """The distance in elements between neighbouring lanes: 0 is one scalar, None is not constant."""
+    """The elements between neighbouring lanes: 0 is one scalar, None is not constant."""
     at = tuple(symbol(LOADED) if isinstance(e, Access) else e for e in access.at)
     access = Access(access.buffer, at)
     _, value, ranges = block_of(index, lanes)

@@ -93,7 +93,8 @@ class Reducing(Computing):
         index, rest = over[0], over[1:]
         low, high = (self._bound(b, points[0] | inside) for b in (index.low, index.high))
         if index.name in self.schedule.unroll:
-            assert isinstance(low, int) and isinstance(high, int)
+            assert isinstance(low, int)
+            assert isinstance(high, int)
             for k in range(low, high):
                 states = self._loops(compute, points, rest, states, inside | {index.name: k})
             return states

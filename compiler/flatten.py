@@ -20,7 +20,8 @@ At = tuple[Dim | Access, ...]
 
 
 def flatten(kernel: Kernel) -> tuple[Kernel, tuple[Dim, ...]] | None:
-    """The same work over a dim `E`, and what the new kernel's symbols are; None if it can't be said.
+    """The same work over a dim `E`, and what the new kernel's symbols are; None if it can't be
+    said.
 
     All buffers must lie alike and be read where they are written. Parts that are added up in a tree
     have their count in front, which becomes `Z`.

@@ -1,9 +1,9 @@
 """A reduction seen from its result: which elements of the operands make up element (i0, i1, …).
 
-A contraction may write through an affine map (`y[2*v + r]`, the gradient of a strided read). Here the
-map is inverted: an index with coefficient 1 is expressed by the result's index, and what must hold of
-it bounds the loops over the others. So every multiplication that is carried out is needed: nothing is
-padded with zeros and no zeros are put in between.
+A contraction may write through an affine map (`y[2*v + r]`, the gradient of a strided read). Here
+the map is inverted: an index with coefficient 1 is expressed by the result's index, and what must
+hold of it bounds the loops over the others. So every multiplication that is carried out is
+needed: nothing is padded with zeros and no zeros are put in between.
 """
 
 from __future__ import annotations

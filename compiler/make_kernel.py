@@ -76,7 +76,7 @@ class KernelMaker:
         used = {s for b in self.params for d in b.dims for s in symbols(d)}
         used |= {s for d in group.domain for s in symbols(d)}
         for compute in computes:
-            used |= _compute_symbols(compute)
+            used |= compute.names
         indices = {n for n in used if n[0] in "ik" and n[1:].isdigit()}
         outer = tuple(Index(n, d) for n, d in zip(names, group.domain, strict=True))
         return Kernel("", tuple(sorted(used - indices)), tuple(self.params), local, outer,
@@ -238,30 +238,3 @@ def _unit_reshape(node: Node, at: At) -> At:
     wide = iter(e for e, d in zip(at, node.result.dims, strict=True) if d != 1)
     return tuple(0 if d == 1 else next(wide) for d in node.operands[0].dims)
 
-
-def _compute_symbols(compute: Compute) -> set[str]:
-    found: set[str] = set()
-
-    def visit(arg: Arg) -> None:
-        if isinstance(arg, IndexValue):
-            found.update(symbols(arg.value))
-        elif isinstance(arg, Access):
-            for e in arg.at:
-                if isinstance(e, Access):
-                    visit(e)
-                else:
-                    found.update(symbols(e))
-
-    for op in compute.body:
-        for arg in op.args:
-            visit(arg)
-    visit(compute.value)
-    for index in compute.over:
-        for bound in (index.low, index.high):
-            if isinstance(bound, Access):
-                visit(bound)
-            else:
-                found.update(symbols(bound))
-    for e in compute.where:
-        found.update(symbols(e))
-    return found

@@ -11,9 +11,9 @@ class Options:
     """Settings of a compilation.
 
     target:    the CPU, as LLVM names it ("" is the host's), and its features ("" likewise).
-    hints:     likely sizes of symbols, from the program's text; they choose schedules, never results.
-    verify:    check the program after every pass, not only at both ends.
-    serial_ns: kernels estimated below this stay on the calling thread.
+    hints:     likely sizes of symbols, from the program's text; they choose schedules, never
+    results. verify:    check the program after every pass, not only at both ends. serial_ns:
+    kernels estimated below this stay on the calling thread.
     """
 
     target: str = ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dlc.ir.dims import Dim, ceildiv, floordiv, mod
+from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbols
 from dlc.ir.types import DType
 
 BufferRole = Literal["in", "out", "inout", "local", "partial"]
@@ -170,6 +170,29 @@ class Compute:
     over: tuple[Index, ...] = ()
     where: tuple[Dim, ...] = ()  # each >= 0
     combine: Combine | None = None
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        """All that it reads: operands of ops, the value, bounds that are loaded."""
+        bounds = (b for i in self.over for b in (i.low, i.high) if isinstance(b, Access))
+        return (*(a for op in self.body for a in op.args), self.value, *bounds)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The indices and symbols in all its expressions, the target's left out."""
+        bounds = (b for i in self.over for b in (i.low, i.high) if not isinstance(b, Access))
+        dims = (symbols(e) for e in (*bounds, *self.where))
+        return frozenset[str]().union(*dims, *map(arg_names, self.args))
+
+
+def arg_names(arg: Arg) -> frozenset[str]:
+    """The indices and symbols in the expressions of an operand."""
+    if isinstance(arg, IndexValue):
+        return symbols(arg.value)
+    if not isinstance(arg, Access):
+        return frozenset()
+    parts = (arg_names(e) if isinstance(e, Access) else symbols(e) for e in arg.at)
+    return frozenset[str]().union(*parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """apply_schedules: makes Loops of each Kernel and its Schedule.
 
-The outer indices become loops over tiles; the first ones are split into chunks. A reduction keeps its
-accumulators, one for each place of the register tile, in registers over all its loops. What follows it
-(the epilogue) is then done place by place: in a loop over the tile, which reads the accumulators back
-from the stack, so that its code stands there once.
+The outer indices become loops over tiles; the first ones are split into chunks. A reduction keeps
+its accumulators, one for each place of the register tile, in registers over all its loops. What
+follows it (the epilogue) is then done place by place: in a loop over the tile, which reads the
+accumulators back from the stack, so that its code stands there once.
 """
 
 from __future__ import annotations

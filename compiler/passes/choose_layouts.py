@@ -1,10 +1,10 @@
 """choose_layouts: decides in which order the elements of intermediate values are stored.
 
-Where most of the multiplications of a program run over one symbolic dim (the batch), values that have
-it are stored in blocks of `lanes` of that dim, the lanes innermost. Then each step of every product,
-convolution and pooling, forward and backward, is a full vector operation, whatever the other sizes:
-no channel count or border wastes lanes. Values that have no such dim, and all that a caller sees, stay
-in row-major order.
+Where most of the multiplications of a program run over one symbolic dim (the batch), values that
+have it are stored in blocks of `lanes` of that dim, the lanes innermost. Then each step of every
+product, convolution and pooling, forward and backward, is a full vector operation, whatever the
+other sizes: no channel count or border wastes lanes. Values that have no such dim, and all that a
+caller sees, stay in row-major order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """choose_schedules: decides, for each kernel, how it is carried out.
 
-An analytic score over a few candidates, at the hint sizes: which index lies in the lanes of vectors,
-which register tile saves loads, what is unrolled, and which loops are split over threads. Nothing is
-measured, and nothing depends on the sizes of the first call.
+An analytic score over a few candidates, at the hint sizes: which index lies in the lanes of
+vectors, which register tile saves loads, what is unrolled, and which loops are split over
+threads. Nothing is measured, and nothing depends on the sizes of the first call.
 """
 
 from __future__ import annotations
@@ -210,14 +210,15 @@ class Chooser:
             total *= self.extent(index)
         for index in reduction.over if reduction else ():
             total *= self.extent(index)
-        vector = next((i for i in (*self.kernel.outer, *(reduction.over if reduction else ()))
-                       if i.name == schedule.vector), None)
-        inner = vector is not None and vector not in self.kernel.outer
-        cost = total * self._cost(computes, reduction, vector, inner) / CYCLES_PER_NS / 2
+        lanes = next((i for i in (*self.kernel.outer, *(reduction.over if reduction else ()))
+                      if i.name == schedule.vector), None)
+        inner = lanes is not None and lanes not in self.kernel.outer
+        cost = total * self._cost(computes, reduction, lanes, inner) / CYCLES_PER_NS / 2
         chunks, loops = 1, 0
         if cost >= SERIAL_NS:
             for index in self.kernel.outer:
-                step = schedule.lanes if index.name == schedule.vector else schedule.tile(index.name)
+                vector = index.name == schedule.vector
+                step = schedule.lanes if vector else schedule.tile(index.name)
                 trips = ceil(self.extent(index) / step)
                 if chunks >= CHUNKS or (chunks >= CHUNKS // 2 and chunks * trips > 8 * CHUNKS):
                     break
@@ -227,9 +228,7 @@ class Chooser:
 
 def accesses(compute: Compute) -> list[Access]:
     """All reads and the write of a compute, each place once."""
-    found = [a for op in compute.body for a in op.args if isinstance(a, Access)]
-    if isinstance(compute.value, Access):
-        found.append(compute.value)
+    found = [a for a in compute.args if isinstance(a, Access)]
     if compute.combine is None:
         found.append(compute.target)
     return list(dict.fromkeys(found))

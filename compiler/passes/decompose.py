@@ -1,7 +1,7 @@
 """decompose: expands the ops that are said in terms of other ops (softmax, log_softmax).
 
-Comes after differentiate, so that such an op keeps the gradient of its own, which is shorter and more
-exact than that of its parts.
+Comes after differentiate, so that such an op keeps the gradient of its own, which is shorter and
+more exact than that of its parts.
 """
 
 from __future__ import annotations

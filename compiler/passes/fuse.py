@@ -1,16 +1,17 @@
 """fuse: gathers the nodes of a Graph into groups, each of which becomes one kernel.
 
-A reduction starts a group; elementwise nodes over the same domain join the group of an operand, as its
-epilogue. What only moves or makes elements is computed where it is read. A chain that is read once, by
-a reduction of one operand or through a permutation or a pad, becomes part of its reader.
+A reduction starts a group; elementwise nodes over the same domain join the group of an operand,
+as its epilogue. What only moves or makes elements is computed where it is read. A chain that is
+read once, by a reduction of one operand or through a permutation or a pad, becomes part of its
+reader.
 
     %a = contract %x, %w          group g0 [N, 84] -> %y {
     %s = add %a, %b        ->       %a = contract %x, %w   # root
     %y = tanh %s                    %s = add %a, %b
                                     %y = tanh %s  }
 
-Requires: gradients expanded, ops with `decompose` expanded. Ensures: every value that is read in memory
-is an output of exactly one group, a parameter, or a view of one of these.
+Requires: gradients expanded, ops with `decompose` expanded. Ensures: every value that is read in
+memory is an output of exactly one group, a parameter, or a view of one of these.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Grouping:
                 self.before[other] |= added
 
     def join(self, node: Node, candidates: list[int]) -> int | None:
-        """The group among `candidates` that `node` can join without a circle, merged if possible."""
+        """The group among `candidates` that `node` can join without a circle; others are merged."""
         sources = self.sources(node)
         best: int | None = None
         for group in sorted(set(candidates), key=lambda g: (self.roots[g] is None, -g)):

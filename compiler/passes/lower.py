@@ -1,8 +1,8 @@
 """lower: makes a Program of Kernels from the groups of a fused Graph.
 
-Launches that only serve the new values of variables come after the commit point, and write a variable
-in place where nothing reads its old value afterwards. A call of a graph that was kept whole (an
-optimizer) is lowered once, and its launches are repeated with other buffers and sizes.
+Launches that only serve the new values of variables come after the commit point, and write a
+variable in place where nothing reads its old value afterwards. A call of a graph that was kept
+whole (an optimizer) is lowered once, and its launches are repeated with other buffers and sizes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.passes import fuse
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.fused import FusedGraph, Group
-from dlc.ir.graph import Graph, Node, Value, producers
+from dlc.ir.graph import Graph, Node, Role, Value, producers
 from dlc.ir.kernel import Access, Compute, Kernel, Layout, Number
 from dlc.ir.ops.control import bind_symbols
 from dlc.ir.program import (
@@ -57,9 +57,8 @@ class Kernels:
 
 
 def _numbers(kernel: Kernel) -> str:
-    """The constants of a kernel as text: 0.0 == -0.0 and 1 == 1.0, but they are not one constant."""
-    args = (a for c in kernel.body if isinstance(c, Compute)
-            for a in (*(x for op in c.body for x in op.args), c.value))
+    """The constants of a kernel as text: 0.0 == -0.0 and 1 == 1.0, but they differ as constants."""
+    args = (a for c in kernel.body if isinstance(c, Compute) for a in c.args)
     return " ".join(repr(a.value) if isinstance(a, Number) else repr(a.fill)
                     for a in args if isinstance(a, Number | Access))
 
@@ -183,17 +182,11 @@ class Lowering:
         for value in graph.results:
             if value not in self.views and value in self.memory.made and value not in in_place:
                 outs.setdefault(value, f"{value.name}")
-        kinds: tuple[BufferKind, ...] = ("in", "out", "var", "random")
-        for kind in kinds:
-            if kind == "out":
-                for k, value in enumerate(graph.results):
-                    self._declare_result(k, value, outs)
-            for param in graph.params:
-                if param.role == kind:
-                    self._add(param.value, kind)
-                    if param.default is not None:
-                        name = param.value.name
-                        self.buffers[name] = replace(self.buffers[name], default=param.default)
+        self._declare_params("in")
+        for k, value in enumerate(graph.results):
+            self._declare_result(k, value, outs)
+        self._declare_params("var")
+        self._declare_params("random")
         for group in self.fused.groups:
             for value in group.outputs:
                 if value in in_place:
@@ -202,6 +195,13 @@ class Lowering:
                     self._add(value, "temp")
         for value in self.views:
             self._alias(value, self.place[self._base(value)])
+
+    def _declare_params(self, role: Role) -> None:
+        for param in self.fused.graph.params:
+            if param.role == role:
+                self._add(param.value, role)
+                name = param.value.name
+                self.buffers[name] = replace(self.buffers[name], default=param.default)
 
     def _declare_result(self, k: int, value: Value, outs: dict[Value, str]) -> None:
         if value in outs and value not in self.place:
@@ -291,7 +291,7 @@ class Lowering:
         return name
 
     def _callee(self, callee: Graph, over: tuple[tuple[int, int], ...]) -> Program:
-        """The program of a called graph; result k is written over parameter p for (k, p) in `over`."""
+        """The program of a called graph; result k goes over parameter p for (k, p) in `over`."""
         key = (id(callee), over)
         found = self.kernels.callees.get(key)
         if found is None:

@@ -130,7 +130,8 @@ def test_pooling_and_its_gradient() -> None:
 
 def test_the_gradient_of_pooling_is_only_read() -> None:
     fused = fuse.run(pooled(), Options())
-    assert [g.root.op for g in fused.groups if g.root] == ["contract"], "the backward one is no loop"
+    roots = [g.root.op for g in fused.groups if g.root]
+    assert roots == ["contract"], "the backward one is no loop"
 
 
 def test_needed_multiplications_only() -> None:
@@ -219,7 +220,7 @@ def test_training_step(n: int) -> None:
     program = check(trained(), n)
     launches = [s for s in program.steps if isinstance(s, Launch)]
     kernels = [s.kernel for s in launches]
-    assert len([k for k in set(kernels) if kernels.count(k) == 2]) == 3, "both params share kernels"
+    assert len([k for k in set(kernels) if kernels.count(k) == 2]) == 3, "both share kernels"
     assert not any(s.kernel.startswith("copy") for s in launches), "variables change in place"
 
 
