@@ -23,8 +23,7 @@ class Report:
         self._as_json = as_json
         self._bar: Any = None
         self._epochs = 0
-        self._pending = 0
-        self._shown = 0.0
+        self._shown = 0.0  # when the bar last moved
 
     def begin_epoch(self, phase: Phase, epoch: int, examples: int, done: int) -> None:
         """A new bar, that starts where a resumed epoch does."""
@@ -43,13 +42,11 @@ class Report:
         """Counts a step; the bar moves ten times a second, whatever a step takes."""
         if self._bar is None:
             return
-        self._pending += examples
+        self._bar.n += examples
         now = time.perf_counter()
         if now - self._shown >= REFRESH_SECONDS:
             self._shown = now
-            self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-            self._bar.update(self._pending)
-            self._pending = 0
+            self._bar.set_postfix_str(f"loss {loss:.4f}")
 
     def end_epoch(self, record: Record) -> None:
         """The epoch's results."""
@@ -78,9 +75,8 @@ class Report:
     def close(self) -> None:
         """Takes the bar away, if there is one."""
         if self._bar is not None:
-            self._bar.update(self._pending)
             self._bar.close()
-        self._bar, self._pending = None, 0
+        self._bar = None
 
     @staticmethod
     def _print(record: Mapping[str, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -32,6 +33,19 @@ def run_json(*arguments: str, **environment: str) -> dict[str, Any]:
     """The JSON object on the last line of what it prints."""
     found: dict[str, Any] = json.loads(run_python(*arguments, **environment).splitlines()[-1])
     return found
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had.
+
+    Where the system tells it of this program alone: `getrusage` counts what the process was before
+    it became this program, so that a child of a large process never seems small.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def cpu_name() -> str:

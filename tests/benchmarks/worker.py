@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+
+from tests.benchmarks.processes import peak_megabytes
 
 CHECKED_STEPS = 5
 WARM_STEPS = 5
@@ -37,7 +38,7 @@ def main() -> None:
         "min_ms": min(times) * 1e3,
         "steps": len(times),
         "first_s": first,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_megabytes(),
     }
     print(json.dumps(result))
 
