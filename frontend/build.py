@@ -107,7 +107,7 @@ class BuiltModel:
         from dlc.compiler.pipeline import compile_graph
 
         graph = self.graph(function)
-        code, manifest = compile_graph(graph, _options())
+        code, manifest = compile_graph(graph, _options(self.record))
         artifact = Artifact({**manifest, "inputs": _with_defaults(manifest, graph)}, code)
         store.put(key, artifact.to_bytes())
         return artifact
@@ -116,13 +116,13 @@ class BuiltModel:
         """The text of one stage, or of what the pass of that name gives."""
         from dlc.compiler.pipeline import dump_graph
 
-        return dump_graph(self.graph(function), stage, _options())
+        return dump_graph(self.graph(function), stage, _options(self.record))
 
     def dump_all(self, function: str) -> Iterator[tuple[str, str]]:
         """Every pass and stage in order, with its text."""
         from dlc.compiler.pipeline import dump_all
 
-        yield from dump_all(self.graph(function), _options())
+        yield from dump_all(self.graph(function), _options(self.record))
 
 
 def _with_defaults(manifest: Mapping[str, Any], graph: Graph) -> list[dict[str, object]]:
@@ -137,9 +137,19 @@ def _with_defaults(manifest: Mapping[str, Any], graph: Graph) -> list[dict[str, 
     ]
 
 
-def _options() -> Options:
+def _options(record: ModelRecord) -> Options:
     from dlc.compiler.options import Options
 
-    return Options()
+    return Options(hints=_hints(record))
+
+
+def _hints(record: ModelRecord) -> dict[str, int]:
+    """Likely sizes: a phase's batch, for the symbol in front of what its step is fed."""
+    hints: dict[str, int] = {}
+    for phase in record.phases:
+        for each in record.functions[phase.step].inputs:
+            if each.dims and isinstance(each.dims[0], str):
+                hints.setdefault(each.dims[0], phase.batch)
+    return hints
 
 
