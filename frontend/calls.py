@@ -81,6 +81,7 @@ def call_function(
 ) -> Value:
     """Expands a function here."""
     function, context = callee.function, frame.context
+    context.tick(span)
     if (function, callee.owner) in context.active or len(context.active) > _DEEPEST:
         raise Fault("recursion", f"`{function.name.text}` reaches itself", span,
                     help="functions are expanded where they are called")

@@ -36,6 +36,8 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
     """Adds all that is wrong in one file to `found`."""
     for definition in module.definitions.values():
         context = Context(program, ENGINE, found, checking=True)
+        if any(d.code == "too-large" for d in found.sorted()):
+            return  # each further definition would take as long, to the same end
         try:
             _definition(context, definition, module)
         except Fault as fault:

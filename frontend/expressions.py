@@ -144,6 +144,7 @@ def _comprehension(frame: Frame, expr: syntax.Comprehension, path: str | None) -
     before = dict(frame.locals)
     items = []
     for place, turn in enumerate(turns):
+        frame.context.tick(expr.span)
         frame.new_model = None if path is None else f"{path}.{place}"
         give(frame, expr.targets, turn, expr.span)
         items.append(evaluate(frame, expr.item))

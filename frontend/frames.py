@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from dlc.frontend import syntax
 from dlc.frontend.modules import Module, Program
@@ -17,6 +17,10 @@ from dlc.ir.ops import TypeRuleError
 from dlc.ir.types import DType, TensorType, tensor
 
 Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting"]
+
+
+MOST_TURNS: Final = 50_000  # statements, calls and items that one function may come to
+MOST_NODES: Final = 100_000
 
 
 class Fault(Exception):
@@ -65,10 +69,19 @@ class Context:
     constants: dict[int, Value] = field(default_factory=dict)
     random: ir.Value | None = None
     draws: dict[str, int] = field(default_factory=dict)
+    turns: int = 0
 
     def report(self, fault: Fault) -> None:
         """Keeps an error."""
         self.found.add(fault.diagnostic)
+
+    def tick(self, span: Span) -> None:
+        """Counts a statement, a call or an item; `Fault` if a program grows without bounds."""
+        self.turns += 1
+        if self.turns > MOST_TURNS or len(self.builder.nodes) > MOST_NODES:
+            raise Fault("too-large", "this program is too large when its loops are unrolled and "
+                        "its functions expanded", span,
+                        help="`scan` goes over many turns without being unrolled")
 
     def constant(self, definition: syntax.Const, module: Module) -> Value:
         """The value of a `const`, worked out once."""

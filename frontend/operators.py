@@ -36,6 +36,8 @@ _EXACT: Final[dict[str, Callable[..., int | float | Poly]]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv,
     "%": operator.mod,
 }
+_MOST_BITS: Final = 4096
+_MOST_TERMS: Final = 100
 _COMPARE: Final[dict[str, Callable[..., bool]]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
     ">=": operator.ge,
@@ -82,6 +84,7 @@ def _fold(
 ) -> Number | Truth | None:
     """The exact result of an operator on numbers; None if it is known only as the program runs."""
     symbolic = isinstance(a, Poly) or isinstance(b, Poly)
+    _check_size(sign, a, b, at)
     if sign in _COMPARE:
         if symbolic and not (sign in ("==", "!=") and a == b):
             return None
@@ -104,14 +107,23 @@ def _fold(
     raise Fault("type-mismatch", f"`{sign}` does not take numbers", at)
 
 
+def _check_size(sign: str, a: object, b: object, at: Span) -> None:
+    """Refuses what would take for ever to work out: huge integers, polynomials of many terms."""
+    size = max((len(x.terms) for x in (a, b) if isinstance(x, Poly)), default=0)
+    if sign == "**" and isinstance(b, int):
+        bits = a.bit_length() if isinstance(a, int) else 0
+        if abs(b) * bits > _MOST_BITS or (size and b > 4):
+            raise Fault("number-range", "this number is too large", at)
+    if size > _MOST_TERMS:
+        raise Fault("too-large", f"this dim is a sum of more than {_MOST_TERMS} terms", at)
+
+
 def _fold_power(a: object, b: object, at: Span) -> Number:
     assert isinstance(a, int | float)
     assert isinstance(b, int | float)
     if isinstance(a, int) and isinstance(b, int) and b < 0:
         raise Fault("number-range", "an integer to a negative power", at,
                     help=f"write `{a}.0` for a float")
-    if isinstance(b, int) and abs(b) > 1024:
-        raise Fault("number-range", "this number is too large", at)
     made = a**b
     return Number(math.nan if isinstance(made, complex) else made)
 

@@ -72,6 +72,7 @@ def _poison(frame: Frame, statement: syntax.Statement) -> None:
 
 def _statement(frame: Frame, statement: syntax.Statement) -> Value | None:
     """Runs one statement; a value if it returned."""
+    frame.context.tick(statement.span)
     match statement:
         case syntax.Assign():
             _assign(frame, statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from dlc.frontend.check import check_program
 from dlc.frontend.elaborate import elaborate
-from dlc.frontend.modules import load_program
+from dlc.frontend.modules import load_program, program_of
 from dlc.ir.diagnostics import UserError
 from dlc.ir.parse import parse_graphs
 from dlc.ir.text import print_graph
@@ -305,3 +306,24 @@ def test_unknown_models_and_missing_arguments_are_the_user_s_errors() -> None:
         elaborate(program, "LeNet")
     with pytest.raises(UserError, match="`Subsample` needs `maps`"):
         elaborate(program, "Subsample")
+
+
+CALLS = "".join(f"fn g{k}(x: f32) -> f32 = g{k + 1}(x) + g{k + 1}(x)\n" for k in range(40))
+SYMBOLS = ", ".join(f"x{c}: f32[{c}]" for c in "ABCDEFGH")
+
+
+@pytest.mark.parametrize("text", [
+    "fn f(x: f32) -> f32 {\n for i in range(90000) { for j in range(90000) { x = x } }\n"
+    " return x\n}\n",
+    "fn f(x: f32) -> f32 {\n for i in range(90000) { x = x * x + 1.0 - x * x }\n return x\n}\n",
+    CALLS + "fn g40(x: f32) -> f32 = x\n",
+    "const A: i32[3] = [[[0 for i in range(900)] for j in range(900)] for k in range(9)][0][0]\n",
+    "const A: int = 2 ** 1000 ** 1000 ** 1000\n",
+    f"fn f({SYMBOLS}) -> f32[(A + B + C + D + E + F + G + H) ** 4 ** 4] = xA\n",
+    f"fn f({SYMBOLS}) -> f32[((A + B + C + D + E + F + G + H) ** 4) ** 4] = xA\n",
+], ids=range(7))
+def test_what_grows_without_bounds_ends_in_a_diagnostic(text: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"too large|more than"):
+        check_program(program_of(text))
+    assert time.monotonic() - start < 20
