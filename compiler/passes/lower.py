@@ -148,6 +148,8 @@ class Lowering:
             at = owner.get(made)
             if at is None or groups[at].name not in late or made in chosen:
                 continue
+            if made.dims != old.dims and old in self.memory.layouts:
+                continue  # other dims are another view of row-major memory alone
             reads = [self._reads(g) for g in groups[at + 1:]]
             if not any(old in found for found in reads) and self._overwrites(groups[at], old, made):
                 chosen[made] = old
@@ -190,6 +192,8 @@ class Lowering:
         for group in self.fused.groups:
             for value in group.outputs:
                 if value in in_place:
+                    if in_place[value] in self.memory.layouts:
+                        self.memory.layouts[value] = self.memory.layouts[in_place[value]]
                     self._alias(value, self.place[in_place[value]])
                 elif value not in self.place:
                     self._add(value, "temp")
