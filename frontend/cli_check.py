@@ -18,8 +18,8 @@ def run(options: argparse.Namespace) -> int:
     program = build.program()
     records: dict[str, ModelRecord] = {}
     for name, parameters in program.models.items():
-        if all(parameter.has_default for parameter in parameters):
-            records[name] = build.model(name, {}).record
+        if name in program.trained or all(parameter.has_default for parameter in parameters):
+            records[name] = build.model(name, program.trained.get(name, {})).record
     if options.json:
         print(json.dumps({name: asdict(record) for name, record in records.items()}))
         return 0

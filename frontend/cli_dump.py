@@ -20,7 +20,9 @@ def run(options: argparse.Namespace) -> int:
     if options.stage == "syntax":
         print("\n".join(_chosen(build.syntax(), pattern)))
         return 0
-    built = build.model(_model(options, build.program()), {})
+    program = build.program()
+    name = _model(options, program)
+    built = build.model(name, program.trained.get(name, {}))
     functions = _functions(options, built)
     if options.all is not None:
         _write_all(Path(options.all), build, built, functions)
@@ -36,7 +38,7 @@ def _model(options: argparse.Namespace, program: ProgramRecord) -> str:
     buildable = [n for n, p in program.models.items() if all(each.has_default for each in p)]
     if options.model is not None:
         return str(options.model)
-    candidates = program.trained or tuple(buildable)
+    candidates = list(program.trained) or buildable
     if len(candidates) != 1:
         raise user_error(
             "bad-setting", "which model?", f"--model with one of {', '.join(buildable)}"

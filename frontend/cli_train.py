@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         pool.set_threads(options.threads)
     program = load(options.file)
     name = _model_name(program, options.model)
-    model = program.model(name, seed=options.seed or 0)
+    model = program.model(name, seed=options.seed or 0, **program.trained[name])
     started = Start(model, options)
     save_to = _save_path(options, name)
     sets = {p.data: _load(p.data, program.path, options.data) for p in started.phases}
@@ -121,7 +121,7 @@ def _model_name(program: Program, chosen: str | None) -> str:
         raise user_error(
             "bad-setting", f"{program.path} trains {', '.join(known)}", "--model says which"
         )
-    return chosen or known[0]
+    return chosen or next(iter(known))
 
 
 def _phase(record: PhaseRecord, model: Model) -> Phase:

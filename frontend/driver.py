@@ -54,8 +54,8 @@ class Program:
         return self._record.models
 
     @property
-    def trained(self) -> tuple[str, ...]:
-        """The models that a `train` block names."""
+    def trained(self) -> Mapping[str, Mapping[str, int | float | bool]]:
+        """The models that a `train` block names, with the arguments that it builds them with."""
         return self._record.trained
 
     def model(self, name: str, *, seed: int = 0, **arguments: int | float | bool) -> Model:

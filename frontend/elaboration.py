@@ -6,13 +6,14 @@ found on disk, none of them is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from dlc.frontend import syntax, train_blocks
-from dlc.frontend.elaborate import ModelProgram, elaborate, elaborate_functions
+from dlc.frontend.check import check_program
+from dlc.frontend.elaborate import ModelProgram, elaborate
 from dlc.frontend.modules import Program, load_program
 from dlc.frontend.records import (
     FunctionRecord,
@@ -23,7 +24,7 @@ from dlc.frontend.records import (
 )
 from dlc.frontend.train_blocks import Training
 from dlc.frontend.train_plan import Input
-from dlc.ir.diagnostics import Diagnostics, UserError
+from dlc.ir.diagnostics import Diagnostics
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Graph, Param, Value
 
@@ -47,32 +48,22 @@ class Elaboration:
         return syntax.dump(self.program.main.tree)
 
     def check(self) -> ProgramRecord:
-        """Elaborates all that can be without arguments; UserError with all errors of all of it."""
+        """Checks every definition, and builds what is trained; UserError with all that is wrong."""
         program = self.program
-        found = Diagnostics(program.sources)
+        check_program(program)
         models = {
             name: tuple(_parameter(parameter) for parameter in model.parameters)
             for name, (model, _) in program.models().items()
         }
-        self._collect(found, lambda: elaborate_functions(program))
-        for name, parameters in models.items():
-            if all(parameter.has_default for parameter in parameters):
-                self._collect(found, partial(self.model, name, {}))
-        for name, block in train_blocks.blocks(program).items():
-            if name not in models:
-                found.error("unknown-name", f"there is no model `{name}`", block.model.span)
-        if not models and not program.main.definitions:
-            found.error("empty", f"{self._path} defines nothing")
+        found = Diagnostics(program.sources)
+        trained = {
+            name: train_blocks.arguments(program, block, found)
+            for name, block in train_blocks.blocks(program, found).items()
+        }
         found.raise_if_any()
-        return ProgramRecord(models, tuple(train_blocks.blocks(program)))
-
-    @staticmethod
-    def _collect(found: Diagnostics, make: Callable[[], object]) -> None:
-        try:
-            make()
-        except UserError as error:
-            for diagnostic in error.diagnostics:
-                found.add(diagnostic)
+        for name, arguments in trained.items():
+            self.model(name, arguments)
+        return ProgramRecord(models, trained)
 
     def model(self, name: str, arguments: Arguments) -> ElaboratedModel:
         """A model built with `arguments`."""

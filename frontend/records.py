@@ -102,10 +102,10 @@ class ParameterRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProgramRecord:
-    """A file: its models with their parameters, and which of them have a `train` block."""
+    """A file: its models with their parameters; for those with a `train` block, what it gives."""
 
     models: Mapping[str, tuple[ParameterRecord, ...]]
-    trained: tuple[str, ...] = ()
+    trained: Mapping[str, Mapping[str, int | float | bool]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ProgramRecord:
@@ -114,4 +114,4 @@ class ProgramRecord:
             name: tuple(ParameterRecord(**each) for each in parameters)
             for name, parameters in fields["models"].items()
         }
-        return cls(models, tuple(fields["trained"]))
+        return cls(models, {name: dict(given) for name, given in fields["trained"].items()})

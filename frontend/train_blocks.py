@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend import syntax
+from dlc.frontend.arguments import assign_arguments
 from dlc.frontend.arithmetic import as_value, constant_of
 from dlc.frontend.data import DATA_SETS
 from dlc.frontend.elaborate import ENGINE, ModelProgram
@@ -36,10 +37,44 @@ class Training:
     schedules: Mapping[str, Graph] | None = None
 
 
-def blocks(program: Program) -> dict[str, syntax.Train]:
-    """The `train` blocks of the main file by the models that they train."""
-    trees = program.main.tree.definitions
-    return {tree.model.text: tree for tree in trees if isinstance(tree, syntax.Train)}
+def blocks(program: Program, found: Diagnostics | None = None) -> dict[str, syntax.Train]:
+    """The `train` blocks of the main file by the models that they train; a second is an error."""
+    trees: dict[str, syntax.Train] = {}
+    for tree in program.main.tree.definitions:
+        if not isinstance(tree, syntax.Train):
+            continue
+        first = trees.setdefault(tree.model.text, tree)
+        if first is not tree and found is not None:
+            found.error(
+                "defined-twice", f"`{tree.model.text}` is trained twice", tree.model.span,
+                (f"first at {first.model.span}",), "phases stand in one block, one after another",
+            )  # fmt: skip
+    return trees
+
+
+def arguments(
+    program: Program, block: syntax.Train, found: Diagnostics
+) -> dict[str, int | float | bool]:
+    """What a block builds its model with: constants by name; errors are added to `found`."""
+    name, models = block.model.text, program.models()
+    given: dict[str, int | float | bool] = {}
+    try:
+        if name not in models:
+            help = did_you_mean(name, models)
+            raise Fault("unknown-name", f"there is no model `{name}`", block.model.span, help=help)
+        parameters = models[name][0].parameters
+        assigned = assign_arguments(name, parameters, block.arguments, block.model.span)
+        frame = Frame(Context(program, ENGINE, found), program.main, "setting", "train")
+        for key, argument in assigned.items():
+            value = constant_of(frame.evaluate(argument.value))
+            if value is None:
+                raise Fault("bad-setting", f"`{key}` is not a constant number", argument.span)
+            given[key] = value
+    except Fault as fault:
+        found.add(fault.diagnostic)
+    except Silent:
+        pass
+    return given
 
 
 def training(

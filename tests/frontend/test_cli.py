@@ -338,7 +338,7 @@ def test_dump_all_and_after(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["dump", "tiny.dl", "--function", "fit", "--all", "stages"]) == 0
     assert "files in stages" in capsys.readouterr().out
     names = {file.name.partition("_")[2] for file in Path("stages").iterdir()}
-    assert {"differentiate.txt", "fuse.txt", "llvm.txt"} <= names
+    assert {"differentiate.txt", "fuse.txt", "emit.txt", "asm.txt"} <= names
     assert main(["dump", "tiny.dl", "--function", "digit", "--after", "simplify"]) == 0
     assert "graph digit" in capsys.readouterr().out
     assert "simplify" in fails(capsys, "dump", "tiny.dl", "--after", "simplfy")

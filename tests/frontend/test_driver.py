@@ -27,7 +27,7 @@ def program(tmp_path: Path) -> dlc.Program:
 
 def test_a_program_has_its_models(program: dlc.Program) -> None:
     assert list(program.models) == ["Tiny"]
-    assert program.trained == ("Tiny",)
+    assert program.trained == {"Tiny": {}}
     assert "Tiny" in dir(program)
     with pytest.raises(AttributeError, match="no model `Tny`; it has Tiny"):
         program.Tny()

@@ -35,7 +35,8 @@ def test_model_round_trip() -> None:
 
 
 def test_program_round_trip() -> None:
-    record = ProgramRecord({"Dense": (ParameterRecord("inputs", "int", False),)}, ("Dense",))
+    parameter = ParameterRecord("inputs", "int", False)
+    record = ProgramRecord({"Dense": (parameter,)}, {"Dense": {"inputs": 3}})
     assert ProgramRecord.from_json(json.loads(json.dumps(asdict(record)))) == record
 
 
