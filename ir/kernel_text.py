@@ -32,6 +32,7 @@ from dlc.ir.kernel import (
     Combine,
     CombineKind,
     Compute,
+    Index,
     Kernel,
     Layout,
     Opaque,
@@ -210,7 +211,7 @@ class _KernelParser(ExpressionParser):
         scan.expect("=")
         dtype = self.buffers[target.buffer].dtype if target.buffer in self.buffers else None
         combine = self._combine(dtype)
-        over = ()
+        over: tuple[Index, ...] = ()
         if (combine and scan.word not in (":", "{", "where")) or scan.take("over"):
             over = scan.items(self.index)
         where = scan.items(self._condition) if scan.take("where") else ()

@@ -1,0 +1,243 @@
+"""Checks that Loops are well formed: single assignment, scope, types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from dlc.ir.dims import Dim, symbols
+from dlc.ir.kernel_rules import KernelError, TypeRuleError, result_dtype
+from dlc.ir.loops import (
+    Alloc,
+    Apply,
+    Const,
+    For,
+    If,
+    IndexOf,
+    LaneReduce,
+    Let,
+    Load,
+    LoadIndex,
+    LoopFunction,
+    Mask,
+    Splat,
+    Statement,
+    Store,
+)
+from dlc.ir.types import BOOL, DType
+
+Kind = tuple[DType, int]  # an element type, and lanes
+
+
+def check_loops(function: LoopFunction) -> None:
+    """KernelError if `function` breaks a rule.
+
+    A register is defined once in the whole function, before its use and in a scope around it; a
+    loop's variable is new where it stands; operands have the types and lanes that are said; only
+    what is writable is stored to.
+    """
+    _Checker(function).run()
+
+
+class _Checker:
+    """One function under inspection, with what is in scope."""
+
+    def __init__(self, function: LoopFunction) -> None:
+        self.function = function
+        self.indices = {"chunk", *function.symbols}
+        self.registers: dict[str, Kind] = {}
+        self.buffers: dict[str, tuple[DType, bool]] = {}
+        self.defined: set[str] = set()  # all registers and buffers ever defined
+        self.place = ""
+        self._checks: dict[type, Callable[..., None]] = {
+            Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
+            Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
+            LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
+            LoadIndex: self._load_index,
+        }
+
+    def run(self) -> None:
+        """Checks all of it, in order."""
+        if len(self.indices) != 1 + len(self.function.symbols):
+            self._fail("a symbol stands twice, or is called chunk")
+        for pointer in self.function.pointers:
+            self._buffer(pointer.name, pointer.dtype, pointer.writable)
+        unknown = symbols(self.function.chunks) - set(self.function.symbols)
+        if unknown:
+            self._fail(f"chunks depends on {', '.join(sorted(unknown))}")
+        self._body(self.function.body)
+
+    def _body(self, body: tuple[Statement, ...]) -> None:
+        for statement in body:
+            self.place = _place(statement)
+            self._checks[type(statement)](statement)
+
+    def _define(self, name: str, dtype: DType, lanes: int) -> None:
+        if lanes < 1:
+            self._fail(f"{lanes} lanes")
+        self._new(name)
+        self.registers[name] = dtype, lanes
+
+    def _new(self, name: str) -> None:
+        if not name or name in self.defined:
+            self._fail(f"{name or 'an empty name'} is defined already")
+        self.defined.add(name)
+
+    def _buffer(self, name: str, dtype: DType, writable: bool) -> None:
+        self._new(name)
+        self.buffers[name] = dtype, writable
+
+    def _index(self, name: str) -> None:
+        if not name or name in self.indices:
+            self._fail(f"{name or 'an empty name'} is an index already")
+        self.indices.add(name)
+
+    def _dims(self, *dims: Dim) -> None:
+        for dim in dims:
+            unknown = symbols(dim) - self.indices
+            if unknown:
+                self._fail(f"{', '.join(sorted(unknown))} in {dim} is no index here")
+
+    def _use(self, name: str) -> Kind:
+        if name not in self.registers:
+            self._fail(f"there is no register {name} here")
+        return self.registers[name]
+
+    def _expect(self, name: str, dtype: DType, lanes: int) -> None:
+        found = self._use(name)
+        if found != (dtype, lanes):
+            self._fail(f"{name} is {_text(found)}, not {_text((dtype, lanes))}")
+
+    def _element(self, buffer: str, dtype: DType, offset: Dim, write: bool = False) -> None:
+        if buffer not in self.buffers:
+            self._fail(f"there is no buffer {buffer} here")
+        kind, writable = self.buffers[buffer]
+        if kind is not dtype:
+            self._fail(f"{buffer} holds {kind}, not {dtype}")
+        if write and not writable:
+            self._fail(f"{buffer} is only read")
+        self._dims(offset)
+
+    def _masked(self, mask: str, lanes: int) -> None:
+        if mask:
+            self._expect(mask, BOOL, lanes)
+
+    def _alloc(self, s: Alloc) -> None:
+        if s.size < 1:
+            self._fail(f"{s.size} elements")
+        self._buffer(s.name, s.dtype, True)
+
+    def _mask(self, s: Mask) -> None:
+        self._dims(s.base, s.bound)
+        self._define(s.name, BOOL, s.lanes)
+
+    def _load(self, s: Load) -> None:
+        self._element(s.buffer, s.dtype, s.offset)
+        self._masked(s.mask, s.lanes)
+        self._define(s.name, s.dtype, s.lanes)
+
+    def _store(self, s: Store) -> None:
+        self._element(s.buffer, s.dtype, s.offset, write=True)
+        self._masked(s.mask, s.lanes)
+        self._expect(s.value, s.dtype, s.lanes)
+
+    def _const(self, s: Const) -> None:
+        if not s.dtype.is_float and s.value % 1 != 0:  # nan and inf too
+            self._fail(f"{s.value} is no {s.dtype}")
+        self._define(s.name, s.dtype, s.lanes)
+
+    def _index_of(self, s: IndexOf) -> None:
+        self._dims(s.value)
+        if s.lanes == 1 and s.step:
+            self._fail("one lane has no step")
+        self._define(s.name, s.dtype, s.lanes)
+
+    def _splat(self, s: Splat) -> None:
+        self._expect(s.value, s.dtype, 1)
+        self._define(s.name, s.dtype, s.lanes)
+
+    def _apply(self, s: Apply) -> None:
+        kinds = [self._use(name) for name in s.args]
+        for name, (_, lanes) in zip(s.args, kinds, strict=True):
+            if lanes != s.lanes:
+                self._fail(f"{name} has {lanes} lanes, the result {s.lanes}")
+        if not kinds or kinds[0][0] is not s.operand:
+            self._fail(f"its first operand is not {s.operand}")
+        try:
+            dtype = result_dtype(s.op, tuple(dtype for dtype, _ in kinds), s.attrs)
+        except (TypeRuleError, LookupError, ValueError, AssertionError) as error:
+            self._fail(str(error))
+        if dtype is not s.dtype:
+            self._fail(f"it says {s.dtype}, its operands give {dtype}")
+        self._define(s.name, s.dtype, s.lanes)
+
+    def _lane_reduce(self, s: LaneReduce) -> None:
+        if s.lanes & (s.lanes - 1):
+            self._fail(f"{s.lanes} lanes are no power of two")
+        self._expect(s.value, s.dtype, s.lanes)
+        self._define(s.name, s.dtype, 1)
+
+    def _let(self, s: Let) -> None:
+        self._dims(s.value)
+        self._index(s.name)
+
+    def _load_index(self, s: LoadIndex) -> None:
+        if not s.dtype.is_integer:
+            self._fail(f"{s.dtype} is no integer")
+        self._element(s.buffer, s.dtype, s.offset)
+        self._index(s.name)
+
+    def _if(self, s: If) -> None:
+        self._dims(*s.conditions)
+        saved = self._enter()
+        self._body(s.body)
+        self._leave(saved)
+
+    def _for(self, s: For) -> None:
+        place = self.place
+        self._dims(s.low, s.high, s.step)
+        if isinstance(s.step, int) and s.step < 0:
+            self._fail(f"a step of {s.step}")
+        if not len(s.carried) == len(s.next) == len(s.after):
+            self._fail(f"{len(s.carried)} carried, {len(s.next)} next, {len(s.after)} after")
+        for _, first, dtype, lanes in s.carried:
+            self._expect(first, dtype, lanes)
+        saved = self._enter()
+        self._index(s.var)
+        for name, _, dtype, lanes in s.carried:
+            self._define(name, dtype, lanes)
+        self._body(s.body)
+        self.place = place
+        for name, (_, _, dtype, lanes) in zip(s.next, s.carried, strict=True):
+            self._expect(name, dtype, lanes)
+        self._leave(saved)
+        for name, (_, _, dtype, lanes) in zip(s.after, s.carried, strict=True):
+            self._define(name, dtype, lanes)
+
+    def _enter(self) -> tuple[set[str], dict[str, Kind], dict[str, tuple[DType, bool]]]:
+        return set(self.indices), dict(self.registers), dict(self.buffers)
+
+    def _leave(
+        self, saved: tuple[set[str], dict[str, Kind], dict[str, tuple[DType, bool]]]
+    ) -> None:
+        self.indices, self.registers, self.buffers = saved
+
+    def _fail(self, message: str) -> NoReturn:
+        raise KernelError(self.function.name or "loops", self.place, message)
+
+
+def _text(kind: Kind) -> str:
+    dtype, lanes = kind
+    return f"{dtype}x{lanes}" if lanes > 1 else str(dtype)
+
+
+def _place(statement: Statement) -> str:
+    """What a statement is, in a few words."""
+    if isinstance(statement, For):
+        return f"for {statement.var}"
+    if isinstance(statement, Store):
+        return f"{statement.buffer}[{statement.offset}] = …"
+    return "if" if isinstance(statement, If) else f"{statement.name} = …"
+
+
+__all__ = ["KernelError", "check_loops"]
