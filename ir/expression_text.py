@@ -5,7 +5,8 @@
 An op that only the next ones need is nested in them. Its name is not printed if it is `t` and the
 number of the op in the kernel, so that it can be told from the text; other ops stand on lines of
 their own (`norm = div(a, b)`). A type is written (`: f32`) where it is not that of what stands
-before: for a number, the argument before it; for an op, its last argument or its attribute `to`.
+before: for a number, the argument before it; for an op, its last argument or its attribute `to`;
+comparisons are bool.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from dlc.ir.kernel import (
     ScalarOp,
     Seq,
 )
+from dlc.ir.scalar import COMPARISONS
 from dlc.ir.tokens import Scanner, name_text, value_text
-from dlc.ir.types import DTYPES, DType
+from dlc.ir.types import BOOL, DTYPES, DType
 
 Attrs = tuple[tuple[str, int | DType], ...]
 NESTED = 72
@@ -98,7 +100,7 @@ class ExpressionPrinter:
                         else self.arg(arg, before))
             before = self.dtype(arg)
         args += [f"{name} = {attr_text(value)}" for name, value in op.attrs]
-        kind = "" if op.dtype is default_dtype(op.attrs, before) else f": {op.dtype}"
+        kind = "" if op.dtype is default_dtype(op.op, op.attrs, before) else f": {op.dtype}"
         return f"{name_text(op.op)}({', '.join(args)}){kind}"
 
     def dtype(self, arg: Arg) -> DType | None:
@@ -143,8 +145,10 @@ def attr_text(value: int | DType) -> str:
     return str(value) if isinstance(value, DType) else value_text(value)
 
 
-def default_dtype(attrs: Attrs, last: DType | None) -> DType | None:
+def default_dtype(op: str, attrs: Attrs, last: DType | None) -> DType | None:
     """The type that an op's result has where none is written."""
+    if op in COMPARISONS:
+        return BOOL
     return next((v for name, v in attrs if name == "to" and isinstance(v, DType)), last)
 
 
@@ -216,7 +220,7 @@ class ExpressionParser:
             else:
                 args.append(self.arg(before))
                 before = self._dtype(args[-1])
-        dtype = scan.dtype() if scan.take(":") else default_dtype(tuple(attrs), before)
+        dtype = scan.dtype() if scan.take(":") else default_dtype(op, tuple(attrs), before)
         if dtype is None:
             scan.fail(f"the type of {op} must be written before this")
         name = name or f"t{self.count}"
