@@ -18,6 +18,9 @@ from dlc.frontend.build import Build
 from dlc.ir.dims import evaluate
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.interpret import run_graph
+from dlc.ir.parse import parse_graph
+from dlc.ir.program import Commit, Launch
+from dlc.ir.program_text import parse_program
 from dlc.ir.scalar import Array
 from dlc.ir.types import F32, F64, TensorType, tensor
 from dlc.runtime import Artifact, Function, Variables, pool
@@ -76,7 +79,7 @@ def test_every_pass_on_graphs_keeps_the_meaning(program: str, function: str) -> 
 
 
 def compiled(graph: Graph) -> tuple[Function, Variables]:
-    code, manifest = pipeline.compile_graph(graph, Options())
+    code, manifest = pipeline.compile_graph(graph, Options(verify=True))
     variables = Variables(seed=0)
     variables.require([
         VariableSpec.make(p.value.name, p.value.dtype.name, p.value.dims)
@@ -206,7 +209,31 @@ def test_same_bits_with_any_number_of_threads() -> None:
         pool.configure()
 
 
-def test_updates_come_after_the_commit() -> None:
-    graph = graph_of("lenet5", "fit")
-    text = pipeline.dump_graph(graph, "kernels")
-    assert text.index("commit") < text.index("fit.adamw")
+def test_variables_are_written_after_the_commit_alone() -> None:
+    program = parse_program(pipeline.dump_graph(graph_of("lenet5", "fit"), "kernels"))
+    kernels = {k.name: k for k in program.kernels}
+    commit = next(k for k, s in enumerate(program.steps) if isinstance(s, Commit))
+    written = set()
+    for at, step in enumerate(program.steps):
+        if isinstance(step, Launch):
+            for name, param in zip(step.buffers, kernels[step.kernel].params, strict=True):
+                buffer = program.buffer(name)
+                if param.role != "in" and buffer.kind == "var":
+                    assert at > commit
+                    written.add(buffer.alias_of or name)
+    assert written == {name for name, _ in graph_of("lenet5", "fit").updates}
+
+
+@pytest.mark.parametrize(("program", "function"), FUNCTIONS)
+def test_every_level_is_text_that_reads_back(program: str, function: str) -> None:
+    """What each pass gives passes the checks of its level, and is what its text says."""
+    made: object = graph_of(program, function)
+    for each in pipeline.passes(Options()):
+        made = each.run(made)
+        each.level_out.verify(made)
+        text = each.level_out.text(made)
+        if each.level_out is pipeline.GRAPH:
+            assert parse_graph(text) == made
+        elif each.level_out in (pipeline.PROGRAM, pipeline.LOOPS):
+            assert parse_program(text) == made
+        assert each.level_out.text(made) == text
