@@ -87,6 +87,8 @@ def _buffer(buffer: ProgramBuffer, data: dict[str, list[str]]) -> list[str]:
     alive = f" alive {buffer.first} to {buffer.last}" if planned else ""
     head = (f"  buffer {name_text(buffer.name)}: "
             f"{tensor_text(buffer.dtype, buffer.dims, buffer.layout)} {buffer.kind}{alias}{alive}")
+    if buffer.default is not None:
+        head += f" default {value_text(buffer.default)}"
     path = path_text(buffer.path)
     values = list(map(value_text, buffer.values))
     if len(values) > BIG:
@@ -198,11 +200,12 @@ class _ProgramParser:
             first = scan.integer()
             scan.expect("to")
             last = scan.integer()
+        default = scan.number() if scan.take("default") else None
         above = scan.items(scan.name) if scan.take("above") else ()
         path = scan.path()
         values = self._values() if scan.take("=") else ()
         return ProgramBuffer(name, dtype, dims, kind, layout, alias, first, last, above, path,
-                             values)
+                             values, default)
 
     def _values(self) -> tuple[float, ...]:
         scan = self.scan
