@@ -14,10 +14,11 @@ from dlc.compiler.invert import invert
 from dlc.compiler.make_kernel import KernelMaker, Memory
 from dlc.compiler.options import Options
 from dlc.compiler.passes import fuse
+from dlc.ir.canonical import Key, kernel_key
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Graph, Node, Role, Value, producers
-from dlc.ir.kernel import Access, Compute, Kernel, Layout, Number
+from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.ops.control import bind_symbols
 from dlc.ir.program import (
     BufferKind,
@@ -40,27 +41,15 @@ def run(fused: FusedGraph, options: Options) -> Program:
 class Kernels:
     """The kernels made so far: equal ones are made once. Lowered callees are kept here too."""
 
-    names: dict[tuple[Kernel, str], str] = field(default_factory=dict)
+    made: dict[Key, Kernel] = field(default_factory=dict)
     callees: dict[tuple[int, tuple[tuple[int, int], ...]], Program] = field(default_factory=dict)
 
     def name(self, kernel: Kernel, hint: str) -> str:
-        """The name of a kernel, which is made now or was made before."""
-        key = kernel, _numbers(kernel)
-        found = self.names.get(key)
-        if found is None:
-            found = self.names[key] = f"{hint}_{len(self.names)}"
-        return found
-
-    def all(self) -> tuple[Kernel, ...]:
-        """All kernels, by name."""
-        return tuple(replace(kernel, name=name) for (kernel, _), name in self.names.items())
-
-
-def _numbers(kernel: Kernel) -> str:
-    """The constants of a kernel as text: 0.0 == -0.0 and 1 == 1.0, but they differ as constants."""
-    args = (a for c in kernel.body if isinstance(c, Compute) for a in c.args)
-    return " ".join(repr(a.value) if isinstance(a, Number) else repr(a.fill)
-                    for a in args if isinstance(a, Number | Access))
+        """The name of a kernel, which is made now or was made before under other names."""
+        key = kernel_key(kernel)
+        if key not in self.made:
+            self.made[key] = replace(kernel, name=f"{hint}_{len(self.made)}")
+        return self.made[key].name
 
 
 class Lowering:
@@ -98,7 +87,7 @@ class Lowering:
         symbols = sorted({s for p in graph.params for s in type_symbols(p.value.type)})
         return Program(
             graph.name, tuple(symbols), tuple(self.buffers.values()), tuple(steps),
-            self.kernels.all(), conditions=graph.conditions)
+            tuple(self.kernels.made.values()), conditions=graph.conditions)
 
     def _base(self, value: Value) -> Value:
         while value in self.views:
