@@ -7,7 +7,7 @@ threads. Nothing is measured, and nothing depends on the sizes of the first call
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, log2
 
 from dlc.compiler.accesses import loads_by, stride, uses
@@ -51,6 +51,7 @@ class Chooser:
     kernel: Kernel
     sizes: dict[str, int]
     options: Options
+    extents: dict[Index, int] = field(default_factory=dict)
 
     def choose(self) -> Schedule:
         """The schedule with the best score."""
@@ -70,7 +71,9 @@ class Chooser:
         """The likely number of values of an index."""
         if isinstance(index.high, Access) or isinstance(index.low, Access):
             return 8
-        return max(1, self.number(index.high) - self.number(index.low))
+        if index not in self.extents:
+            self.extents[index] = max(1, self.number(index.high) - self.number(index.low))
+        return self.extents[index]
 
     def number(self, dim: Dim) -> int:
         """A dim at the likely sizes; an outer index in it counts as half its extent."""
@@ -154,6 +157,7 @@ class Chooser:
                 and self.extent(i) > 1 and not isinstance(i.high, Access)]
         free = [i for i in free if any(not uses(a, i.name) for a in reads)]
         limit = self.options.registers - 8
+        reuse = {i: [uses(a, i.name) for a in reads] for i in free}
         best: tuple[float, tuple[Tile, ...]] = (float("inf"), ())
         for a, b in [(None, None), *((i, None) for i in free),
                      *((i, j) for n, i in enumerate(free) for j in free[n + 1:])]:
@@ -161,12 +165,15 @@ class Chooser:
                 for t in TILE_SIZES if b else (1,):
                     if s * t <= limit and not (a and s == 1) and not (b and t == 1):
                         chosen = [(i, n) for i, n in ((a, s), (b, t)) if i is not None]
-                        score = self._tile_cost(chosen, reads)
+                        score = self._tile_cost(chosen, reuse)
                         if score < best[0]:
                             best = score, tuple(Tile(i.name, n) for i, n in chosen)
         return best[1]
 
-    def _tile_cost(self, chosen: list[tuple[Index, int]], reads: list[Access]) -> float:
+    def _tile_cost(
+        self, chosen: list[tuple[Index, int]], reuse: dict[Index, list[bool]]
+    ) -> float:
+        """Cycles a useful multiply-add; `reuse` says which reads depend on which index."""
         products, waste = 1, 1.0
         for index, size in chosen:
             products *= size
@@ -174,12 +181,11 @@ class Chooser:
             waste *= ceil(extent / size) * size / extent
             if not isinstance(index.high, int):
                 waste *= 1.05  # the edge is clamped at run time
-        loads = 0
-        for access in reads:
-            count = 1
-            for index, size in chosen:
-                count *= size if uses(access, index.name) else 1
-            loads += count
+        counts = [1] * len(next(iter(reuse.values()), [True]))
+        for index, size in chosen:
+            counts = [n * size if used else n
+                      for n, used in zip(counts, reuse[index], strict=True)]
+        loads = sum(counts)
         latency = max(1.0, 8 / products)
         cycles = max(products / LOADS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE)
         return (cycles + 0.02 * loads) * waste / products
