@@ -70,7 +70,8 @@ class Shapes:
 
     def is_reduction(self, node: Node) -> bool:
         """Whether it combines many elements into one."""
-        return node.result in self.inverses and not self.inverses[node.result].is_read
+        inverse = self.inverses.get(node.results[0]) if node.results else None
+        return inverse is not None and not inverse.is_read
 
     def mark_inlined(self) -> None:
         """Finds the elementwise nodes that become part of their only reader."""
@@ -194,6 +195,9 @@ class Grouping:
                 if x != into:
                     self.before[x] |= 1 << into | self.before[into]
         self.before[into] &= ~(1 << into | 1 << other)
+        for x in range(len(self.before)):
+            if self.before[x] >> into & 1:
+                self.before[x] |= self.before[into]
 
 
 def run(graph: Graph, options: Options) -> FusedGraph:
@@ -223,7 +227,9 @@ def _place(node: Node, grouping: Grouping) -> None:
     domain = node.result.dims
     near = [grouping.of[v] for v in node.operands
             if v in grouping.of and grouping.domains[grouping.of[v]] == domain]
-    near = [g for g in near if grouping.nodes[g][0].op not in ("call", "check", "table")]
+    # What the backward pass needs of a forward value is cheaper computed again than stored.
+    near = [g for g in near if grouping.nodes[g][0].op not in ("call", "check", "table")
+            and grouping.nodes[g][0].phase == node.phase]
     group = grouping.join(node, near)
     if group is None:
         group = grouping.open(domain, None)
@@ -241,7 +247,7 @@ def _finish(
         if not nodes:
             continue
         nodes.sort(key=lambda n: place[n.results[0]] if n.results else 0)
-        outputs = tuple(v for n in nodes for v in n.results if v in needed)
+        outputs = tuple(v for n in nodes for v in n.results if v in needed or g in calls)
         groups.append(Group(f"g{g}", grouping.domains[g], tuple(nodes), outputs, grouping.roots[g],
                             calls.get(g)))
     groups = _ordered(groups, grouping)

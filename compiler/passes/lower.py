@@ -81,7 +81,7 @@ class Lowering:
         for group in self.fused.groups:
             steps = self.late if group.name in late else self.early
             steps += self._lower(group, in_place)
-        self._copy_results()
+        self._copy_results(in_place)
         self._copy_updates(in_place)
         steps = [*self.early, Commit(), *self.late] if graph.updates else self.early
         symbols = sorted({s for p in graph.params for s in type_symbols(p.value.type)})
@@ -137,6 +137,8 @@ class Lowering:
             at = owner.get(made)
             if at is None or groups[at].name not in late or made in chosen:
                 continue
+            if groups[at].nodes and groups[at].nodes[0].op == "table":
+                continue  # has memory of its own, which holds it from the start
             if made.dims != old.dims and old in self.memory.layouts:
                 continue  # other dims are another view of row-major memory alone
             reads = [self._reads(g) for g in groups[at + 1:]]
@@ -171,7 +173,8 @@ class Lowering:
         graph = self.fused.graph
         outs: dict[Value, str] = {}
         for value in graph.results:
-            if value not in self.views and value in self.memory.made and value not in in_place:
+            node = self.memory.made.get(value)
+            if node and node.op != "table" and value not in self.views and value not in in_place:
                 outs.setdefault(value, f"{value.name}")
         self._declare_params("in")
         for k, value in enumerate(graph.results):
@@ -310,17 +313,18 @@ class Lowering:
         kernel = maker.make_copy(source)
         steps.append(self._launch(kernel, maker.buffers, (), "copy"))
 
-    def _copy_results(self) -> None:
+    def _copy_results(self, in_place: dict[Value, Value]) -> None:
         for k, value in enumerate(self.fused.graph.results):
             if f"result.{k}" in self.buffers:
                 # What is written after the commit (a variable's new value) is copied after it.
-                late = self.buffers[self.place[value]].kind == "var" and value in self.memory.made
+                late = self._base(value) in in_place
                 self._copy(value, f"result.{k}", self.late if late else self.early)
 
     def _copy_updates(self, in_place: dict[Value, Value]) -> None:
         variables = {p.value.name: p.value for p in self.fused.graph.params}
         for name, value in self.fused.graph.updates:
-            if in_place.get(self._base(value)) != variables[name]:
+            kept = self._base(value) == variables[name]
+            if not kept and in_place.get(self._base(value)) != variables[name]:
                 self._copy(value, name, self.late)
 
 

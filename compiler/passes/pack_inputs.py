@@ -5,6 +5,8 @@ the batch is copied first, so that choose_layouts may store the copy as suits th
 
     %y = contract %x, %w   ->   %p = pack %x
                                 %y = contract %p, %w
+
+A variable that becomes what another one was gets a copy too: the other may be written first.
 """
 
 from __future__ import annotations
@@ -12,31 +14,44 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlc.compiler.options import Options
-from dlc.ir.graph import Builder, Graph, Node, Value
+from dlc.ir.graph import Builder, Graph, Node, Value, producers
 from dlc.ir.types import TensorType, type_symbols
 
 
 def run(graph: Graph, options: Options) -> Graph:
-    """Packs every input with a symbolic dim that a product reads."""
+    """Packs every input with a symbolic dim that a product reads, and old values that move on."""
     del options
     inputs = {p.value for p in graph.params if p.role == "in"
               and isinstance(p.value.type, TensorType) and type_symbols(p.value.type)
               and p.value.type.rank > 1}
     wanted = [v for node in graph.nodes if _is_product(node) for v in node.operands if v in inputs]
-    if not wanted:
+    old = _old_values(graph)
+    if not wanted and not old:
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
     packed = {v: b.op("pack", v, hint=f"{v.name}.packed") for v in dict.fromkeys(wanted)}
     for node in graph.nodes:
         if _is_product(node):
-            node = replace(node, operands=tuple(_packed(v, packed) for v in node.operands))
+            node = replace(node, operands=tuple(packed.get(v, v) for v in node.operands))
         b.nodes.append(node)
-    return replace(graph, nodes=tuple(b.nodes))
+    kept = {v: b.op("pack", v, hint=f"{v.name}.old") for v in dict.fromkeys(old)}
+    updates = tuple((name, kept.get(v, v)) for name, v in graph.updates)
+    return replace(graph, nodes=tuple(b.nodes), updates=updates)
 
 
 def _is_product(node: Node) -> bool:
     return node.op == "contract" and len(node.operands) > 1
 
 
-def _packed(value: Value, packed: dict[Value, Value]) -> Value:
-    return packed.get(value, value)
+def _old_values(graph: Graph) -> list[Value]:
+    """New values of variables that are the memory of another variable."""
+    variables = {p.value for p in graph.params if p.role == "var"}
+    made = producers(graph.nodes)
+    found: list[Value] = []
+    for name, value in graph.updates:
+        source = value
+        while source in made and made[source].op == "reshape":
+            source = made[source].operands[0]
+        if source in variables and source.name != name:
+            found.append(value)
+    return found

@@ -1,0 +1,56 @@
+"""Compiles a Graph as a user's function is compiled, and holds what it gives against its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlc.compiler.options import Options
+from dlc.compiler.passes.differentiate import differentiate
+from dlc.compiler.pipeline import compile_graph
+from dlc.ir.graph import Graph
+from dlc.ir.interpret import run_graph
+from dlc.ir.scalar import Array
+from dlc.runtime import Artifact, Function, Variables
+from dlc.runtime.variables import VariableSpec
+
+
+class CompiledGraph:
+    """A graph as machine code, with variables of its own."""
+
+    def __init__(self, graph: Graph, options: Options | None = None) -> None:
+        code, manifest = compile_graph(graph, options or Options(verify=True))
+        self.meaning = differentiate(graph)
+        self.variables = Variables(seed=0)
+        self.variables.require([
+            VariableSpec.make(p.value.name, p.value.dtype.name, p.value.dims)
+            for p in graph.params if p.role == "var"])
+        self.call = Function(Artifact(manifest, code), self.variables)
+
+    def run(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """Results, then the new values of variables."""
+        given = {}
+        for p, array in zip(self.meaning.params, arrays, strict=True):
+            if p.role == "var":
+                self.variables.set(p.value.name, array)
+            else:
+                given[p.value.name] = array
+        result = self.call(**given)
+        results = result if isinstance(result, tuple) else (result,)
+        updated = (np.array(self.variables.get(name)) for name, _ in self.meaning.updates)
+        return (*(np.asarray(r) for r in results), *updated)
+
+    def check(self, arrays: Sequence[Array], rtol: float = 0.0, atol: float = 0.0) -> None:
+        """Holds a run against the interpreter; integers and bools are equal to the last bit."""
+        before = [array.copy() for array in arrays]
+        expected = run_graph(self.meaning, arrays)
+        found = self.run(arrays)
+        for k, (a, b) in enumerate(zip(found, expected, strict=True)):
+            assert a.dtype == b.dtype
+            float_ = b.dtype.kind == "f"
+            np.testing.assert_allclose(
+                a, b, rtol=rtol if float_ else 0, atol=atol if float_ else 0,
+                err_msg=f"output {k}, {self.meaning.outputs[k].name}")
+        for array, old in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(array, old, "an input was written")
