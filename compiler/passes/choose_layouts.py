@@ -39,14 +39,16 @@ def run(fused: FusedGraph, options: Options) -> FusedGraph:
 def _batch(fused: FusedGraph, options: Options) -> str | None:
     """The symbol over which most multiplications run, if that is at least half of all."""
     work: dict[str, float] = {}
+    whole: set[str] = set()  # symbols that are the whole extent of some index
     total = 0.0
     for node in (n for group in fused.groups for n in group.nodes if n.op == "contract"):
         count = _count(node, options)
         total += count
-        for extent in set(extents_of(node).values()):
-            if str(extent) in symbols(extent):
-                work[str(extent)] = work.get(str(extent), 0) + count
-    best = max(work, key=lambda name: (work[name], name), default=None)
+        extents = set(extents_of(node).values())
+        whole |= {str(extent) for extent in extents if str(extent) in symbols(extent)}
+        for name in frozenset[str]().union(*map(symbols, extents)):
+            work[name] = work.get(name, 0) + count
+    best = max(whole, key=lambda name: (work[name], name), default=None)
     return best if best is not None and 2 * work[best] >= total else None
 
 
