@@ -143,7 +143,7 @@ def _add_run(commands: Commands) -> None:
     parser = _command(commands, "run", "call one function of a model")
     _add_file(parser)
     add = parser.add_argument
-    add("function", metavar="MODEL.FUNCTION", help="e.g. LeNet5.digit")
+    add("function", metavar="MODEL.FUNCTION", help="e.g. LeNet5.digit; alone if in no model")
     add("--input", action="append", default=[], metavar="NAME=FILE.npy", type=_named,
         help="an argument: a .npy file, or a number for a scalar; may be repeated")  # fmt: skip
     add("--weights", metavar="FILE", help="a checkpoint (default: initial values)")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dlc.frontend.build import Build
-from dlc.frontend.records import ModelRecord
+from dlc.frontend.records import SHARED, ModelRecord
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,9 +20,12 @@ def run(options: argparse.Namespace) -> int:
     for name, parameters in program.models.items():
         if name in program.trained or all(parameter.has_default for parameter in parameters):
             records[name] = build.model(name, program.trained.get(name, {})).record
+    shared = build.model(SHARED, {}).record
     if options.json:
         print(json.dumps({name: asdict(record) for name, record in records.items()}))
         return 0
+    for name, function in shared.functions.items():
+        print(function.signature(name))
     for name, parameters in program.models.items():
         print(f"model {name}({', '.join(f'{p.name}: {p.type}' for p in parameters)})")
         if name in records:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dlc.frontend.driver import Compiled, load
+from dlc.frontend.driver import Compiled, Program, load
 from dlc.frontend.errors import user_error
+from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.files import write_atomically
 
 
@@ -35,16 +36,27 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find(options: argparse.Namespace) -> Compiled:
+    program = load(options.file)
     model_name, dot, name = options.function.partition(".")
     if not dot:
-        raise user_error(
-            "unknown-name", f"`{options.function}` is not MODEL.FUNCTION", "e.g. LeNet5.digit"
-        )
-    model = load(options.file).model(model_name, seed=options.seed)
+        return _shared(program, options.function)
+    model = program.model(model_name, seed=options.seed)
     function = model.function(name)
     if options.weights is not None:
         model.load(options.weights)
     return function
+
+
+def _shared(program: Program, name: str) -> Compiled:
+    """A function with no model round it."""
+    known = [*program.functions, *(f"{model}.…" for model in program.models)]
+    if name not in program.functions:
+        raise user_error(
+            "unknown-name",
+            f"{program.path} has no function `{name}` outside of its models",
+            did_you_mean(name, known) or f"it has {', '.join(known)}",
+        )
+    return program.functions[name]
 
 
 def _argument(function: Compiled, name: str, text: str) -> Any:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlc.frontend.build import Build, BuiltModel
 from dlc.frontend.errors import user_error
-from dlc.frontend.records import ModelRecord, ParameterRecord
+from dlc.frontend.records import SHARED, ModelRecord, ParameterRecord
 from dlc.frontend.train_plan import Input
 from dlc.ir.diagnostics import did_you_mean
 
@@ -69,16 +69,24 @@ class Program:
             )
         return Model(self._build.model(name, arguments), seed)
 
+    @cached_property
+    def functions(self) -> Mapping[str, Compiled]:
+        """The functions of the file that no model is round, except those for any number type."""
+        shared = Model(self._build.model(SHARED, {}), 0)
+        return {name: shared.function(name) for name in shared.record.functions}
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name not in self._record.models:
-            known = ", ".join(self._record.models)
-            raise AttributeError(f"{self.path} has no model `{name}`; it has {known}", name=name)
-        return partial(self.model, name)
+        if name in self._record.models:
+            return partial(self.model, name)
+        if name in self.functions:
+            return self.functions[name]
+        known = ", ".join([*self._record.models, *self.functions])
+        raise AttributeError(f"{self.path} has no `{name}`; it has {known}", name=name)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._record.models]
+        return [*super().__dir__(), *self._record.models, *self.functions]
 
     def __repr__(self) -> str:
         return f"<program {self.path}: {', '.join(self._record.models)}>"
@@ -119,7 +127,8 @@ class Compiled:
         return self._model.built.dump(self._name, stage)
 
     def __repr__(self) -> str:
-        return f"<{self._record.signature(f'{self._model.name}.{self._name}')}>"
+        path = f"{self._model.name}.{self._name}".lstrip(".")
+        return f"<{self._record.signature(path)}>"
 
 
 class Member:
@@ -238,7 +247,8 @@ class Model:
         from dlc.runtime.function import Function
 
         variables = self._empty()
-        Function(self.built.artifact(INITIALIZER), variables)()
+        if self.record.variables:
+            Function(self.built.artifact(INITIALIZER), variables)()
         variables.random[1] = 0  # calls are counted from the first one that the user makes
         return variables
 

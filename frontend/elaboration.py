@@ -13,9 +13,10 @@ from pathlib import Path
 
 from dlc.frontend import syntax, train_blocks
 from dlc.frontend.check import check_program
-from dlc.frontend.elaborate import ModelProgram, elaborate
+from dlc.frontend.elaborate import ModelProgram, elaborate, elaborate_functions
 from dlc.frontend.modules import Program, load_program
 from dlc.frontend.records import (
+    SHARED,
     FunctionRecord,
     ModelRecord,
     ParameterRecord,
@@ -66,13 +67,19 @@ class Elaboration:
         return ProgramRecord(models, trained)
 
     def model(self, name: str, arguments: Arguments) -> ElaboratedModel:
-        """A model built with `arguments`."""
+        """A model built with `arguments`; `SHARED` is the functions with no model round them."""
         key = f"{name}{sorted(arguments.items())}"
         if key not in self._models:
             self._models[key] = self._elaborate(name, arguments)
         return self._models[key]
 
     def _elaborate(self, name: str, arguments: Arguments) -> ElaboratedModel:
+        if name == SHARED:
+            functions = elaborate_functions(self.program)
+            nothing = Graph("init", (), (), ())
+            return ElaboratedModel(
+                ModelProgram(SHARED, (), functions, frozenset(), nothing), Training()
+            )
         model = elaborate(self.program, name, arguments)
         block = train_blocks.blocks(self.program).get(name)
         if block is None:

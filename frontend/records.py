@@ -12,6 +12,8 @@ from typing import Any
 
 from dlc.frontend.train_plan import Input
 
+SHARED = ""  # stands for a model: the functions of a file that have no model round them
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionRecord:

@@ -325,6 +325,17 @@ def test_run_refuses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "`image` (u8[N, 28, 28])" in fails(capsys, *run)
     assert "did you mean `digit`" in fails(capsys, "run", "tiny.dl", "Tiny.digt")
     assert "did you mean `Tiny`" in fails(capsys, "run", "tiny.dl", "Tny.digit")
+    assert "it has Tiny.…" in fails(capsys, "run", "tiny.dl", "digit")
+
+
+def test_run_of_a_function_without_a_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("f.dl").write_text("fn twice(x: f32[N], by: f32 = 2.0) -> f32[N] = x * by")
+    np.save("x.npy", np.ones(2, np.float32))
+    command = ["run", "f.dl", "twice", "--input", "x=x.npy", "--input", "by=3", "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out) == {"results": [[3.0, 3.0]]}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -29,7 +29,7 @@ def test_a_program_has_its_models(program: dlc.Program) -> None:
     assert list(program.models) == ["Tiny"]
     assert program.trained == {"Tiny": {}}
     assert "Tiny" in dir(program)
-    with pytest.raises(AttributeError, match="no model `Tny`; it has Tiny"):
+    with pytest.raises(AttributeError, match="no `Tny`; it has Tiny"):
         program.Tny()
     with pytest.raises(dlc.ProgramError, match="did you mean `Tiny`"):
         program.model("Tny")
@@ -124,6 +124,15 @@ def test_dump(stage: str, program: dlc.Program) -> None:
 def test_dump_of_no_stage(program: dlc.Program) -> None:
     with pytest.raises(dlc.ProgramError, match=r"no stage or pass called simplfy(.|\n)*simplify"):
         program.Tiny().fit.dump("simplfy")
+
+
+def test_functions_without_a_model(tmp_path: Path) -> None:
+    text = "fn twice(x: f32[N]) -> f32[N] = x + x\nfn any(x: float[*S]) -> float[*S] = x"
+    (tmp_path / "f.dl").write_text(text)
+    program = dlc.load(tmp_path / "f.dl")
+    assert list(program.functions) == ["twice"]
+    assert program.twice(x=np.ones(3, np.float32)).tolist() == [2, 2, 2]
+    assert repr(program.twice) == "<fn twice(x: f32[N]) -> f32[N]>"
 
 
 def test_signatures(program: dlc.Program) -> None:
