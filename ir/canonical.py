@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from operator import is_
 
 from dlc.ir.dims import Dim, Poly, substitute, symbol
 from dlc.ir.kernel import (
@@ -105,7 +106,7 @@ class _Renamer:
         name = self.buffers.get(access.buffer, access.buffer)
         at = tuple(map(self._bound, access.at))
         if access.fill is None:
-            if name == access.buffer and at == access.at:
+            if name == access.buffer and all(map(is_, at, access.at)):
                 return access
             return Access(name, at)
         return Access(name, at, self._number(access.fill, None))
@@ -134,7 +135,7 @@ class _Renamer:
     def _op(self, op: ScalarOp) -> ScalarOp:
         args = tuple(map(self._arg, op.args))
         new = self.ops[op.name] = f"t{len(self.ops)}"
-        if new == op.name and all(map(_same, args, op.args)):
+        if new == op.name and all(map(is_, args, op.args)):
             return op
         return ScalarOp(new, op.op, args, op.dtype, op.attrs)
 
@@ -160,10 +161,6 @@ class _Renamer:
         if dtype is BOOL:
             return bool(value)
         return int(value) if math.isfinite(value) and value == int(value) else value
-
-
-def _same(a: Arg, b: Arg) -> bool:
-    return a is b
 
 
 __all__ = ["Key", "canonical", "kernel_key"]

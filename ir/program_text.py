@@ -99,7 +99,8 @@ def _buffer(buffer: ProgramBuffer, data: dict[str, list[str]]) -> list[str]:
         path += f" = [{', '.join(values)}]"
     if not buffer.above:
         return [f"{head}{path}"]
-    return joined(f"{head} above ", list(map(name_text, buffer.above)), path, "      ")
+    lines = joined(f"{head} above ", list(map(name_text, buffer.above)), "", "      ")
+    return [*lines[:-1], lines[-1] + path]
 
 
 def _step(step: Step) -> list[str]:
@@ -109,9 +110,9 @@ def _step(step: Step) -> list[str]:
         return [f"  check {name_text(step.buffer)} {step.code} {quoted(step.text)}"
                 f"{places_text(step.locs)}"]
     dims = f"<{', '.join(map(str, step.dims))}>" if step.dims else ""
-    marks = f"{path_text(step.path)}{places_text(step.locs)}"
     buffers = list(map(name_text, step.buffers))
-    return joined(f"  launch {name_text(step.kernel)}{dims}(", buffers, f"){marks}", "      ")
+    lines = joined(f"  launch {name_text(step.kernel)}{dims}(", buffers, ")", "      ")
+    return [*lines[:-1], f"{lines[-1]}{path_text(step.path)}{places_text(step.locs)}"]
 
 
 def parse_program(text: str) -> Program:

@@ -1,0 +1,91 @@
+"""Loop functions are what their text says, and errors say where the text is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlc.ir.check_kernel import check_loops
+from dlc.ir.loops import Apply, For, Load, LoadIndex
+from dlc.ir.loops_text import parse_loops, print_loops
+from dlc.ir.parse import TextError
+from dlc.ir.types import BOOL, F32
+from tests.ir.random_code import LoopsMaker
+
+LOOPS = """\
+loops tour<E, Z>(x: const f32, ids: const i32, y: f32) chunks (E + 15) // 16 {
+  alloc spare: f32[48] zeroed
+  let row = 16*chunk
+  let at = ids[row]: i32
+  c: f32x16 = -0.0
+  r, "sum" = for k.b = 0 to max(3, E - at) carry a: f32x16 = c, b: f32x16 = c {
+    mask m: x16 = 16*k.b to E
+    v: f32x16 = x[at + 16*k.b] where m
+    one: f32 = x[row]
+    s: f32x16 = splat one
+    f: f32x16 = fma(v, s, a)
+    g: boolx16 = gt(f, b) of f32
+    w: f32x16 = select(g, f, b) of bool
+    next f, w
+  }
+  for step.1 = 1 to Z doubling {
+    i: i32x16 = index row + 2 step 1
+    d: f64x16 = cast(i, to = f64) of i32
+  }
+  for l = 0 to Z step 2*at {
+    if E - l - 1 >= 0, at - 3 >= 0 {
+      spare[l]: f32x16 = r
+    }
+  }
+  h: f32 = lanes maximum x16 "sum"
+  y[row]: f32 = h
+}
+"""
+
+
+def test_it_prints_as_it_was_written() -> None:
+    function = parse_loops(LOOPS)
+    assert print_loops(function) == LOOPS
+    check_loops(function)
+
+
+def test_what_is_parsed() -> None:
+    function = parse_loops(LOOPS)
+    assert isinstance(function.body[2], LoadIndex)
+    loop = function.body[4]
+    assert isinstance(loop, For)
+    assert loop.carried == (("a", "c", F32, 16), ("b", "c", F32, 16))
+    assert (loop.next, loop.after) == (("f", "w"), ("r", "sum"))
+    load, compare = loop.body[1], loop.body[5]
+    assert isinstance(load, Load)
+    assert (load.lanes, load.mask) == (16, "m")
+    assert compare == Apply("g", "gt", ("f", "b"), BOOL, F32, 16)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_loops(seed: int) -> None:
+    for part in range(25):
+        function = LoopsMaker(25 * seed + part).function()
+        text = print_loops(function)
+        again = parse_loops(text)
+        assert again == function
+        assert print_loops(again) == text
+        check_loops(function)
+
+
+def test_long_lists_are_broken_at_commas() -> None:
+    texts = [print_loops(LoopsMaker(seed).function()) for seed in range(40)]
+    assert any(" carry\n" in text or ",\n" in text for text in texts)
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("f32[48]", "f32[E]", "line 2, column 20: expected a whole number, found 'E'"),
+    ("x16 = 16", "16 = 16", "line 7, column 13: expected a number of lanes as in x16, found '16'"),
+    ("fma(v, s, a)", "fma(v, s, a", "line 12, column 5: expected ')', found 'g'"),
+    ("maximum x16", "mul x16", "line 25, column 18: expected one of add, maximum, minimum"),
+    ("splat one", "splat 1", "line 10, column 23: expected a name, found '1'"),
+    ("next f, w", "next f,", "line 15, column 3: expected a name, found '}'"),
+])
+def test_errors_say_where(before: str, after: str, message: str) -> None:
+    with pytest.raises(TextError) as error:
+        parse_loops(LOOPS.replace(before, after, 1))
+    assert str(error.value).startswith(message)

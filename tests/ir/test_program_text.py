@@ -1,0 +1,117 @@
+"""Programs are what their text says: buffers, steps, places, and the code that goes with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from dlc.ir.dims import symbol
+from dlc.ir.graph import Loc
+from dlc.ir.kernel_text import parse_kernel
+from dlc.ir.parse import TextError
+from dlc.ir.program import Launch, Program
+from dlc.ir.program_text import parse_program, print_program
+from dlc.ir.schedule_text import parse_schedule
+from tests.ir.kernel_examples import CONV, CONV_SCHEDULE, GATHER
+from tests.ir.random_code import KernelMaker, LoopsMaker, random_schedule, strange
+
+STEPS = """\
+program fit<N> {
+  require N >= 2 "two at least" @loc(nets/net.dl:3:9)
+  require N % 4 == 0 "whole \\"fours\\""
+  buffer image: f32[N, 1, 32, 32] in
+  buffer y: f32[N, 6, 28, 28] @ (0/16, 1, 2, 3, 0) temp alive 0 to 3 above h, "h 2" @path("Net.c1")
+  buffer y.flat: f32[4704*N] temp alias y
+  buffer w: f32[6, 1, 5, 5] var
+  buffer state: i64[2] random
+  buffer table: f32[4] const = [1.0, -0.0, nan, 7]
+  buffer loss: f32 out @path("Net.loss")
+  launch conv_squash<N>(image, w, b, y) @path("Net.c1") @loc(n.dl:9:3 < n.dl:20:1 < "a b.dl":2:2)
+  check ok 1 "labels are below 10" @loc(net.dl:9:3, net.dl:10:3)
+  commit
+  launch other<2*N, (N + 1) // 2>(w, "sum")
+  launch nothing()
+}
+"""
+
+
+def program() -> Program:
+    parsed = parse_program(STEPS)
+    return replace(
+        parsed, kernels=(parse_kernel(CONV), parse_kernel(GATHER)),
+        schedules=(("conv_squash", parse_schedule(CONV_SCHEDULE)),),
+        loops=(LoopsMaker(1).function(),))
+
+
+def test_it_prints_as_it_was_written() -> None:
+    assert print_program(parse_program(STEPS)) == STEPS
+
+
+def test_the_whole_reads_back() -> None:
+    whole = program()
+    text = print_program(whole)
+    assert parse_program(text) == whole
+    assert print_program(parse_program(text)) == text
+    assert text.startswith(STEPS)
+    assert text.index(CONV) < text.index(CONV_SCHEDULE) < text.index("loops f") < text.index(GATHER)
+
+
+def test_places_are_kept_outside_equality() -> None:
+    parsed = parse_program(STEPS)
+    launch = parsed.steps[0]
+    assert isinstance(launch, Launch)
+    assert launch.locs == (
+        Loc("n.dl", 9, 3, Loc("n.dl", 20, 1, Loc("a b.dl", 2, 2))),)
+    assert parse_program(STEPS.replace(" @loc(nets/net.dl:3:9)", "")) == parsed
+    assert parse_program(STEPS.replace('"Net.c1") @loc', '"Net.c2") @loc')) != parsed
+
+
+def test_what_is_parsed() -> None:
+    parsed = parse_program(STEPS)
+    y = parsed.buffer("y")
+    assert (y.first, y.last, y.above, y.path) == (0, 3, ("h", "h 2"), "Net.c1")
+    flat = parsed.buffer("y.flat")
+    assert (flat.alias_of, flat.first, flat.dims) == ("y", -1, (symbol("N") * 4704,))
+    assert [c.relation for c in parsed.conditions] == [">=", "=="]
+    values = parsed.buffer("table").values
+    assert list(map(repr, values)) == ["1.0", "-0.0", "nan", "7"]
+    assert values[2] is math.nan
+
+
+def test_large_constants_stand_at_the_end() -> None:
+    whole = program()
+    table = replace(whole.buffer("table"), values=tuple(k / 7 for k in range(300)))
+    other = replace(table, name="twin")
+    whole = replace(whole, buffers=(*whole.buffers, table, other))
+    text = print_program(whole)
+    assert parse_program(text) == whole
+    assert text.count("data h") == 1, "equal numbers are printed once"
+    assert max(map(len, text.splitlines())) <= 110
+    with pytest.raises(TextError, match="there is no data h"):
+        parse_program(text[:text.index("\ndata h")])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_programs(seed: int) -> None:
+    kernels = tuple(KernelMaker(10 * seed + k, strange).kernel() for k in range(4))
+    schedules = tuple((k.name, random_schedule(k, seed)) for k in kernels)
+    loops = tuple(LoopsMaker(10 * seed + k).function() for k in range(seed % 4))
+    whole = replace(program(), kernels=kernels, schedules=schedules, loops=loops)
+    assert parse_program(print_program(whole)) == whole
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("N >= 2", "N 2", "line 2, column 13: expected one of ==, >=, >, <=, <, found '2'"),
+    (" in\n", "\n", "line 5, column 3: expected one of in, out, var, temp, random, const"),
+    ("alive 0 to 3", "alive 0", "line 5, column 65: expected 'to', found 'above'"),
+    ("check ok 1", "check ok", "line 12, column 12: expected a whole number"),
+    ("commit", "finish", "line 13, column 3: expected 'launch', found 'finish'"),
+    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 11, column 62: expected a loc, found 'n.dl'"),
+    ("nothing()", "nothing", "line 16, column 1: expected '(', found '}'"),
+])
+def test_errors_say_where(before: str, after: str, message: str) -> None:
+    with pytest.raises(TextError) as error:
+        parse_program(STEPS.replace(before, after, 1))
+    assert str(error.value).startswith(message)
