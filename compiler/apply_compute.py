@@ -34,6 +34,12 @@ class Computing:
         self.offsets: dict[Access, Dim] = {}
         self.ragged: dict[tuple[str, bool, Dim, Dim], bool] = {}
 
+    def span(self, name: str, low: Dim, high: Dim) -> None:
+        """Makes known that low <= name <= high from here on."""
+        if self.ranges.get(name) != (low, high):
+            self.ranges[name] = (low, high)
+            self.offsets.clear()  # what was decided by the range before
+
     def simple(self, dim: Dim) -> Dim:
         """`dim` with what the ranges decide decided."""
         return simplify(dim, self.ranges)
@@ -163,7 +169,7 @@ class Computing:
         buffer, lanes = self.kernel.buffer(name), self.schedule.lanes
         stack = self.out.alloc("lanes", buffer.dtype, lanes, zeroed=True)
         var = self.out.fresh("l")
-        self.ranges[var] = (0, lanes - 1)
+        self.span(var, 0, lanes - 1)
         high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
         with self.out.block() as body:
             at = self.simple(substitute(offset, {LANE: symbol(var)}))
@@ -219,7 +225,7 @@ class Computing:
         stack = self.out.alloc("lanes", value.dtype, lanes)
         self.out.store(stack, 0, value)
         var = self.out.fresh("l")
-        self.ranges[var] = (0, lanes - 1)
+        self.span(var, 0, lanes - 1)
         high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
         with self.out.block() as body:
             at = self.simple(substitute(offset, {LANE: symbol(var)}))

@@ -100,7 +100,7 @@ class Reducing(Computing):
             return states
         if index.name == self.schedule.vector:
             return self._vector_loop(compute, points, (index, rest), states, inside, high)
-        self.ranges[index.name] = (low, high - 1)
+        self.span(index.name, low, high - 1)
         return self._loop(index.name, low, high, states, lambda s: self._loops(
             compute, points, rest, s, inside | {index.name: symbol(index.name)}))
 
@@ -111,7 +111,7 @@ class Reducing(Computing):
         (index, rest), lanes = here, self.schedule.lanes
         block = f"{index.name}.b"
         trips = self.simple(ceildiv(high, lanes))
-        self.ranges[block] = (0, trips - 1)
+        self.span(block, 0, trips - 1)
         self.vector_base, self.vector_bound = symbol(block) * lanes, high
         value = symbol(block) * lanes + symbol("lane")
         return self._loop(block, 0, trips, states, lambda s: self._loops(
@@ -213,7 +213,8 @@ class Reducing(Computing):
         count = self._bound(index.high, self.point)
         step, at = self.out.fresh("s"), self.out.fresh("z")
         before = dict(self.point)
-        self.ranges |= {step: (1, count), at: (0, count - 1)}
+        self.span(step, 1, count)
+        self.span(at, 0, count - 1)
         with self.out.block() as outer:
             with self.out.block() as inner:
                 self.point = before | {index.name: symbol(at)}

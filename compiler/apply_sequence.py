@@ -36,7 +36,7 @@ class Sequencing(Reducing, Computing):
             return
         index, rest = free[0], tuple(i for i in compute.over if i is not free[0])
         low, high = (self._bound(b, self.point) for b in (index.low, index.high))
-        self.ranges[index.name] = (low, high - 1)
+        self.span(index.name, low, high - 1)
         before = dict(self.point)
         self.point[index.name] = symbol(index.name)
         with self.out.block() as statements:
@@ -91,7 +91,7 @@ class Sequencing(Reducing, Computing):
         """An ordered loop; registers that it carries keep their values from turn to turn."""
         low, high = (self._bound(b, self.point) for b in (seq.index.low, seq.index.high))
         name = seq.index.name
-        self.ranges[name] = (low, high - 1)
+        self.span(name, low, high - 1)
         before = dict(self.point)
         at = symbol(name)
         self.point[name] = low + high - 1 - at if seq.reverse else at

@@ -51,7 +51,7 @@ class Applying(Sequencing):
             self.out.add(Let(self._loop_name(index), rest if first else mod(rest, count)))
             rest = floordiv(rest, count)
         for index, count in zip(outer, trips, strict=True):
-            self.ranges[self._loop_name(index)] = (0, count - 1)
+            self.span(self._loop_name(index), 0, count - 1)
         self._outer(outer, 0, split)
         pointers = tuple(
             Pointer(b.name, b.dtype, b.role != "in") for b in self.kernel.params)
@@ -116,7 +116,7 @@ class Applying(Sequencing):
             return at
         let = self.out.fresh(f"{name}.")
         self.out.add(Let(let, minimum(at, index.high - 1)))
-        self.ranges[let] = (0, index.high - 1)
+        self.span(let, 0, index.high - 1)
         return symbol(let)
 
     def _epilogue(
@@ -142,7 +142,7 @@ class Applying(Sequencing):
         index = next(i for i in self.kernel.outer if i.name == name)
         assert not isinstance(index.high, Access)
         var, before = f"{name}.t", self.point[name]
-        self.ranges[var] = (0, size - 1)
+        self.span(var, 0, size - 1)
         self.point[name] = before + symbol(var)
         high = minimum(size, index.high - before)
         with self.out.block() as body:
