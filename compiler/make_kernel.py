@@ -216,16 +216,18 @@ class KernelMaker:
         return value
 
     def _pad(self, node: Node, at: At) -> Arg:
-        inner = tuple(e - low for e, low in zip(at, dims_attr(node, "low"), strict=True))
+        (operand,) = node.operands
+        inner = tuple(simplify(e - low, self.ranges)
+                      for e, low in zip(at, dims_attr(node, "low"), strict=True))
         fill = node.attr("value")
         assert isinstance(fill, int | float)
+        if operand in self.memory.stored and not all(map(self._inside, inner, operand.dims)):
+            return Access(self._param(operand, "in"), inner, float(fill))
         before, self.padded = self.padded, True
-        value = self._element(node.operands[0], inner)
+        value = self._element(operand, inner)
         self.padded = before
-        if isinstance(value, Access) and value.fill is not None:
-            return Access(value.buffer, value.at, float(fill))
         number = Number(node.result.dtype, fill)
-        for e, extent in zip(inner, node.operands[0].dims, strict=True):
+        for e, extent in zip(inner, operand.dims, strict=True):
             for side in (e, extent - 1 - e):
                 if not nonnegative(side, self.ranges):
                     args = (IndexValue(I64, side), Number(I64, 0))

@@ -16,9 +16,9 @@ memory is an output of exactly one group, a parameter, or a view of one of these
 
 from __future__ import annotations
 
-from dlc.compiler.invert import Inverse, invert
+from dlc.compiler.invert import Inverse, invert, outer_names
 from dlc.compiler.options import Options
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Graph, Node, Value, producers
 from dlc.ir.ops import OPS
@@ -73,6 +73,17 @@ class Shapes:
         inverse = self.inverses.get(node.results[0]) if node.results else None
         return inverse is not None and not inverse.is_read
 
+    def reads_in_place(self, node: Node) -> bool:
+        """Whether each element needs the operands' elements at its own place alone."""
+        if node.op == "contract":
+            here = tuple(0 if d == 1 else symbol(name) for name, d in zip(
+                outer_names(len(node.result.dims)), node.result.dims, strict=True))
+            inverse = self.inverses[node.result]
+            return inverse.is_read and all(
+                tuple(0 if d == 1 else e for e, d in zip(read, v.dims, strict=True)) == here
+                for read, v in zip(inverse.reads, node.operands, strict=True))
+        return OPS[node.op].formula is not None or node.op == "pack"
+
     def mark_inlined(self) -> None:
         """Finds the elementwise nodes that become part of their only reader."""
         for node in reversed(self.graph.nodes):
@@ -110,7 +121,11 @@ def _distinct(inverse: Inverse) -> bool:
 
 
 class Grouping:
-    """Groups in the making; which depend on which is kept as bit sets."""
+    """Groups in the making; which depend on which is kept as bit sets.
+
+    `far` are the groups whose values a group reads at other places than those it writes: they must
+    be finished before it starts.
+    """
 
     def __init__(self, shapes: Shapes) -> None:
         self.shapes = shapes
@@ -118,6 +133,7 @@ class Grouping:
         self.nodes: list[list[Node]] = []
         self.roots: list[Node | None] = []
         self.before: list[int] = []
+        self.far: list[int] = []
         self.of: dict[Value, int] = {}
 
     def open(self, domain: tuple[Dim, ...], root: Node | None) -> int:
@@ -126,6 +142,7 @@ class Grouping:
         self.nodes.append([])
         self.roots.append(root)
         self.before.append(0)
+        self.far.append(0)
         return len(self.nodes) - 1
 
     def put(self, node: Node, group: int) -> None:
@@ -134,11 +151,18 @@ class Grouping:
         for value in node.results:
             self.of[value] = group
         self._depend(group, self.sources(node))
+        self.far[group] |= sum(1 << source for source in self.far_sources(node))
 
-    def sources(self, node: Node) -> set[int]:
+    def far_sources(self, node: Node) -> set[int]:
+        """The groups that `node` reads at other places than its own."""
+        if not self.shapes.reads_in_place(node):
+            return self.sources(node)
+        return self.sources(node, tuple(v for v in node.operands if v not in self.of))
+
+    def sources(self, node: Node, operands: tuple[Value, ...] | None = None) -> set[int]:
         """The groups that `node` reads, through what is computed where it is read."""
         found: set[int] = set()
-        stack = list(node.operands)
+        stack = list(node.operands if operands is None else operands)
         while stack:
             value = stack.pop()
             if value in self.of:
@@ -157,16 +181,18 @@ class Grouping:
 
     def join(self, node: Node, candidates: list[int]) -> int | None:
         """The group among `candidates` that `node` can join without a circle; others are merged."""
-        sources = self.sources(node)
+        sources, far = self.sources(node), self.far_sources(node)
+        near = set(candidates) - far
         best: int | None = None
-        for group in sorted(set(candidates), key=lambda g: (self.roots[g] is None, -g)):
+        for group in sorted(near, key=lambda g: (self.roots[g] is None, -g)):
             if not any(self.before[s] >> group & 1 for s in sources if s != group):
                 best = group
                 break
         if best is None:
             return None
-        for other in set(candidates) - {best}:
-            if self.roots[other] is None and not self._between(best, other):
+        for other in near - {best}:
+            apart = (self.far[best] >> other | self.far[other] >> best) & 1
+            if self.roots[other] is None and not apart and not self._between(best, other):
                 self._merge(best, other)
         return best
 
@@ -189,6 +215,9 @@ class Grouping:
                 self.of[value] = into
         self.nodes[into] += moved
         self.before[into] |= self.before[other] & ~(1 << into)
+        self.far[into] |= self.far[other]
+        for x in range(len(self.far)):
+            self.far[x] |= (self.far[x] >> other & 1) << into
         for x in range(len(self.before)):
             if self.before[x] >> other & 1:
                 self.before[x] = self.before[x] & ~(1 << other)
