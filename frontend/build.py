@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dlc.frontend import keys
 from dlc.frontend.records import ModelRecord, ProgramRecord
@@ -97,7 +97,7 @@ class BuiltModel:
 
     def artifact(self, function: str) -> Artifact:
         """The function's code for this machine, compiled if it never was."""
-        key = keys.code_key(self._key, function, "")
+        key = keys.code_key(self._key, function)
         data = store.get(key)
         if data is not None:
             try:
@@ -106,9 +106,8 @@ class BuiltModel:
                 pass
         from dlc.compiler.pipeline import compile_graph
 
-        graph = self.graph(function)
-        code, manifest = compile_graph(graph, _options(self.record))
-        artifact = Artifact({**manifest, "inputs": _with_defaults(manifest, graph)}, code)
+        code, manifest = compile_graph(self.graph(function), _options(self.record))
+        artifact = Artifact(manifest, code)
         store.put(key, artifact.to_bytes())
         return artifact
 
@@ -123,18 +122,6 @@ class BuiltModel:
         from dlc.compiler.pipeline import dump_all
 
         yield from dump_all(self.graph(function), _options(self.record))
-
-
-def _with_defaults(manifest: Mapping[str, Any], graph: Graph) -> list[dict[str, object]]:
-    """The inputs of a manifest with the defaults of the function's parameters.
-
-    Defaults end at the Graph: below it a parameter is a buffer, and every call gives all of them.
-    """
-    params = [param for param in graph.params if param.role == "in"]
-    return [
-        {**fields, "default": param.default}
-        for fields, param in zip(manifest["inputs"], params, strict=True)
-    ]
 
 
 def _options(record: ModelRecord) -> Options:

@@ -80,6 +80,6 @@ def machine() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def code_key(model: str, function: str, options: object) -> str:
-    """Of one compiled function on this machine; `options` are told by their `repr`."""
-    return "code-" + digest(model, function, *machine(), repr(options))
+def code_key(model: str, function: str) -> str:
+    """Of one compiled function on this machine. What else the compiler is told is in the program."""
+    return "code-" + digest(model, function, *machine())
