@@ -81,5 +81,5 @@ def machine() -> tuple[str, str]:
 
 
 def code_key(model: str, function: str) -> str:
-    """Of one compiled function on this machine. What else the compiler is told is in the program."""
+    """Of a compiled function on this machine. What else the compiler is told is in the program."""
     return "code-" + digest(model, function, *machine())
