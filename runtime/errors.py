@@ -16,14 +16,15 @@ class ArgumentError(UserError, ValueError):
 class CheckFailed(UserError):
     """A check inside a compiled function failed; no variable has changed.
 
-    `text` says what was checked, `location` where it is written (`file:line:column`, may be empty),
-    `value` is the offending value.
+    `text` says what was checked (`{value}` in it stands for the offending value), `location` where
+    it is written (`file:line:column`, may be empty), `value` is the offending value.
     """
 
     def __init__(self, function: str, text: str, location: str, value: int) -> None:
         self.text, self.location, self.value = text, location, value
         place = f" ({location})" if location else ""
-        super().__init__(f"{function}: {text}{place}: found {value}; no variable has changed")
+        said = text.replace("{value}", str(value))
+        super().__init__(f"{function}: {said}{place}; no variable has changed")
 
 
 class ArtifactError(UserError):

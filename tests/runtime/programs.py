@@ -141,7 +141,7 @@ well:
         inputs=[tensor("limit", "i64")],
         outputs=[tensor("", "i64"), tensor("", "f32")],
         variables=[variable("steps", "i64")],
-        checks=[{"text": "steps stays below limit", "location": "count.dl:3:5"}],
+        checks=[{"text": "steps stays below limit, not {value}", "location": "count.dl:3:5"}],
     )  # fmt: skip
 
 

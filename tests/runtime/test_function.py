@@ -100,7 +100,7 @@ def test_variables_random_state_and_failed_checks() -> None:
     old, call = count(limit=2)
     assert (old, call) == (1, 1.0)
     assert (type(old), type(call)) == (np.int64, np.float32)
-    message = r"count: steps stays below limit \(count.dl:3:5\): found 2; no variable has changed"
+    message = r"count: steps stays below limit, not 2 \(count.dl:3:5\); no variable has changed"
     with pytest.raises(CheckFailed, match=message) as caught:
         count(2)
     assert (caught.value.value, caught.value.location) == (2, "count.dl:3:5")
