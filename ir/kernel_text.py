@@ -38,7 +38,7 @@ from dlc.ir.kernel import (
     Opaque,
     Seq,
 )
-from dlc.ir.tokens import WIDTH, Scanner, joined, name_text, names_text, quoted
+from dlc.ir.tokens import Scanner, joined, name_text, names_text, quoted, wrapped
 from dlc.ir.types import DTYPES, DType, tensor
 
 _ROLES: Final[dict[str, BufferRole]] = {name: name for name in get_args(BufferRole)}
@@ -94,16 +94,17 @@ def _compute(printer: ExpressionPrinter, compute: Compute, indent: str) -> list[
     combine = compute.combine
     head = _head(compute, target)
     lines, value = printer.body(compute, combine.dtype if combine else target)
-    left = f"{indent}{access_text(compute.target, bare=not compute.target.at)} = "
-    if not lines:
-        left += f"{head}: " if head else ""
-        long = len(left) + len(value) > WIDTH
-        return [left.rstrip(), f"{indent}    {value}"] if long else [f"{left}{value}"]
-    return [f"{left}{head}{' ' if head else ''}{{",
-            *(f"{indent}  {line}" for line in (*lines, value)), f"{indent}}}"]
+    left = f"{indent}{access_text(compute.target, bare=not compute.target.at)} ="
+    if lines:
+        return [*wrapped(left, [*head, "{"], f"{indent}    "),
+                *(f"{indent}  {line}" for line in (*lines, value)), f"{indent}}}"]
+    if head:
+        head[-1] += ":"
+    return wrapped(left, [*head, value], f"{indent}    ")
 
 
-def _head(compute: Compute, target: DType | None) -> str:
+def _head(compute: Compute, target: DType | None) -> list[str]:
+    """What stands between `=` and the value, in parts that are not broken."""
     parts: list[str] = []
     combine = compute.combine
     if combine is not None:
@@ -111,11 +112,13 @@ def _head(compute: Compute, target: DType | None) -> str:
         parts += [] if combine.dtype is target else [str(combine.dtype)]
     elif compute.over:
         parts.append("over")
-    if compute.over:
-        parts.append(", ".join(map(index_text, compute.over)))
-    if compute.where:
-        parts.append("where " + ", ".join(f"{dim} >= 0" for dim in compute.where))
-    return " ".join(parts)
+    parts += _with_commas([index_text(index) for index in compute.over])
+    conditions = _with_commas([f"{dim} >= 0" for dim in compute.where])
+    return [*parts, "where", *conditions] if conditions else parts
+
+
+def _with_commas(items: list[str]) -> list[str]:
+    return [f"{item}," for item in items[:-1]] + items[-1:]
 
 
 def parse_kernel(text: str) -> Kernel:

@@ -81,14 +81,16 @@ def _for(s: For, indent: str) -> list[str]:
     step = ""
     if s.step != 1:
         step = " doubling" if s.step == 0 else f" step {s.step}"
-    after = f"{names_text(s.after)} = " if s.after else ""
     carried = [f"{name_text(name)}: {kind_text(dtype, lanes)} = {name_text(first)}"
                for name, first, dtype, lanes in s.carried]
-    head = f"{indent}{after}for {s.var} = {s.low} to {s.high}{step}"
-    if not carried:
-        lines = [f"{head} {{"]
+    head, wide = f"for {s.var} = {s.low} to {s.high}{step}", f"{indent}    "
+    lines = [f"{indent}{head}"]
+    if s.after:
+        lines = joined(indent, list(map(name_text, s.after)), f" = {head}", wide)
+    if carried:
+        lines[-1:] = joined(f"{lines[-1]} carry ", carried, " {", wide)
     else:
-        lines = joined(f"{head} carry ", carried, " {", f"{indent}    ")
+        lines[-1] += " {"
     lines += _block(s.body, indent + "  ")
     if s.next:
         lines += joined(f"{indent}  next ", list(map(name_text, s.next)), "", f"{indent}    ")

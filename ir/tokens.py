@@ -116,7 +116,13 @@ class Scanner:
 
     def string(self) -> str:
         """A string in quotes, without them."""
-        return str(json.loads(self.next("string")))
+        return self._unquoted(self.next("string"), self.tokens[self.at - 1][2])
+
+    def _unquoted(self, token: str, offset: int) -> str:
+        try:
+            return str(json.loads(token))
+        except ValueError:
+            self.fail(f"{token} is no string", offset)
 
     def at_name(self) -> bool:
         """Whether a name comes next."""
@@ -215,9 +221,10 @@ class Scanner:
         return self.bracketed("(", ")", self._place) if self.take("@loc") else ()
 
     def _place(self) -> Loc:
+        offset = self.tokens[self.at][2]
         file, line, column = self.next("loc").rsplit(":", 2)
+        name = self._unquoted(file, offset) if file.startswith('"') else file
         caller = self._place() if self.take("<") else None
-        name = str(json.loads(file)) if file.startswith('"') else file
         return Loc(name, int(line), int(column), caller)
 
     def path(self) -> str:
@@ -290,5 +297,17 @@ def joined(before: str, items: list[str], after: str, indent: str) -> list[str]:
     return [*lines, f"{line}{items[-1]}{after}"]
 
 
+def wrapped(first: str, parts: list[str], indent: str) -> list[str]:
+    """`first` and parts with spaces between, broken before the parts that do not fit."""
+    lines = [first]
+    for part in parts:
+        if len(lines[-1]) + 1 + len(part) > WIDTH:
+            lines.append(f"{indent}{part}")
+        else:
+            lines[-1] += f" {part}"
+    return lines
+
+
 __all__ = ["RESERVED", "WIDTH", "Scanner", "TextError", "joined", "name_text", "names_text",
-           "path_text", "places_text", "quoted", "value_text"]
+           "path_text", "places_text", "quoted", "value_text",
+           "wrapped"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -115,3 +117,21 @@ def test_errors_say_where(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:
         parse_program(STEPS.replace(before, after, 1))
     assert str(error.value).startswith(message)
+
+
+def test_damaged_text_is_an_error_or_another_program() -> None:
+    """No other exception comes out, whatever is left out, doubled or swapped."""
+    rng = random.Random(0)
+    pieces = re.findall(r"\s+|[\w.]+|.", print_program(program()))
+    errors: list[str] = []
+    for _ in range(400):
+        damaged = list(pieces)
+        for _ in range(rng.randint(1, 3)):
+            at, other = rng.randrange(len(damaged)), rng.randrange(len(damaged))
+            damaged[at] = rng.choice(["", damaged[at] * 2, damaged[other], '"\\q"', "max("])
+        try:
+            parse_program("".join(damaged))
+        except TextError as error:
+            errors.append(str(error))
+    assert len(errors) > 200
+    assert all(re.match(r"line \d+, column \d+: ", error) for error in errors)
