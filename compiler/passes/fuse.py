@@ -16,6 +16,8 @@ memory is an output of exactly one group, a parameter, or a view of one of these
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dlc.compiler.invert import Inverse, invert, outer_names
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, symbol
@@ -31,6 +33,23 @@ def is_unit_reshape(node: Node) -> bool:
     """Whether a reshape only adds and drops axes of extent 1."""
     before = [d for d in node.operands[0].dims if d != 1]
     return before == [d for d in node.result.dims if d != 1]
+
+
+def reads_in_place(node: Node, inverses: dict[Value, Inverse]) -> bool:
+    """Whether each element needs the operands' elements at its own place alone."""
+    if node.op == "contract":
+        inverse = inverses[node.result]
+        here = _place_in(outer_names(len(node.result.dims)), node.result)
+        return inverse.is_read and all(
+            _place_in(read, v) == here
+            for read, v in zip(inverse.reads, node.operands, strict=True))
+    return OPS[node.op].formula is not None or node.op == "pack"
+
+
+def _place_in(at: Sequence[Dim | str], value: Value) -> tuple[Dim, ...]:
+    """An index into `value`, 0 along axes of extent 1."""
+    return tuple(0 if d == 1 else symbol(e) if isinstance(e, str) else e
+                 for e, d in zip(at, value.dims, strict=True))
 
 
 class Shapes:
@@ -72,17 +91,6 @@ class Shapes:
         """Whether it combines many elements into one."""
         inverse = self.inverses.get(node.results[0]) if node.results else None
         return inverse is not None and not inverse.is_read
-
-    def reads_in_place(self, node: Node) -> bool:
-        """Whether each element needs the operands' elements at its own place alone."""
-        if node.op == "contract":
-            here = tuple(0 if d == 1 else symbol(name) for name, d in zip(
-                outer_names(len(node.result.dims)), node.result.dims, strict=True))
-            inverse = self.inverses[node.result]
-            return inverse.is_read and all(
-                tuple(0 if d == 1 else e for e, d in zip(read, v.dims, strict=True)) == here
-                for read, v in zip(inverse.reads, node.operands, strict=True))
-        return OPS[node.op].formula is not None or node.op == "pack"
 
     def mark_inlined(self) -> None:
         """Finds the elementwise nodes that become part of their only reader."""
@@ -155,7 +163,7 @@ class Grouping:
 
     def far_sources(self, node: Node) -> set[int]:
         """The groups that `node` reads at other places than its own."""
-        if not self.shapes.reads_in_place(node):
+        if not reads_in_place(node, self.shapes.inverses):
             return self.sources(node)
         return self.sources(node, tuple(v for v in node.operands if v not in self.of))
 
@@ -318,12 +326,20 @@ def _ordered(groups: list[Group], grouping: Grouping) -> list[Group]:
 
 
 def _interleave(groups: list[Group], copied: list[Group], grouping: Grouping) -> list[Group]:
-    """Puts each copy behind the groups that it reads."""
+    """Puts each copy behind the groups and the copies before it that it reads."""
     out = list(groups)
+    made = grouping.shapes.made
+    names = {v: f"g{g}" for v, g in grouping.of.items()}
+    names |= {v: group.name for group in copied for v in group.outputs}
     for group in copied:
-        made = grouping.shapes.made
-        node = made[group.outputs[0]]
-        sources = {f"g{g}" for g in grouping.sources(node)}
+        sources: set[str] = set()
+        stack = list(made[group.outputs[0]].operands)
+        while stack:
+            value = stack.pop()
+            if value in names:
+                sources.add(names[value])
+            elif value in made:
+                stack += made[value].operands
         at = max((k for k, g in enumerate(out) if g.name in sources), default=-1)
         out.insert(at + 1, group)
     return out

@@ -150,10 +150,12 @@ class Lowering:
         """Whether the group reads `old` only where it writes `made`."""
         if group.call is not None:
             return [self._base(v) for v in group.call.operands].count(old) <= 1
-        if made.dims != old.dims:
+        if made.dims != old.dims or not group.nodes:
             return old not in self._reads(group)
         root = group.root
-        if root is not None and old in self._reads(replace(group, nodes=(root,), outputs=())):
+        far = tuple(node for node in group.nodes if node is root
+                    or not fuse.reads_in_place(node, self.memory.inverses))
+        if far and old in self._reads(replace(group, nodes=far, outputs=())):
             return False
         stack = [v for node in group.nodes if node is not root
                  for v in node.operands if v not in group.outputs]

@@ -1,4 +1,4 @@
-"""Compiles a Graph as a user's function is compiled, and holds what it gives against its meaning."""
+"""Compiles a Graph as a function is compiled, and holds its results against the meaning."""
 
 from __future__ import annotations
 
