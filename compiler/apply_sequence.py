@@ -30,6 +30,12 @@ class Sequencing(Reducing, Computing):
 
     def compute(self, compute: Compute) -> None:
         """A compute; the indices of its own that its target has are loops around it."""
+        if compute.where and compute.combine is None and not compute.over:
+            conditions = tuple(bind(e, self.point, self.ranges) for e in compute.where)
+            with self.out.block() as statements:
+                self._one(replace(compute, where=()))
+            self.out.when(conditions, statements)
+            return
         free = [i for i in compute.over if _in(compute.target, i.name)]
         if not free:
             self._one(compute)

@@ -95,7 +95,8 @@ class Chooser:
         for index, reduced in candidates:
             if isinstance(index.high, Access) or self.extent(index) < 2:
                 continue
-            if self._bounds_use(reduction, index.name):
+            if self._bounds_use(reduction, index.name) or any(
+                    index.name in symbols(e) for c in computes for e in c.where):
                 continue
             score = self._cost(computes, reduction, index, reduced)
             if score < cost:

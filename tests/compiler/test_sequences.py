@@ -140,3 +140,15 @@ def test_loaded_bounds() -> None:
     }
     run(kernel, memory, False, N=3, T=5)
     np.testing.assert_allclose(memory["y"], dense @ memory["x"])
+
+
+def test_written_where_a_condition_holds() -> None:
+    """The lower triangle of a matrix alone."""
+    x, y = buffer("x", N, N), buffer("y", N, N, role="out")
+    i1 = symbol("i1")
+    kernel = Kernel("triangle", ("N",), (x, y), (), (Index("i0", N), Index("i1", N)), (
+        Compute(Access("y", (i0, i1)), (), Access("x", (i0, i1)), where=(i0 - i1,)),))
+    values = np.arange(1, 26, dtype="f4")
+    memory = {"x": values, "y": np.zeros(25, "f4")}
+    run(kernel, memory, False, N=5)
+    np.testing.assert_array_equal(memory["y"].reshape(5, 5), np.tril(values.reshape(5, 5)))
