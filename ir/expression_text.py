@@ -27,8 +27,9 @@ from dlc.ir.kernel import (
     ScalarOp,
     Seq,
 )
+from dlc.ir.notation import value_text
 from dlc.ir.scalar import COMPARISONS
-from dlc.ir.tokens import Scanner, name_text, value_text
+from dlc.ir.tokens import Scanner, name_text
 from dlc.ir.types import BOOL, DTYPES, DType
 
 Attrs = tuple[tuple[str, int | DType], ...]

@@ -38,7 +38,8 @@ from dlc.ir.kernel import (
     Opaque,
     Seq,
 )
-from dlc.ir.tokens import Scanner, joined, name_text, names_text, quoted, wrapped
+from dlc.ir.notation import quoted
+from dlc.ir.tokens import Scanner, joined, name_text, names_text, wrapped
 from dlc.ir.types import DTYPES, DType, tensor
 
 _ROLES: Final[dict[str, BufferRole]] = {name: name for name in get_args(BufferRole)}

@@ -44,7 +44,8 @@ from dlc.ir.loops import (
     Statement,
     Store,
 )
-from dlc.ir.tokens import Scanner, joined, name_text, names_text, value_text
+from dlc.ir.notation import value_text
+from dlc.ir.tokens import Scanner, joined, name_text, names_text
 from dlc.ir.types import DTYPES, DType
 
 LaneOp = Literal["add", "maximum", "minimum"]

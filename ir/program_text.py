@@ -25,21 +25,12 @@ from dlc.ir.kernel import Kernel
 from dlc.ir.kernel_text import print_kernel, read_kernel, read_tensor, tensor_text
 from dlc.ir.loops import LoopFunction
 from dlc.ir.loops_text import print_loops, read_loops
+from dlc.ir.notation import path_text, places_text, quoted, value_text
 from dlc.ir.program import BufferKind, Check, Commit, Launch, Program, ProgramBuffer, Step
 from dlc.ir.schedule import Schedule
 from dlc.ir.schedule_text import print_schedule, read_schedule
 from dlc.ir.text import BIG
-from dlc.ir.tokens import (
-    Scanner,
-    TextError,
-    joined,
-    name_text,
-    names_text,
-    path_text,
-    places_text,
-    quoted,
-    value_text,
-)
+from dlc.ir.tokens import Scanner, TextError, joined, name_text, names_text
 
 _KINDS: Final[dict[str, BufferKind]] = {name: name for name in get_args(BufferKind)}
 _RELATIONS: Final[dict[str, Relation]] = {name: name for name in get_args(Relation)}

@@ -19,8 +19,9 @@ from __future__ import annotations
 import re
 from typing import Final, get_args
 
+from dlc.ir.notation import quoted
 from dlc.ir.schedule import Edge, Schedule, Tile
-from dlc.ir.tokens import Scanner, joined, name_text, quoted
+from dlc.ir.tokens import Scanner, joined, name_text
 
 _EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
 _TARGET = re.compile(r"[A-Za-z_][\w.\-]*")

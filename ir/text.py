@@ -20,12 +20,11 @@ kept too, although they take no part in equality.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 
 from dlc.ir.dims import Poly
-from dlc.ir.graph import Attr, Condition, Graph, Loc, Node, Param, Value
+from dlc.ir.graph import Attr, Condition, Graph, Node, Param, Value
+from dlc.ir.notation import number_text, path_text, places_text, quoted
 from dlc.ir.types import DTYPES, DType
 
 BIG = 64
@@ -37,7 +36,6 @@ RESERVED = frozenset({"true", "false", "nan", "inf"}) | DTYPES.keys()
 _FIRST_WORD = re.compile(r"[^\w.]")
 _PLAIN_VALUE = re.compile(r"[\w.]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][\w.]*")
-_PLAIN_FILE = re.compile(r"[\w./\-]*[A-Za-z_/][\w./\-]*")
 
 
 def print_graph(graph: Graph) -> str:
@@ -62,9 +60,9 @@ class _Printer:
         """Prints `graph` and returns its label."""
         lines = [f"  {self._node(node)}" for node in graph.nodes]
         conditions = [f"  {_condition(condition)}" for condition in graph.conditions]
-        doc = [f"  doc {_quoted(graph.doc)}"] if graph.doc else []
+        doc = [f"  doc {quoted(graph.doc)}"] if graph.doc else []
         last = [f"  return {_values(graph.results)}".rstrip()]
-        last += [f"  update {_quoted(name)} = {_value(value)}" for name, value in graph.updates]
+        last += [f"  update {quoted(name)} = {_value(value)}" for name, value in graph.updates]
         params = ", ".join(_param(param) for param in graph.params)
         results = ", ".join(str(value.type) for value in graph.results)
         rest = "\n".join([f"({params}) -> ({results}) {{", *doc, *conditions, *lines, *last, "}\n"])
@@ -128,18 +126,12 @@ def _scalar(value: Attr) -> str:
         case float():
             return number_text(value)
         case str():
-            return _quoted(value)
+            return quoted(value)
         case Poly():
             text = str(value)
             return f"({text})" if _FIRST_WORD.split(text, 1)[0] in RESERVED else text
     raise TypeError(f"an attribute can't be {value!r}")
 
-
-def number_text(value: float) -> str:
-    """The shortest decimal that reads back as `value`, or `nan`, `inf`, `-inf`; ints as such."""
-    if isinstance(value, int):
-        return str(value)
-    return "nan" if math.isnan(value) else float.__repr__(value)
 
 
 def _param(param: Param) -> str:
@@ -150,24 +142,15 @@ def _param(param: Param) -> str:
 
 def _condition(condition: Condition) -> str:
     return (f"require {condition.left} {condition.relation} {condition.right} "
-            f"{_quoted(condition.text)}{_places(condition.locs)}")
+            f"{quoted(condition.text)}{places_text(condition.locs)}")
 
 
 def _marks(node: Node) -> str:
     phase = "" if node.phase == "forward" else f" @{node.phase}"
-    path = f" @path({_quoted(node.path)})" if node.path else ""
-    marks = f"{phase}{path}{_places(node.locs)}"
+    marks = f"{phase}{path_text(node.path)}{places_text(node.locs)}"
     return f" {marks}" if marks else ""
 
 
-def _places(locs: tuple[Loc, ...]) -> str:
-    return f" @loc({', '.join(_place(loc) for loc in locs)})" if locs else ""
-
-
-def _place(loc: Loc) -> str:
-    file = loc.file if _PLAIN_FILE.fullmatch(loc.file) else _quoted(loc.file)
-    here = f"{file}:{loc.line}:{loc.column}"
-    return f"{here} < {_place(loc.caller)}" if loc.caller else here
 
 
 def _values(values: tuple[Value, ...]) -> str:
@@ -175,15 +158,12 @@ def _values(values: tuple[Value, ...]) -> str:
 
 
 def _value(value: Value) -> str:
-    return f"%{value.name}" if _PLAIN_VALUE.fullmatch(value.name) else f"%{_quoted(value.name)}"
+    return f"%{value.name}" if _PLAIN_VALUE.fullmatch(value.name) else f"%{quoted(value.name)}"
 
 
 def _name(name: str) -> str:
-    return name if _PLAIN_NAME.fullmatch(name) else _quoted(name)
+    return name if _PLAIN_NAME.fullmatch(name) else quoted(name)
 
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _wrapped(items: list[str], width: int = 96) -> str:

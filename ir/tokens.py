@@ -16,8 +16,8 @@ from typing import Final, NoReturn, TypeVar
 from dlc.ir.dims import Dim
 from dlc.ir.dims_text import parse_dim
 from dlc.ir.graph import Loc
+from dlc.ir.notation import quoted
 from dlc.ir.parse import TextError
-from dlc.ir.text import number_text
 from dlc.ir.types import DTYPES, DType
 
 T = TypeVar("T")
@@ -36,7 +36,6 @@ _TOKEN = re.compile(
 )
 _SPACE = re.compile(r"\s*")
 _PLAIN = re.compile(r"[A-Za-z_][\w.]*")
-_PLAIN_FILE = re.compile(r"[\w./\-]*[A-Za-z_/][\w./\-]*")
 _OPERATORS = frozenset({"+", "-", "*", "//", "%"})
 _CONSTANTS: dict[str, float] = {"nan": math.nan, "inf": math.inf, "true": True, "false": False}
 
@@ -242,10 +241,6 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def quoted(text: str) -> str:
-    """A string in quotes, on one line."""
-    return json.dumps(text, ensure_ascii=False)
-
 
 def name_text(name: str) -> str:
     """A name, in quotes where it would read as something else."""
@@ -257,27 +252,8 @@ def names_text(names: Iterable[str]) -> str:
     return ", ".join(map(name_text, names))
 
 
-def value_text(value: float) -> str:
-    """A number that reads back as one of its type: bool, int or float."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return number_text(value)
 
 
-def places_text(locs: tuple[Loc, ...]) -> str:
-    """` @loc(…)`, or nothing."""
-    return f" @loc({', '.join(map(_place_text, locs))})" if locs else ""
-
-
-def path_text(path: str) -> str:
-    """` @path("…")`, or nothing."""
-    return f" @path({quoted(path)})" if path else ""
-
-
-def _place_text(loc: Loc) -> str:
-    file = loc.file if _PLAIN_FILE.fullmatch(loc.file) else quoted(loc.file)
-    here = f"{file}:{loc.line}:{loc.column}"
-    return f"{here} < {_place_text(loc.caller)}" if loc.caller else here
 
 
 def joined(before: str, items: list[str], after: str, indent: str) -> list[str]:
@@ -309,5 +285,4 @@ def wrapped(first: str, parts: list[str], indent: str) -> list[str]:
 
 
 __all__ = ["RESERVED", "WIDTH", "Scanner", "TextError", "joined", "name_text", "names_text",
-           "path_text", "places_text", "quoted", "value_text",
            "wrapped"]
