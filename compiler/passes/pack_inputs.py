@@ -6,7 +6,8 @@ the batch is copied first, so that choose_layouts may store the copy as suits th
     %y = contract %x, %w   ->   %p = pack %x
                                 %y = contract %p, %w
 
-A variable that becomes what another one was gets a copy too: the other may be written first.
+A variable that becomes what another one was gets a copy too: the other may be written first. And
+so do parts that a tree_sum, which adds them up in place, does not have to itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlc.compiler.options import Options
-from dlc.ir.graph import Builder, Graph, Node, Value, producers
+from dlc.ir.dims import symbols
+from dlc.ir.graph import Builder, Graph, Node, Value, producers, use_counts
+from dlc.ir.ops.contract import extents_of, map_of
 from dlc.ir.types import TensorType, type_symbols
 
 
@@ -25,14 +28,16 @@ def run(graph: Graph, options: Options) -> Graph:
               and isinstance(p.value.type, TensorType) and type_symbols(p.value.type)
               and p.value.type.rank > 1}
     wanted = [v for node in graph.nodes if _is_product(node) for v in node.operands if v in inputs]
-    old = _old_values(graph)
-    if not wanted and not old:
+    old, shared = _old_values(graph), _shared_parts(graph)
+    if not wanted and not old and not shared:
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
     packed = {v: b.op("pack", v, hint=f"{v.name}.packed") for v in dict.fromkeys(wanted)}
     for node in graph.nodes:
         if _is_product(node):
             node = replace(node, operands=tuple(packed.get(v, v) for v in node.operands))
+        elif node in shared:
+            node = replace(node, operands=(b.op("pack", *node.operands),))
         b.nodes.append(node)
     kept = {v: b.op("pack", v, hint=f"{v.name}.old") for v in dict.fromkeys(old)}
     updates = tuple((name, kept.get(v, v)) for name, v in graph.updates)
@@ -55,3 +60,20 @@ def _old_values(graph: Graph) -> list[Value]:
         if source in variables and source.name != name:
             found.append(value)
     return found
+
+
+def _shared_parts(graph: Graph) -> list[Node]:
+    """The tree_sums of what is not a sum that they alone read."""
+    found = [node for node in graph.nodes if node.op == "tree_sum"]
+    if not found:
+        return found
+    made, counts = producers(graph.nodes), use_counts(graph)
+    return [node for node in found if counts[node.operands[0]] > 1
+            or not _sums(made.get(node.operands[0]))]
+
+
+def _sums(node: Node | None) -> bool:
+    if node is None or node.op != "contract":
+        return False
+    kept = frozenset[str]().union(*map(symbols, map_of(node.attr("out"))))
+    return any(extent != 1 and name not in kept for name, extent in extents_of(node).items())

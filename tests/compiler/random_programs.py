@@ -356,32 +356,49 @@ class RandomProgram:
         y = self._other(x)
         size = product(x.dims)
         flat = [self.b.reshape(self.clamp(v), (size,)) for v in (x, y)]
-        results = self.b.emit("call", *flat, self.inputs[8], regions=(CALLEE,))
+        callee = self.random.choice(CALLEES)
+        results = self.b.emit("call", *flat, self.inputs[8], regions=(callee,))
         if self.random.random() < 0.5:
             self.pool.append(self.b.reshape(results[1], x.dims))
         return self.b.reshape(results[0], x.dims)
+
+    def _stepped(self, variable: Value, other: Value) -> Value:
+        """A new value from a shared function, whose second result may be the other's new value."""
+        size = product(variable.dims)
+        flat = [self.b.reshape(v, (size,)) for v in (variable, other)]
+        made = self.b.emit("call", *flat, self.inputs[8], regions=(self.random.choice(CALLEES),))
+        values = [self.b.reshape(v, variable.dims) for v in made]
+        self.pool.append(values[1])
+        return values[0]
 
     def _updated(self, variable: Value) -> Value:
         """A new value made of the variable's old one, and perhaps of another's."""
         similar = [v for v in self.variables if v.type is variable.type]
         other = self.random.choice(similar)
+        if variable.dtype is F32 and self.random.random() < 0.4:
+            return self._stepped(variable, other)
         if self.random.random() < 0.3 and len(variable.dims) == 2:
             other = self.op("transpose", other, order=(1, 0))
         number = self._constant(self.random.choice((1, 2)), variable)
         return self.clamp(self.op("add", self.op("mul", variable, number), other))
 
 
-def _callee() -> Graph:
+def _callees() -> tuple[Graph, ...]:
+    """An optimizer's step; one whose results are its values changed about; one that makes one."""
     size = symbol("P")
     p, g = (Value(n, tensor(F32, (size,))) for n in "pg")
     s = Value("s", tensor(F32))
     b = Builder("pgs")
     speed = b.op("add", g, b.op("mul", p, b.broadcast(b.op("tanh", s), (size,))))
     step = b.op("sub", p, b.op("mul", speed, b.constant(0.5, p.type)))
-    return Graph("step", tuple(map(Param, (p, g, s))), tuple(b.nodes), (step, speed))
+    half = b.constant(0.5, p.type)
+    params = tuple(map(Param, (p, g, s)))
+    return tuple(Graph(name, params, tuple(b.nodes), results) for name, results in (
+        ("step", (step, speed)), ("swap", (g, p)), ("twice", (step, step)), ("half", (half, p)),
+        ("back", (speed, step))))
 
 
-CALLEE = _callee()
+CALLEES = _callees()
 
 
 def _axes(small: tuple[Dim, ...], dims: tuple[Dim, ...]) -> tuple[int, ...] | None:
