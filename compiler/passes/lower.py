@@ -13,7 +13,7 @@ from dlc.compiler.flatten import flatten
 from dlc.compiler.invert import invert
 from dlc.compiler.make_kernel import KernelMaker, Memory
 from dlc.compiler.options import Options
-from dlc.compiler.passes import fuse
+from dlc.compiler.passes import fuse, pack_inputs
 from dlc.ir.canonical import Key, kernel_key
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.fused import FusedGraph, Group
@@ -301,7 +301,7 @@ class Lowering:
                 callee, params=params,
                 results=tuple(r for k, r in enumerate(callee.results) if k not in replaced),
                 updates=tuple((names[p], callee.results[k]) for k, p in over))
-            fused = fuse.run(graph, self.options)
+            fused = fuse.run(pack_inputs.run(graph, self.options), self.options)
             found = Lowering(fused, self.options, self.kernels).program()
             self.kernels.callees[key] = found
         return found
