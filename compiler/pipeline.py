@@ -32,6 +32,7 @@ from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
 from dlc.ir.diagnostics import Diagnostic, UserError
 from dlc.ir.graph import Graph
+from dlc.ir.program import Program
 from dlc.ir.types import F32
 
 # From the program as it was checked to the one that is fused.
@@ -110,7 +111,11 @@ def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     last = len(names) - 1 - names[::-1].index(wanted)
     steps: list[Step] = []
     run_passes(passes(options)[:last + 1], graph, observer=steps.append)
-    return steps[-1].level.text(steps[-1].after)
+    made = steps[-1].after
+    if stage == "memory":
+        assert isinstance(made, Program)
+        return plan_memory.report(made, {name: options.hint(name) for name in made.symbols}) + "\n"
+    return steps[-1].level.text(made)
 
 
 def dump_all(graph: Graph, options: Options | None = None) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 OURS = 70
-STAGES = ("syntax", "graph", "fused", "kernels", "llvm", "asm")
+STAGES = ("syntax", "graph", "fused", "kernels", "memory", "loops", "llvm", "asm")
 _TRACE = "DLC_TRACEBACK"
 _EPILOG = """exit codes: 0 well, 1 an error of yours, 2 usage, 70 a bug of ours
 environment: DLC_CACHE (folder of compiled code, or `off`), DLC_THREADS (how many at most)"""

@@ -139,7 +139,8 @@ def offsets(program: Program, sizes: Mapping[str, int]) -> dict[str, int]:
 def report(program: Program, sizes: Mapping[str, int]) -> str:
     """The arena as text: size of each temp, its lifetime, its place; what is alive at the peak."""
     found = offsets(program, sizes)
-    lines = [f"arena: {found['']} bytes at {', '.join(f'{k}={v}' for k, v in sizes.items())}"]
+    at = ", ".join(f"{name}={size}" for name, size in sizes.items())
+    lines = [f"arena of {program.name}: {found['']} bytes at {at}"]
     for temp in planned(program):
         lines.append(f"  {temp.name}: {byte_size(temp)} bytes, steps {temp.first}..{temp.last},"
                      f" at {found[temp.name]}")

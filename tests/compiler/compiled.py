@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,10 @@ from dlc.ir.graph import Graph
 from dlc.ir.interpret import run_graph
 from dlc.ir.scalar import Array
 from dlc.runtime import Artifact, Function, Variables
+from dlc.runtime.memory import arenas
 from dlc.runtime.variables import VariableSpec
+
+ARENA = 1 << 22
 
 
 class CompiledGraph:
@@ -36,6 +40,7 @@ class CompiledGraph:
                 self.variables.set(p.value.name, array)
             else:
                 given[p.value.name] = array
+        _poison_arena()
         result = self.call(**given)
         results = result if isinstance(result, tuple) else (result,)
         updated = (np.array(self.variables.get(name)) for name, _ in self.meaning.updates)
@@ -54,3 +59,10 @@ class CompiledGraph:
                 err_msg=f"output {k}, {self.meaning.outputs[k].name}")
         for array, old in zip(arrays, before, strict=True):
             np.testing.assert_array_equal(array, old, "an input was written")
+
+
+def _poison_arena() -> None:
+    """Fills the arena of the next call: every float in it is nan until it is written."""
+    arena = arenas.take(ARENA)
+    ctypes.memset(arena.address, 0xFF, ARENA)
+    arenas.give(arena)

@@ -80,7 +80,7 @@ def test_likely_sizes_give_a_tight_arena() -> None:
 def test_the_report_names_sizes_and_the_peak() -> None:
     program = _program([_buffer("x", N), _buffer("w", M)], _launch("x", "w"))
     text = report(program, {"N": 16, "M": 32})
-    assert text.startswith("arena: 192 bytes at N=16, M=32\n")
+    assert text.startswith("arena of p: 192 bytes at N=16, M=32\n")
     assert "x: 4*N bytes, steps 0..0" in text
     assert text.endswith(("peak: 4*N + 4*M", "peak: 4*M + 4*N"))
 
