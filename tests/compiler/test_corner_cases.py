@@ -1,0 +1,176 @@
+"""Numbers and shapes at the edges: nan, infinities, signs of zero, large integers, ties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlc.compiler.pipeline import dump_graph
+from dlc.ir.dims import Dim, symbol
+from dlc.ir.graph import Builder, Graph, Param, Value
+from dlc.ir.interpret import run_graph
+from dlc.ir.scalar import Array
+from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
+from tests.compiler.compiled import CompiledGraph
+
+N = symbol("N")
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 3e38, -3e38)
+
+
+def value(name: str, *dims: Dim, dtype: DType = F32) -> Value:
+    return Value(name, tensor(dtype, dims))
+
+
+def function(
+    b: Builder, inputs: list[Value], *results: Value, updates: dict[Value, Value] | None = None
+) -> CompiledGraph:
+    """Results, and updates: which variable gets which value."""
+    updated = updates or {}
+    params = (*map(Param, inputs), *(Param(v, "var") for v in updated))
+    changes = tuple((variable.name, new) for variable, new in updated.items())
+    graph = Graph("f", params, tuple(b.nodes), results, changes)
+    return CompiledGraph(graph)
+
+
+def special(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> Array:
+    """A few numbers that are no ordinary ones among ordinary ones."""
+    x = rng.integers(-3, 4, shape).astype(dtype.numpy)
+    some = rng.random(shape) < 0.06
+    x[some] = rng.choice(np.array(SPECIAL, dtype.numpy), int(some.sum()))
+    return x
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_largest_among_special_numbers(dtype: DType) -> None:
+    """nan wins, the first of equals wins; along every axis, in vectors and their tails."""
+    b = Builder("xy")
+    x, y = value("x", N, 37, dtype=dtype), value("y", 5, N, 3, dtype=dtype)
+    results = [b.op(op, v, **how) for v in (x, y) for k in range(len(v.dims))
+               for op, how in (("argmax", {"axis": k}), ("reduce_max", {"axes": (k,)}))]
+    compiled = function(b, [x, y], *results)
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 17, 37, 100):
+        compiled.check([special(rng, (n, 37), dtype), special(rng, (5, n, 3), dtype)])
+        compiled.check([np.full((n, 37), -np.inf, dtype.numpy), np.full((5, n, 3), np.nan,
+                                                                        dtype.numpy)])
+
+
+def test_softmax_of_rows_of_infinities() -> None:
+    b = Builder("x")
+    x = value("x", N, 10)
+    compiled = function(b, [x], *(b.op(op, x, axis=1) for op in ("softmax", "log_softmax")))
+    rows = np.zeros((37, 10), np.float32)
+    rows[::3] = -np.inf
+    rows[1::3, 4] = -np.inf
+    rows[2::3] = 1e30
+    compiled.check([rows], 1e-6, 1e-6)
+
+
+def test_zeros_keep_their_signs() -> None:
+    """Two kernels that differ by the sign of a zero alone are two."""
+    b = Builder("xy")
+    x, y = value("x", N), value("y", N)
+    kept = [b.op("select", b.op("gt", v, b.constant(0.0, v.type)), v, b.constant(zero, v.type))
+            for v, zero in ((x, 0.0), (y, -0.0))]
+    results = [*kept, b.op("neg", x), b.op("mul", y, b.constant(-1.0, x.type))]
+    compiled = function(b, [x, y], *results)
+    array = np.array([0.0, -0.0, -1.0, 2.0] * 5, np.float32)
+    found, expected = compiled.run([array] * 2), run_graph(compiled.meaning, [array] * 2)
+    for a, e in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
+        np.testing.assert_array_equal(np.signbit(a), np.signbit(e))
+
+
+@pytest.mark.parametrize("dtype", [I32, I64, U8], ids=str)
+def test_integers_wrap_and_are_exact(dtype: DType) -> None:
+    """Sums and products modulo 2**bits; comparisons and maxima beyond what a float can hold."""
+    info = np.iinfo(dtype.numpy)
+    b = Builder("xy")
+    x, y = value("x", N, 19, dtype=dtype), value("y", N, 19, dtype=dtype)
+    top = b.constant(info.max - 1, x.type)
+    results = [
+        b.op("add", x, y), b.op("mul", x, y), b.op("sub", x, y), b.op("maximum", x, y),
+        b.op("eq", x, top), b.op("minimum", x, top), b.op("reduce_max", x, axes=(1,)),
+        b.op("argmax", x, axis=1), b.op("argmax", x, axis=0), b.op("reduce_max", x, axes=(0,)),
+        b.sum(x, (1,)), b.sum(x, (0,)), b.op("pad", x, low=(0, 1), high=(0, 1), value=info.max)]
+    compiled = function(b, [x, y], *results)
+    rng = np.random.default_rng(0)
+    for n in (1, 37, 130):
+        near = rng.integers(info.max - 3, info.max, (n, 19), dtype.numpy, endpoint=True)
+        any_ = rng.integers(info.min, info.max, (n, 19), dtype.numpy, endpoint=True)
+        compiled.check([near, any_])
+        compiled.check([np.full((n, 19), info.min, dtype.numpy), near])
+
+
+def test_bools_from_anywhere() -> None:
+    """Bools that are loaded, computed, chosen, moved, reduced and kept."""
+    b = Builder(["p", "q", "x", "state"])
+    p, q = value("p", N, 17, dtype=BOOL), value("q", N, 17, dtype=BOOL)
+    x, state = value("x", N, 17), value("state", 17, dtype=BOOL)
+    both = b.op("and", p, b.op("not", q))
+    chosen = b.op("select", both, q, b.op("gt", x, b.constant(0.0, x.type)))
+    spread = b.broadcast(state, chosen.dims, (1,))
+    count = b.sum(b.op("or", chosen, spread), (0,))
+    new = b.op("gt", count, b.constant(3, count.type))
+    results = (both, chosen, b.op("select", chosen, x, b.op("neg", x)), count,
+               b.op("transpose", chosen, order=(1, 0)), b.cast(chosen, F64),
+               b.op("eq", p, q), b.op("pad", p, low=(0, 1), high=(0, 2), value=1.0))
+    compiled = function(b, [p, q, x], *results, updates={state: new})
+    rng = np.random.default_rng(0)
+    for n in (1, 37, 70):
+        flags = [rng.random((n, 17)) < 0.5 for _ in range(2)]
+        compiled.check([*flags, rng.standard_normal((n, 17)).astype("f4"), rng.random(17) < 0.5])
+
+
+def test_values_are_not_read_where_the_kernel_writes_them() -> None:
+    """`x + x.T` needs all of x first; so do a variable's shift and its product with its transpose."""
+    b = Builder("wv")
+    w, v = value("w", 6, 6), value("v", 9)
+    x = b.op("exp", w)
+    sum_ = b.op("add", x, b.op("transpose", x, order=(1, 0)))
+    shifted = b.op("pad", v, low=(1,), high=(-1,), value=1.0)
+    turned = b.op("add", w, b.op("transpose", w, order=(1, 0)))
+    compiled = function(b, [], sum_, updates={w: turned, v: b.op("add", shifted, v)})
+    rng = np.random.default_rng(0)
+    compiled.check([rng.standard_normal((6, 6)).astype("f4"),
+                    rng.standard_normal(9).astype("f4")], 1e-6, 1e-6)
+
+
+def test_pads_within_pads() -> None:
+    """Each pad has its own number, and an axis of one element has borders too."""
+    b = Builder("xy")
+    x, y = value("x", N, 5), value("y", 4, 1)
+    inner = b.op("pad", x, low=(0, 1), high=(0, 0), value=2.0)
+    outer = b.op("pad", inner, low=(0, 2), high=(0, 1), value=3.0)
+    cut = b.op("slice", x, start=(0, 1), step=(1, 1), dims=(N, 3))
+    of_cut = b.op("pad", cut, low=(0, 1), high=(0, 2), value=4.0)
+    spread = b.broadcast(x, (2, N, 5), (1, 2))
+    of_spread = b.op("pad", spread, low=(1, 0, 1), high=(0, 0, 1), value=5.0)
+    thin = b.op("pad", y, low=(1, 2), high=(0, 1), value=6.0)
+    compiled = function(b, [x, y], outer, of_cut, of_spread, thin)
+    rng = np.random.default_rng(0)
+    for n in (1, 37):
+        compiled.check([rng.standard_normal((n, 5)).astype("f4"),
+                        rng.standard_normal((4, 1)).astype("f4")])
+
+
+def test_variables_that_change_places() -> None:
+    """Rotations of three, with one returned as it was, and a table as a new value."""
+    b = Builder("abcd")
+    one, two, three, four = (value(name, 2, 3) for name in "abcd")
+    table = b.op("table", dtype=F32, dims=(2, 3), values=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    compiled = function(b, [], one, table, one,
+                        updates={one: two, two: three, three: one, four: table})
+    rng = np.random.default_rng(0)
+    compiled.check([rng.standard_normal((2, 3)).astype("f4") for _ in range(4)])
+
+
+def test_addresses_are_64_bits_wide() -> None:
+    """An offset beyond 2**31 is computed in i64."""
+    b = Builder("x")
+    x = value("x", N, 1 << 20, dtype=U8)
+    last = b.op("slice", x, start=(N - 1, (1 << 20) - 1), step=(1, 1), dims=(1, 1))
+    graph = Graph("f", (Param(x),), tuple(b.nodes), (last,))
+    text = dump_graph(graph, "llvm")
+    assert "trunc" not in text
+    assert "getelementptr i8" in text
