@@ -24,7 +24,7 @@ def run(fused: FusedGraph, options: Options) -> FusedGraph:
     batch = _batch(fused, options)
     if batch is None:
         return fused
-    fixed = _row_major(fused)
+    fixed = _row_major(fused, batch)
     layouts: dict[Value, Layout] = {}
     for value in (v for group in fused.groups for v in group.outputs):
         axes = [a for a, d in enumerate(value.dims) if d is symbol(batch)]
@@ -57,7 +57,7 @@ def _count(node: Node, options: Options) -> int:
     return evaluate(extents, {name: options.hint(name) for name in symbols(extents)})
 
 
-def _row_major(fused: FusedGraph) -> set[Value]:
+def _row_major(fused: FusedGraph, batch: str) -> set[Value]:
     """Values that others see, or that are read under dims in which the batch does not lead."""
     fixed = set(fused.graph.outputs)
     for group in fused.groups:
@@ -65,8 +65,8 @@ def _row_major(fused: FusedGraph) -> set[Value]:
             fixed |= {*group.call.operands, *group.call.results}
     for _ in fused.views:
         for value, source in fused.views:
-            alike = bool(value.dims) and bool(source.dims) and value.dims[0] == source.dims[0]
-            if not alike or value in fixed or not symbols(value.dims[0] if value.dims else 0):
+            leads = all(v.dims and v.dims[0] is symbol(batch) for v in (value, source))
+            if not leads or value in fixed:
                 fixed.add(source)
             if source in fixed:
                 fixed.add(value)

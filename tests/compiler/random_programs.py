@@ -17,12 +17,12 @@ from dlc.ir.ops.contract import conv_spec, einsum_spec, matmul_spec, pool_spec
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
 
-N = symbol("N")
-SIZES = (1, 2, 3, 4, 5, 7, 16, 17)
+N, M = symbol("N"), symbol("M")
 INPUTS: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
     ("x", F32, (N, 6)), ("y", F32, (N, 6)), ("image", F32, (N, 2, 7, 5)), ("u", U8, (N, 17)),
     ("i", I32, (N,)), ("d", F64, (N, 3)), ("l", I64, (N, 6)), ("b", BOOL, (N, 6)),
     ("s", F32, ()), ("k", F32, (4, 3)),
+    ("z", F32, (M, N)), ("h", F32, (M, 4, N)),
 )
 VARIABLES: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
     ("w", F32, (6, 6)), ("w2", F32, (6, 6)), ("c", F32, (4, 2, 3, 3)), ("n", I64, ()),
@@ -82,7 +82,7 @@ class RandomProgram:
         out: list[Array] = []
         for v in (*self.inputs, *self.variables):
             low, high = {U8: (0, 9), BOOL: (0, 2)}.get(v.dtype, (-4, 5))
-            shape = [evaluate(d, {"N": n}) for d in v.dims]
+            shape = [evaluate(d, {"N": n, "M": 1 + n * 7 % 20}) for d in v.dims]
             out.append(np.asarray(rng.integers(low, high, shape)).astype(v.dtype.numpy))
         return out
 

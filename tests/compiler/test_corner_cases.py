@@ -9,6 +9,7 @@ from dlc.compiler.pipeline import dump_graph
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.interpret import run_graph
+from dlc.ir.ops.contract import matmul_spec
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
 from tests.compiler.compiled import CompiledGraph
@@ -174,3 +175,19 @@ def test_addresses_are_64_bits_wide() -> None:
     text = dump_graph(graph, "llvm")
     assert "trunc" not in text
     assert "getelementptr i8" in text
+
+
+def test_views_of_values_in_which_the_batch_does_not_lead() -> None:
+    """`[M, 4, N]` may be stored in blocks of N, but not if it is seen in other dims."""
+    b = Builder(["x", "w", "h"])
+    x, w, h = value("x", N, 6), value("w", 6, 4), value("h", symbol("M"), 4, N)
+    y = b.op("tanh", b.op("contract", x, w, **matmul_spec(x.dims, w.dims)))
+    rows = b.broadcast(b.op("transpose", y, order=(1, 0)), h.dims, (1, 2))
+    t = b.op("mul", b.op("exp", h), rows)
+    seen = b.reshape(t, (symbol("M"), 2, 2, N))
+    compiled = function(b, [x, w, h], b.op("reduce_max", seen, axes=(1,)),
+                        b.op("reduce_max", t, axes=(2,)), y)
+    rng = np.random.default_rng(0)
+    for n, m in ((1, 1), (5, 3), (37, 20), (17, 40)):
+        compiled.check([rng.standard_normal(d).astype("f4") for d in ((n, 6), (6, 4), (m, 4, n))],
+                       1e-5, 1e-5)

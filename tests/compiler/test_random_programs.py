@@ -1,4 +1,4 @@
-"""Random functions: what is compiled gives what the Graph means, for every batch and any threads."""
+"""Random functions: the compiled ones give what the Graph means, for every batch and threads."""
 
 from __future__ import annotations
 
