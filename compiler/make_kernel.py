@@ -221,8 +221,8 @@ class KernelMaker:
                       for e, low in zip(at, dims_attr(node, "low"), strict=True))
         fill = node.attr("value")
         assert isinstance(fill, int | float)
-        if not operand.dtype.is_float:  # a float can't hold every i64
-            fill = int(fill != 0) if operand.dtype is BOOL else int(fill)
+        kind = operand.dtype  # a float can't hold every i64
+        fill = float(fill) if kind.is_float else int(fill != 0 if kind is BOOL else fill)
         if operand in self.memory.stored and not all(map(self._inside, inner, operand.dims)):
             return Access(self._param(operand, "in"), inner, fill)
         before, self.padded = self.padded, True

@@ -189,20 +189,25 @@ class Grouping:
 
     def join(self, node: Node, candidates: list[int]) -> int | None:
         """The group among `candidates` that `node` can join without a circle; others are merged."""
-        sources, far = self.sources(node), self.far_sources(node)
-        near = set(candidates) - far
+        near = set(candidates) - self.far_sources(node)
         best: int | None = None
         for group in sorted(near, key=lambda g: (self.roots[g] is None, -g)):
-            if not any(self.before[s] >> group & 1 for s in sources if s != group):
+            if not self._after(node, {group}):
                 best = group
                 break
         if best is None:
             return None
         for other in near - {best}:
             apart = (self.far[best] >> other | self.far[other] >> best) & 1
-            if self.roots[other] is None and not apart and not self._between(best, other):
+            if (self.roots[other] is None and not apart and not self._between(best, other)
+                    and not self._after(node, {best, other})):
                 self._merge(best, other)
         return best
+
+    def _after(self, node: Node, groups: set[int]) -> bool:
+        """Whether `node` also reads a group that comes after one of `groups`."""
+        bits = sum(1 << group for group in groups)
+        return any(self.before[s] & bits for s in self.sources(node) - groups)
 
     def _between(self, a: int, b: int) -> bool:
         """Whether a third group stands between two on a path from one to the other."""

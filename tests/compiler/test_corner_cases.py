@@ -124,7 +124,7 @@ def test_bools_from_anywhere() -> None:
 
 
 def test_values_are_not_read_where_the_kernel_writes_them() -> None:
-    """`x + x.T` needs all of x first; so do a variable's shift and its product with its transpose."""
+    """`x + x.T` needs all of x first; so do a variable's shift and its sum with its transpose."""
     b = Builder("wv")
     w, v = value("w", 6, 6), value("v", 9)
     x = b.op("exp", w)
@@ -191,3 +191,16 @@ def test_views_of_values_in_which_the_batch_does_not_lead() -> None:
     for n, m in ((1, 1), (5, 3), (37, 20), (17, 40)):
         compiled.check([rng.standard_normal(d).astype("f4") for d in ((n, 6), (6, 4), (m, 4, n))],
                        1e-5, 1e-5)
+
+
+def test_groups_do_not_wait_for_each_other() -> None:
+    """A select of one group, another one, and what is made of the other one's rows."""
+    b = Builder("xy")
+    x, y = value("x", N, 6), value("y", N, 6)
+    chosen = b.op("gt", x, b.constant(0.0, x.type))
+    curve = b.op("tanh", y)
+    rows = b.broadcast(b.op("reduce_max", curve, axes=(1,)), x.dims, (0,))
+    compiled = function(b, [x, y], b.op("select", chosen, curve, rows), curve)
+    rng = np.random.default_rng(0)
+    for n in (1, 37):
+        compiled.check([rng.standard_normal((n, 6)).astype("f4") for _ in "xy"], 1e-6, 1e-6)
