@@ -21,7 +21,7 @@ from dlc.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
     from dlc.compiler.options import Options
-    from dlc.frontend.elaboration import Elaboration
+    from dlc.frontend.elaborate.elaboration import Elaboration
     from dlc.ir.graph import Graph
 
 Record = TypeVar("Record", ProgramRecord, ModelRecord)
@@ -47,7 +47,7 @@ class Build:
     @cached_property
     def elaboration(self) -> Elaboration:
         """The program, parsed."""
-        from dlc.frontend.elaboration import Elaboration
+        from dlc.frontend.elaborate.elaboration import Elaboration
 
         return Elaboration(self.path)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dlc.frontend.build import Build, BuiltModel
 from dlc.frontend.errors import user_error
 from dlc.frontend.records import SHARED, ModelRecord, ParameterRecord
-from dlc.frontend.train_plan import Input
+from dlc.frontend.training.train_plan import Input
 from dlc.ir.diagnostics import did_you_mean
 
 if TYPE_CHECKING:

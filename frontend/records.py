@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlc.frontend.train_plan import Input
+from dlc.frontend.training.train_plan import Input
 
 SHARED = ""  # stands for a model: the functions of a file that have no model round them
 

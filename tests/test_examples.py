@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.frontend import data
+from dlc.frontend.training import data
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MOST_MEGABYTES = 250
@@ -20,7 +20,7 @@ PROC = Path("/proc/self/status")
 # memory of the parent that it was forked from.)
 PEAK = """
 import re, sys
-from dlc.frontend.cli import main
+from dlc.frontend.commands.cli import main
 code = main(sys.argv[1:])
 try:
     print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])

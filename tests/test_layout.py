@@ -75,7 +75,7 @@ def test_arrows_point_one_way(folder: str) -> None:
         ("ir", "import dlc"),
         ("compiler", "def f():\n    from dlc.runtime import pool"),
         ("runtime", "from dlc import ir"),
-        ("runtime", "from dlc.frontend.cli import main"),
+        ("runtime", "from dlc.frontend.commands.cli import main"),
     ],
 )
 def test_the_arrow_test_sees(folder: str, source: str) -> None:
@@ -176,7 +176,8 @@ def test_the_wheel_holds_everything(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     run(*pip, "--python", python, "install", "--no-deps", wheel, cwd=tmp_path)
     link_site_packages(python)
-    script = "import dlc, dlc.ir, dlc.compiler, dlc.runtime, dlc.frontend.cli; print(dlc.__file__)"
+    modules = "dlc, dlc.ir, dlc.compiler, dlc.runtime, dlc.frontend.commands.cli"
+    script = f"import {modules}; print(dlc.__file__)"
     assert str(tmp_path / "venv") in run(python, "-c", script, cwd=tmp_path)
     program = ROOT / "examples" / "lenet5.dl"
     assert "LeNet5" in run(python.parent / "dlc", "check", program, cwd=tmp_path)

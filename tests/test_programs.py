@@ -168,7 +168,7 @@ def test_whole_gradient_of_lenet5() -> None:
 
 
 def digits(count: int) -> tuple[Array, Array]:
-    from dlc.frontend.idx import read_idx
+    from dlc.frontend.training.idx import read_idx
 
     folder = EXAMPLES / "data" / "mnist"
     return (read_idx(folder / "train-images-idx3-ubyte.gz", (28, 28))[:count],

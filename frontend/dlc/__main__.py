@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Runs the command line; the exit code."""
-    from dlc.frontend.cli import main
+    from dlc.frontend.commands.cli import main
 
     return main(sys.argv[1:])
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dlc.frontend.check import check_program
-from dlc.frontend.modules import load_program
+from dlc.frontend.elaborate.check import check_program
+from dlc.frontend.elaborate.modules import load_program
 from dlc.ir.diagnostics import UserError
 
 FOLDER = Path(__file__).parent

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlc.compiler.passes.differentiate import differentiate
-from dlc.frontend.check import check_program
-from dlc.frontend.elaborate import ModelProgram, elaborate, elaborate_functions
-from dlc.frontend.modules import program_of
+from dlc.frontend.elaborate.check import check_program
+from dlc.frontend.elaborate.models import ModelProgram, elaborate, elaborate_functions
+from dlc.frontend.elaborate.modules import program_of
 from dlc.ir.graph import Graph
 from dlc.ir.interpret import run_graph
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlc.frontend.cli import STAGES, main
+from dlc.frontend.commands.cli import STAGES, main
 from dlc.runtime import checkpoint
 from tests.frontend.small_mnist import TINY, idx, write_mnist
 
@@ -85,7 +85,7 @@ def test_our_bug_is_70(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     def broken(_: object) -> int:
         raise ZeroDivisionError("a test")
 
-    monkeypatch.setattr("dlc.frontend.cli_doctor.run", broken)
+    monkeypatch.setattr("dlc.frontend.commands.cli_doctor.run", broken)
     assert main(["doctor"]) == 70
     assert "This is a fault of dlc, not yours." in capsys.readouterr().err
 

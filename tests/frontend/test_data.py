@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlc.frontend import data
 from dlc.frontend.errors import UserError
-from dlc.frontend.idx import read_idx
+from dlc.frontend.training import data
+from dlc.frontend.training.idx import read_idx
 from tests.frontend.small_mnist import idx, write_mnist
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -146,7 +146,7 @@ import numpy as np
 import dlc
 tiny = dlc.load(sys.argv[1]).Tiny(seed=0)
 print(float(tiny.fit(image=np.zeros((2, 28, 28), np.uint8), label=np.zeros(2, np.uint8))))
-print(sorted({"lark", "dlc.compiler.pipeline", "dlc.frontend.parse"} & set(sys.modules)))
+print(sorted({"lark", "dlc.compiler.pipeline", "dlc.frontend.text.parse"} & set(sys.modules)))
 """
 
 

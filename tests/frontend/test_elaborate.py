@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.frontend.check import check_program
-from dlc.frontend.elaborate import elaborate
-from dlc.frontend.modules import load_program, program_of
+from dlc.frontend.elaborate.check import check_program
+from dlc.frontend.elaborate.models import elaborate
+from dlc.frontend.elaborate.modules import load_program, program_of
 from dlc.ir.diagnostics import UserError
 from dlc.ir.parse import parse_graphs
 from dlc.ir.text import print_graph

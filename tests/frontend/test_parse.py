@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dlc.frontend import parse, syntax
+from dlc.frontend.text import parse, syntax
 from dlc.ir.diagnostics import SourceFile, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -43,13 +43,13 @@ def test_programs_of_the_language_parse(path: Path) -> None:
 
 def test_shipped_tables_are_those_of_the_grammar() -> None:
     shipped = (ROOT / "frontend" / "grammar.json").read_text()
-    assert shipped == parse.tables(), "run: python -m dlc.frontend.parse --write"
+    assert shipped == parse.tables(), "run: python -m dlc.frontend.text.parse --write"
 
 
 def test_loading_the_tables_does_not_build_them() -> None:
     code = (
         "import time; start = time.process_time()\n"
-        "from dlc.frontend import parse\nparse._parser()\n"
+        "from dlc.frontend.text import parse\nparse._parser()\n"
         "print(time.process_time() - start)"
     )
     seconds = min(

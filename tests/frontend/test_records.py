@@ -15,7 +15,7 @@ from dlc.frontend.records import (
     ProgramRecord,
     VariableRecord,
 )
-from dlc.frontend.train_plan import Input
+from dlc.frontend.training.train_plan import Input
 
 FIT = FunctionRecord(
     (

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.frontend.data import DATA_SETS, DataSet, Field, Kind, Part
 from dlc.frontend.errors import UserError
-from dlc.frontend.train import Interrupted, Position, Run
-from dlc.frontend.train_plan import Flags, Input, Phase, plan
+from dlc.frontend.training.data import DATA_SETS, DataSet, Field, Kind, Part
+from dlc.frontend.training.train import Interrupted, Position, Run
+from dlc.frontend.training.train_plan import Flags, Input, Phase, plan
 
 EXAMPLES = 50
 X = Input("x", "f32", ("N",), None, "f32[N]")
@@ -85,7 +85,7 @@ PHASE = Phase("numbers", "fit", "error", 8, 3)
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = Kind("numbers", (Field("x", "f32", ()),), lambda _: DATA["numbers"])
-    monkeypatch.setattr("dlc.frontend.data.DATA_SETS", {**DATA_SETS, "numbers": kind})
+    monkeypatch.setattr("dlc.frontend.training.data.DATA_SETS", {**DATA_SETS, "numbers": kind})
 
 
 def run(model: StandIn, *phases: Phase, position: Position | None = None, seed: int = 0) -> Run:

@@ -1,0 +1,231 @@
+"""The types that numbers take, how shapes broadcast, and the nodes that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.values import (
+    Listing,
+    Number,
+    Poisoned,
+    Table,
+    Tensor,
+    Truth,
+    Value,
+    Variable,
+    describe,
+)
+from dlc.ir import graph as ir
+from dlc.ir.diagnostics import Span
+from dlc.ir.dims import Dim, Poly
+from dlc.ir.types import BOOL, F32, F64, I32, DType, TensorType, tensor
+
+_BITS: Final = {"i8": (-(2**7), 2**7), "i16": (-(2**15), 2**15), "i32": (-(2**31), 2**31),
+                "i64": (-(2**63), 2**63), "u8": (0, 2**8)}
+
+
+# Values as values of the graph
+
+
+def as_value(frame: Frame, value: Value, span: Span, dtype: DType | None = None) -> ir.Value:
+    """A value of the graph; a number without a type takes `dtype`, or f32, or i32 if whole."""
+    if isinstance(value, Poisoned):
+        raise Silent
+    if isinstance(value, Variable):
+        return frame.context.read(value)
+    if isinstance(value, Tensor):
+        if not value.untyped:
+            return value.value
+        wanted = dtype or F32
+        if not wanted.is_float:
+            raise Fault("dtype-mismatch", f"a number with a fraction can't become {wanted}", span)
+        return frame.place(span).cast(value.value, wanted)
+    if isinstance(value, Number):
+        return _number_value(frame, value.value, span, dtype)
+    if isinstance(value, Truth):
+        return frame.place(span).constant(value.value, tensor(BOOL))
+    if isinstance(value, Table):
+        return _table_value(frame, value, span)
+    if isinstance(value, Listing):
+        return _table_value(frame, table_of(value, span, dtype), span)
+    raise Fault("type-mismatch", f"expected a tensor, found {describe(value)}", span)
+
+
+def _number_value(
+    frame: Frame, number: int | float | Poly, span: Span, dtype: DType | None
+) -> ir.Value:
+    dtype = dtype or (F32 if isinstance(number, float) else I32)
+    builder = frame.place(span)
+    if isinstance(number, Poly):
+        check_number(0, dtype, span)
+        return builder.op("dim", dtype=dtype, value=number)
+    return builder.scalar(dtype, check_number(number, dtype, span))
+
+
+def check_number(number: int | float, dtype: DType, span: Span) -> int | float:
+    """`number` as `dtype` takes it."""
+    if dtype is BOOL:
+        raise Fault("dtype-mismatch", f"the number {number} is no bool", span)
+    if dtype.is_float:
+        try:
+            return float(number)
+        except OverflowError:
+            raise Fault("number-range", f"{number} does not fit {dtype}", span) from None
+    if isinstance(number, float):
+        raise Fault("dtype-mismatch", f"the number {number} can't become {dtype}", span,
+                    help=f"`f32(…)` makes floats of {dtype}")
+    low, high = _BITS[dtype.name]
+    if not low <= number < high:
+        raise Fault("number-range", f"{number} does not fit {dtype}", span)
+    return number
+
+
+def _table_value(frame: Frame, table: Table, span: Span) -> ir.Value:
+    kind = table.kind
+    if not kind.dims:
+        return frame.place(span).constant(table.numbers[0], kind)
+    return frame.emit(span, "table", dtype=kind.dtype, dims=kind.dims, values=table.numbers)
+
+
+def table_of(value: Value, span: Span, dtype: DType | None = None) -> Table:
+    """The constant tensor that nested lists of numbers are."""
+    dims: list[int] = []
+    level: list[Value] = [value]
+    while level and isinstance(level[0], Listing):
+        sizes = {len(v.items) if isinstance(v, Listing) else -1 for v in level}
+        if len(sizes) > 1 or 0 in sizes:
+            raise Fault("type-mismatch", "the rows of this list are not equally long", span)
+        dims.append(sizes.pop())
+        level = [item for v in level if isinstance(v, Listing) for item in v.items]
+    numbers: list[int | float | bool] = []
+    for item in level:
+        if isinstance(item, Truth):
+            numbers.append(item.value)
+        elif isinstance(item, Number) and not isinstance(item.value, Poly):
+            numbers.append(item.value)
+        else:
+            raise Fault("type-mismatch", f"{describe(item)} in a list of numbers", span)
+    dtype = dtype or (F32 if any(isinstance(n, float) for n in numbers) else I32)
+    if dtype is not BOOL:
+        numbers = [check_number(n, dtype, span) for n in numbers]
+    return Table(tensor(dtype, tuple(dims)), tuple(numbers))
+
+
+def constant_of(value: Value) -> int | float | bool | None:
+    """The number or truth that a value is known to be as the program is compiled."""
+    if isinstance(value, Truth):
+        return value.value
+    if isinstance(value, Number) and not isinstance(value.value, Poly):
+        return value.value
+    if isinstance(value, Table) and not value.kind.dims:
+        return value.numbers[0]
+    return None
+
+
+# Meeting
+
+
+def is_untyped(value: Value) -> bool:
+    """Whether a value takes the type that it meets."""
+    return isinstance(value, Number) or (isinstance(value, Tensor) and value.untyped)
+
+
+def element_type(frame: Frame, value: Value, span: Span) -> DType:
+    """The element type of a value that has one, without a node for it."""
+    if isinstance(value, Table | Variable):
+        return value.kind.dtype
+    if isinstance(value, Truth):
+        return BOOL
+    if isinstance(value, Listing):
+        return table_of(value, span).kind.dtype
+    return as_value(frame, value, span).dtype
+
+
+def type_of(frame: Frame, value: Value, span: Span) -> TensorType:
+    """The tensor type of a value that has one."""
+    if isinstance(value, Table):
+        return value.kind
+    return as_value(frame, value, span).tensor
+
+
+def untyped_value(frame: Frame, value: Value, span: Span) -> ir.Value:
+    """A number without a type as an f64 of the graph."""
+    return value.value if isinstance(value, Tensor) else as_value(frame, value, span, F64)
+
+
+def meet(
+    frame: Frame, values: Sequence[Value], what: str, span: Span
+) -> tuple[list[ir.Value], bool]:
+    """The values in one element type; whether that is none yet (all f64 that take what they meet).
+
+    Numbers take the type of the others; two different types are an error.
+    """
+    typed = [v for v in values if not is_untyped(v)]
+    if not typed:
+        return [untyped_value(frame, v, span) for v in values], True
+    made = [as_value(frame, v, span) for v in typed]
+    kinds = {v.dtype for v in made}
+    if len(kinds) > 1:
+        notes = operand_notes(frame, made)
+        help = "there are no implicit casts: `f32(x)` and its like convert"
+        raise Fault("dtype-mismatch", f"element types differ in {what}: "
+                    + " is not ".join(dict.fromkeys(str(v.dtype) for v in made)), span, notes, help)
+    dtype = made[0].dtype
+    ready = iter(made)
+    return [as_value(frame, v, span, dtype) if is_untyped(v) else next(ready)
+            for v in values], False
+
+
+def operand_notes(frame: Frame, values: Sequence[ir.Value]) -> tuple[str, ...]:
+    """The types of operands, and where those of them that are variables are declared."""
+    labels = ("left:  ", "right: ") if len(values) == 2 else ("",) * len(values)
+    places = {value: variable.span for variable, value in frame.context.variables.values()}
+    return tuple(
+        f"{label}{v.type}" + (f", declared at {places[v]}" if v in places else "")
+        for label, v in zip(labels, values, strict=True))
+
+
+def broadcast_dims(
+    frame: Frame, values: Sequence[ir.Value], what: str, span: Span
+) -> tuple[Dim, ...]:
+    """The dims of values that are worked on element by element."""
+    rank = max(len(v.dims) for v in values)
+    out: list[Dim] = []
+    for axis in range(-rank, 0):
+        present = [v for v in values if -axis <= len(v.dims)]
+        widest: Dim = 1
+        for value in present:
+            dim = value.dims[axis]
+            if dim == 1:
+                continue
+            if widest != 1 and dim != widest:
+                raise Fault("shape-mismatch", f"shapes do not agree in {what}: {widest} is not "
+                            f"{dim}", span, operand_notes(frame, values))
+            widest = dim
+        for value in present:
+            if len(value.dims) == rank and value.dims[axis] != widest and _lower(values, rank):
+                raise Fault(
+                    "shape-mismatch", f"shapes do not agree in {what}: {value.dims[axis]} is not "
+                    f"{widest}", span, operand_notes(frame, values),
+                    "of two ranks only the lower stretches: write `[:, None]` where it is meant")
+        out.append(widest)
+    return tuple(out)
+
+
+def _lower(values: Sequence[ir.Value], rank: int) -> bool:
+    """Whether a value of a lower rank, other than a scalar, is among them."""
+    return any(0 < len(v.dims) < rank for v in values)
+
+
+def elementwise(
+    frame: Frame, op: str, values: Sequence[Value], what: str, span: Span
+) -> Tensor:
+    """One op on values that meet and broadcast."""
+    met, untyped = meet(frame, values, what, span)
+    dims = broadcast_dims(frame, met, what, span)
+    builder = frame.place(span)
+    spread = [builder.broadcast(v, dims) for v in met]
+    made = frame.emit(span, op, *spread)
+    return Tensor(made, untyped and made.dtype is F64)

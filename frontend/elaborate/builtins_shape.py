@@ -1,0 +1,226 @@
+"""Builtins that move elements, and contractions: products, convolutions, pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dlc.frontend.elaborate.arithmetic import as_value, meet
+from dlc.frontend.elaborate.builtin_table import Given, builtin
+from dlc.frontend.elaborate.frames import Fault
+from dlc.frontend.elaborate.operators import matmul
+from dlc.frontend.elaborate.proofs import put_off
+from dlc.frontend.elaborate.values import (
+    Listing,
+    Many,
+    Number,
+    Tensor,
+    Text,
+    Value,
+    Variable,
+    describe,
+)
+from dlc.ir import graph as ir
+from dlc.ir.dims import Dim, Poly, floordiv, product
+from dlc.ir.ops import TypeRuleError
+from dlc.ir.ops.contract import Spec, conv_spec, einsum_spec, pool_spec
+
+
+@builtin("reshape", "x, *shape")
+def _reshape(given: Given) -> Value:
+    x = given.tensor("x")
+    dims = list(given.dims())
+    whole = product(x.dims)
+    if dims.count(-1) > 1:
+        raise Fault("shape-mismatch", "`reshape` finds one dim, not two", given.span)
+    if -1 in dims:
+        rest = product(tuple(d for d in dims if d != -1))
+        dims[dims.index(-1)] = floordiv(whole, rest) if rest != 0 else 0
+    if product(tuple(dims)) != whole:
+        _check_size(given, x, tuple(dims), whole)
+        return Tensor(given.frame.opaque(given.span, x.dtype, tuple(dims)))
+    return Tensor(given.frame.emit(given.span, "reshape", x, dims=tuple(dims)))
+
+
+def _check_size(given: Given, x: ir.Value, dims: tuple[Dim, ...], whole: Dim) -> None:
+    """Sizes that are equal only if a `//` is exact are so where models' integers are symbols."""
+    frame = given.frame
+    if frame.context.checking and put_off(frame, product(dims), whole, given.span):
+        return
+    shown = ", ".join(map(str, dims))
+    raise Fault("shape-mismatch", f"{x.type} has {whole} elements, [{shown}] has "
+                f"{product(dims)}", given.span)
+
+
+@builtin("transpose", "x, *order")
+def _transpose(given: Given) -> Value:
+    x = given.tensor("x")
+    rank = len(x.dims)
+    order = tuple(d % rank if isinstance(d, int) and -rank <= d < rank else d
+                  for d in given.dims())
+    if sorted(map(str, order)) != sorted(map(str, range(rank))):
+        raise Fault("shape-mismatch", f"this is no order of the {rank} axes of {x.type}",
+                    given.span)
+    return Tensor(given.frame.emit(given.span, "transpose", x, order=order))
+
+
+@builtin("pad", "x, widths, value?")
+def _pad(given: Given) -> Value:
+    x = given.tensor("x")
+    pairs = _pairs(given, len(x.dims))
+    value = given.number("value", 0.0)
+    low, high = tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+    return Tensor(given.frame.emit(given.span, "pad", x, low=low, high=high, value=value))
+
+
+def _pairs(given: Given, rank: int) -> list[tuple[Dim, Dim]]:
+    """The widths before and after each axis."""
+    widths = given.values["widths"]
+    items = widths.items if isinstance(widths, Many | Listing) else ()
+    pairs = [item.items for item in items
+             if isinstance(item, Many | Listing) and len(item.items) == 2]
+    if len(pairs) != rank or len(items) != rank:
+        raise given.fault("widths", f"`pad` needs a pair of widths for each of {rank} axes",
+                          "shape-mismatch", "`((0, 0), (2, 2))`")
+    return [(given.dim(a, given.spans["widths"]), given.dim(b, given.spans["widths"]))
+            for a, b in pairs]
+
+
+def _several(given: Given, name: str) -> list[ir.Value]:
+    value = given.values[name]
+    if not isinstance(value, Many | Listing) or not value.items:
+        raise given.fault(name, f"`{given.name}` takes several values: `({name}, {name})`")
+    items = [Tensor(given.frame.context.read(v)) if isinstance(v, Variable) else v
+             for v in value.items]
+    made, _ = meet(given.frame, items, f"`{given.name}`", given.span)
+    return made
+
+
+@builtin("concat", "parts, axis?")
+def _concat(given: Given) -> Value:
+    """A concatenation is a sum of parts that are padded with zeros."""
+    parts = _several(given, "parts")
+    rank = len(parts[0].dims)
+    axis = given.axis("axis", rank, 0)
+    total: Dim = 0
+    for part in parts:
+        if len(part.dims) != rank or any(
+                a != b for i, (a, b) in enumerate(zip(part.dims, parts[0].dims, strict=True))
+                if i != axis):
+            raise Fault("shape-mismatch", f"{part.type} does not stand beside {parts[0].type}",
+                        given.span)
+        total = total + part.dims[axis]
+    return Tensor(_side_by_side(given, parts, axis, total))
+
+
+def _side_by_side(given: Given, parts: Sequence[ir.Value], axis: int, total: Dim) -> ir.Value:
+    """Each part where it belongs, chosen by the place along the axis."""
+    from dlc.ir.types import I32
+
+    builder = given.frame.place(given.span)
+    result: ir.Value | None = None
+    before: Dim = 0
+    for part in parts:
+        after = total - before - part.dims[axis]
+        low = tuple(before if i == axis else 0 for i in range(len(part.dims)))
+        high = tuple(after if i == axis else 0 for i in range(len(part.dims)))
+        placed = builder.op("pad", part, low=low, high=high, value=0.0)
+        if result is None:
+            result = placed
+        else:
+            place = builder.op("iota", dtype=I32, dims=placed.dims, axis=axis)
+            start = as_value(given.frame, Number(before), given.span, I32)
+            here = builder.op("lt", place, builder.broadcast(start, placed.dims))
+            result = builder.op("select", here, result, placed)
+        before = before + part.dims[axis]
+    assert result is not None
+    return result
+
+
+@builtin("split", "x, count, axis?")
+def _split(given: Given) -> Value:
+    x, count = given.tensor("x"), given.integer("count", 1)
+    axis = given.axis("axis", len(x.dims), 0)
+    part = floordiv(x.dims[axis], count) if count > 0 else 0
+    if count < 1 or part * count != x.dims[axis]:
+        raise Fault("shape-mismatch", f"{x.dims[axis]} does not split into {count} equal parts",
+                    given.span)
+    step = (1,) * len(x.dims)
+    dims = tuple(part if i == axis else d for i, d in enumerate(x.dims))
+    return Many(tuple(
+        Tensor(given.frame.emit(
+            given.span, "slice", x, step=step, dims=dims,
+            start=tuple(part * place if i == axis else 0 for i in range(len(dims)))))
+        for place in range(count)))
+
+
+# Contractions
+
+
+def _contract(
+    given: Given, make: Callable[[], Spec], operands: Sequence[ir.Value], hint: str
+) -> ir.Value:
+    """A contraction; what its sizes say against it is an error at the call."""
+    try:
+        made = make()
+    except TypeRuleError as error:
+        notes = [str(v.type) for v in operands]
+        raise Fault("shape-mismatch", f"`{given.name}`: {error}", given.span, notes) from None
+    dims = made["dims"]
+    assert isinstance(dims, tuple)
+    for dim in dims:
+        assert isinstance(dim, int | Poly)
+        given.frame.at_least(
+            dim, 1, f"{dim} >= 1, for it is a size of what `{given.name}` gives", given.span,
+            f"a size of what `{given.name}` gives is {dim}, but must be at least 1")
+    return given.frame.emit(given.span, "contract", *operands, hint=hint, **made)
+
+
+def _stride(given: Given, name: str, default: int, least: int) -> int:
+    number = given.integer(name, default)
+    if number < least:
+        raise given.fault(name, f"`{name}` is at least {least}", "number-range")
+    return number
+
+
+@builtin("conv2d", "x, w, stride?, padding?, dilation?, groups?")
+def _conv2d(given: Given) -> Value:
+    (x, w), _ = meet(given.frame, (given.values["x"], given.values["w"]), "`conv2d`", given.span)
+    if len(x.dims) != 4 or len(w.dims) != 4:
+        raise Fault("shape-mismatch", "`conv2d` takes x[N, I, H, W] and w[O, I, kernel, kernel]",
+                    given.span, (f"x: {x.type}", f"w: {w.type}"))
+    stride, padding = _stride(given, "stride", 1, 1), _stride(given, "padding", 0, 0)
+    dilation, groups = _stride(given, "dilation", 1, 1), _stride(given, "groups", 1, 1)
+    return Tensor(_contract(
+        given, lambda: conv_spec(x.dims, w.dims, stride, padding, dilation, groups), (x, w),
+        "conv2d"))
+
+
+@builtin("avg_pool2d", "x, size, stride?")
+def _avg_pool2d(given: Given) -> Value:
+    x = given.tensor("x")
+    if len(x.dims) != 4 or not x.dtype.is_float:
+        raise Fault("shape-mismatch", f"`avg_pool2d` takes floats [N, C, H, W], not {x.type}",
+                    given.span)
+    size = _stride(given, "size", 1, 1)
+    stride = _stride(given, "stride", size, 1)
+    total = _contract(given, lambda: pool_spec(x.dims, size, stride), (x,), "avg_pool2d")
+    builder = given.frame.place(given.span)
+    area = size * size
+    if area & (area - 1) == 0:  # a power of two: the product is exact, and cheaper
+        return Tensor(builder.op("mul", total, builder.constant(1 / area, total.type)))
+    return Tensor(builder.op("div", total, builder.constant(area, total.type)))
+
+
+@builtin("matmul", "a, b")
+def _matmul(given: Given) -> Value:
+    return Tensor(matmul(given.frame, given.tensor("a"), given.tensor("b"), given.span))
+
+
+@builtin("einsum", "formula, *operands")
+def _einsum(given: Given) -> Value:
+    formula = given.values["formula"]
+    if not isinstance(formula, Text):
+        raise given.fault("formula", f"the formula of `einsum` is a text, not {describe(formula)}")
+    operands, _ = meet(given.frame, given.shape, "`einsum`", given.span)
+    dims = [v.dims for v in operands]
+    return Tensor(_contract(given, lambda: einsum_spec(formula.value, *dims), operands, "einsum"))

@@ -1,0 +1,105 @@
+"""Checks every definition of a program, whether anything calls it or not.
+
+A definition is checked by elaborating it onto a graph that is thrown away, with symbols in place of
+what its callers decide: a model's integers, a function's sizes. There is no second set of rules.
+What such symbols leave open is checked where the definition is used.
+"""
+
+from __future__ import annotations
+
+from dlc.frontend.elaborate.declared import declare_symbols, resolve
+from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
+from dlc.frontend.elaborate.instances import make_instance
+from dlc.frontend.elaborate.models import ENGINE, elaborate_function, elaborate_init
+from dlc.frontend.elaborate.modules import Module, Program
+from dlc.frontend.elaborate.optimizers import check_optimizer
+from dlc.frontend.elaborate.values import (
+    Instance,
+    Maker,
+    Number,
+    Optimizer,
+    Poisoned,
+    Tensor,
+    Value,
+)
+from dlc.frontend.text import syntax
+from dlc.ir.diagnostics import Diagnostic, Diagnostics, UserError
+from dlc.ir.dims import symbol
+
+
+def check_program(program: Program) -> None:
+    """Checks all definitions of all files that are not of the library; `UserError` with all that
+    is wrong in them."""
+    found = Diagnostics(program.sources)
+    if not program.main.tree.definitions:
+        raise UserError([Diagnostic("empty", f"{program.main.path.name} is empty: a program has at "
+                                    "least one definition")])
+    for module in reversed(program.modules):  # imports first: an error is told where it stands
+        if not module.library:
+            check_module(program, module, found)
+    found.raise_if_any()
+
+
+def check_module(program: Program, module: Module, found: Diagnostics) -> None:
+    """Adds all that is wrong in one file to `found`."""
+    for definition in module.definitions.values():
+        context = Context(program, ENGINE, found, checking=True)
+        if any(d.code == "too-large" for d in found.sorted()):
+            return  # each further definition would take as long, to the same end
+        try:
+            _definition(context, definition, module)
+        except Fault as fault:
+            context.report(fault)
+        except Silent:
+            pass
+
+
+def _definition(context: Context, definition: syntax.Definition, module: Module) -> None:
+    match definition:
+        case syntax.Const():
+            context.constant(definition, module)
+        case syntax.Function():
+            elaborate_function(context.program, definition, module, None, context.found, {},
+                               checking=True)
+        case syntax.Model():
+            _model(context, definition, module)
+        case syntax.Optimizer():
+            frame = Frame(context, module, "optimizer", definition.name.text)
+            check_optimizer(frame, Optimizer(definition, module))
+
+
+def _model(context: Context, model: syntax.Model, module: Module) -> None:
+    """A model built of symbols, and each of its functions."""
+    context.name = model.name.text
+    values = _symbolic(context, model, module)
+    instance = make_instance(context, Maker(model, module), "", values, {}, model.name.span)
+    program, found = context.program, context.found
+    elaborate_init(program, context.name, tuple(instance.variables()), found, checking=True)
+    for member in model.members:
+        if isinstance(member, syntax.Function):
+            elaborate_function(program, member, module, instance, found, {}, checking=True)
+
+
+def _symbolic(context: Context, model: syntax.Model, module: Module) -> dict[str, Value]:
+    """Each integer as the symbol of its name, each tensor as some value of its declared type."""
+    owner = Instance(model, module, "", model.name.span)
+    frame = Frame(context, module, "model", model.name.text, owner)
+    declare_symbols(frame, model.parameters)
+    values: dict[str, Value] = {}
+    for parameter in model.parameters:
+        name = parameter.name.text
+        try:
+            values[name] = owner.parameters[name] = _parameter(frame, parameter)
+        except Fault as fault:
+            frame.report(fault)
+            values[name] = Poisoned()
+    return values
+
+
+def _parameter(frame: Frame, parameter: syntax.Parameter) -> Value:
+    if parameter.type.dtype == "int":
+        return Number(symbol(parameter.name.text))
+    kind = resolve(frame, parameter.type)
+    return Tensor(frame.opaque(parameter.span, kind.dtype, kind.dims))
+
+

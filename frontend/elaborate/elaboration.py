@@ -1,0 +1,151 @@
+"""A program as the driver sees it: checked, with a record and the Graphs of each model.
+
+This is the only way from the driver into the parser and the elaborator; where what it gives is
+found on disk, none of them is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from dlc.frontend.elaborate import train_blocks
+from dlc.frontend.elaborate.check import check_program
+from dlc.frontend.elaborate.models import ModelProgram, elaborate, elaborate_functions
+from dlc.frontend.elaborate.modules import Program, load_program
+from dlc.frontend.elaborate.train_blocks import Training
+from dlc.frontend.records import (
+    SHARED,
+    FunctionRecord,
+    ModelRecord,
+    ParameterRecord,
+    ProgramRecord,
+    VariableRecord,
+)
+from dlc.frontend.text import syntax
+from dlc.frontend.training.train_plan import Input
+from dlc.ir.diagnostics import Diagnostics
+from dlc.ir.dims import Dim
+from dlc.ir.graph import Graph, Param, Value
+
+Arguments = Mapping[str, int | float | bool]
+
+
+class Elaboration:
+    """The program in a file; parsed at the first need, each model elaborated once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._models: dict[str, ElaboratedModel] = {}
+
+    @cached_property
+    def program(self) -> Program:
+        """The syntax trees."""
+        return load_program(self._path)
+
+    def syntax(self) -> str:
+        """The syntax tree of the main file as text."""
+        return syntax.dump(self.program.main.tree)
+
+    def check(self) -> ProgramRecord:
+        """Checks every definition, and builds what is trained; UserError with all that is wrong."""
+        program = self.program
+        check_program(program)
+        models = {
+            name: tuple(_parameter(parameter) for parameter in model.parameters)
+            for name, (model, _) in program.models().items()
+        }
+        found = Diagnostics(program.sources)
+        trained = {
+            name: train_blocks.arguments(program, block, found)
+            for name, block in train_blocks.blocks(program, found).items()
+        }
+        found.raise_if_any()
+        for name, arguments in trained.items():
+            self.model(name, arguments)
+        return ProgramRecord(models, trained)
+
+    def model(self, name: str, arguments: Arguments) -> ElaboratedModel:
+        """A model built with `arguments`; `SHARED` is the functions with no model round them."""
+        key = f"{name}{sorted(arguments.items())}"
+        if key not in self._models:
+            self._models[key] = self._elaborate(name, arguments)
+        return self._models[key]
+
+    def _elaborate(self, name: str, arguments: Arguments) -> ElaboratedModel:
+        if name == SHARED:
+            functions = elaborate_functions(self.program)
+            nothing = Graph("init", (), (), ())
+            return ElaboratedModel(
+                ModelProgram(SHARED, (), functions, frozenset(), nothing), Training()
+            )
+        model = elaborate(self.program, name, arguments)
+        block = train_blocks.blocks(self.program).get(name)
+        if block is None:
+            return ElaboratedModel(model, Training())
+        found = Diagnostics(self.program.sources)
+        made = train_blocks.training(self.program, block, model, found)
+        found.raise_if_any()
+        return ElaboratedModel(model, made)
+
+
+class ElaboratedModel:
+    """A model's graphs, and the record that is kept of it."""
+
+    def __init__(self, model: ModelProgram, training: Training) -> None:
+        self._model = model
+        self._training = training
+        self._schedules = training.schedules or {}
+
+    def graph(self, function: str) -> Graph:
+        """A function of the model, a schedule (`train.lr`), or `init`: all initial values."""
+        if function == "init":
+            return self._init()
+        return self._schedules.get(function) or self._model.functions[function]
+
+    def _init(self) -> Graph:
+        """Initial values, with the variables that they are given to as parameters."""
+        made = self._model.init
+        known = {param.value.name for param in made.params}
+        given = tuple(
+            Param(Value(v.name, v.kind), "var")
+            for v in self._model.variables
+            if v.name not in known
+        )
+        return replace(made, params=(*made.params, *given))
+
+    def record(self) -> ModelRecord:
+        """What is kept."""
+        functions = {
+            name: _function(graph, "step" if name in self._model.steps else "fn")
+            for name, graph in self._model.functions.items()
+        }
+        schedules = {name: _function(graph, "schedule") for name, graph in self._schedules.items()}
+        variables = tuple(
+            VariableRecord(v.name, v.kind.dtype.name, tuple(map(_number, v.kind.dims)), v.role)
+            for v in self._model.variables
+        )
+        return ModelRecord({**functions, **schedules}, variables, self._training.phases)
+
+
+def _parameter(parameter: syntax.Parameter) -> ParameterRecord:
+    kind = parameter.type
+    return ParameterRecord(parameter.name.text, kind.dtype, parameter.default is not None)
+
+
+def _function(graph: Graph, kind: str) -> FunctionRecord:
+    inputs = tuple(_input(param) for param in graph.params if param.role == "in")
+    return FunctionRecord(inputs, tuple(str(value.type) for value in graph.results), kind)
+
+
+def _input(param: Param) -> Input:
+    value = param.value
+    dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.dims)
+    return Input(value.name, value.dtype.name, dims, param.default, str(value.type))
+
+
+def _number(dim: Dim) -> int:
+    assert isinstance(dim, int), "the dims of a variable are known when its model is built"
+    return dim

@@ -1,0 +1,214 @@
+"""What an expression is: one function for each kind of node."""
+
+from __future__ import annotations
+
+from dlc.frontend.elaborate.arithmetic import as_value, constant_of, is_untyped
+from dlc.frontend.elaborate.calls import call
+from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.indexing import subscript
+from dlc.frontend.elaborate.names import definition_of, look_up, member_of
+from dlc.frontend.elaborate.operators import binary, choose, invert, negate
+from dlc.frontend.elaborate.values import (
+    Instance,
+    Listing,
+    Many,
+    Number,
+    Package,
+    Poisoned,
+    Tensor,
+    Text,
+    Truth,
+    Value,
+    Variable,
+    describe,
+)
+from dlc.frontend.text import syntax
+from dlc.ir.diagnostics import Span
+from dlc.ir.types import DTYPES
+
+
+def evaluate(frame: Frame, expr: syntax.Expr) -> Value:
+    """The value of an expression; a variable that it names is read."""
+    found = resolve(frame, expr)
+    if isinstance(found, Variable):
+        return Tensor(frame.context.read(found))
+    if isinstance(found, Poisoned):
+        raise Silent
+    return found
+
+
+def resolve(frame: Frame, expr: syntax.Expr) -> Value:
+    """What an expression stands for; a variable that it names is not read."""
+    match expr:
+        case syntax.Name():
+            return look_up(frame, expr)
+        case syntax.Number(_, number):
+            return Number(number)
+        case syntax.Boolean(_, truth):
+            return Truth(truth)
+        case syntax.String(_, text):
+            return Text(text)
+        case syntax.Tuple(_, items):
+            return Many(tuple(resolve(frame, item) for item in items))
+        case syntax.List() | syntax.Comprehension():
+            return _list(frame, expr)
+        case syntax.Field():
+            return _field(frame, expr)
+        case syntax.Subscript():
+            return subscript(frame, resolve(frame, expr.value), expr)
+        case syntax.Call():
+            return call(frame, expr, _callee(frame, expr))
+        case _:
+            return _operation(frame, expr)
+
+
+def _operation(frame: Frame, expr: syntax.Expr) -> Value:
+    match expr:
+        case syntax.Unary(span, sign, operand):
+            return _unary(frame, sign, evaluate(frame, operand), span)
+        case syntax.Binary(_, sign, left, right, at):
+            return _binary(frame, sign, left, right, at)
+        case syntax.Comparison():
+            return _comparison(frame, expr)
+        case syntax.Choice():
+            return _choice(frame, expr)
+        case syntax.Cast(span, dtype, operand):
+            return _cast(frame, dtype, evaluate(frame, operand), span)
+    raise AssertionError(expr)
+
+
+def _binary(frame: Frame, sign: str, left: syntax.Expr, right: syntax.Expr, at: Span) -> Value:
+    try:
+        a = evaluate(frame, left)
+    except Silent:
+        evaluate(frame, right)  # what is wrong there is told all the same
+        raise
+    return binary(frame, sign, a, evaluate(frame, right), at)
+
+
+def _unary(frame: Frame, sign: str, value: Value, span: Span) -> Value:
+    if sign == "not":
+        return invert(frame, value, span)
+    return negate(frame, value, span) if sign == "-" else value
+
+
+def _comparison(frame: Frame, expr: syntax.Comparison) -> Value:
+    values = [evaluate(frame, operand) for operand in expr.operands]
+    result: Value | None = None
+    for left, sign, right, at in zip(values, expr.operators, values[1:], expr.ats, strict=False):
+        one = binary(frame, sign, left, right, at)
+        result = one if result is None else binary(frame, "and", result, one, at)
+    assert result is not None
+    return result
+
+
+def _choice(frame: Frame, expr: syntax.Choice) -> Value:
+    condition = evaluate(frame, expr.condition)
+    if isinstance(condition, Truth):
+        return evaluate(frame, expr.then if condition.value else expr.otherwise)
+    then, otherwise = evaluate(frame, expr.then), evaluate(frame, expr.otherwise)
+    if frame.context.checking and isinstance(then, Instance) and isinstance(otherwise, Instance):
+        return then  # which of two models it is shows when the model round them is built
+    return choose(frame, condition, then, otherwise, expr.span)
+
+
+def _cast(frame: Frame, name: str, value: Value, span: Span) -> Value:
+    dtype = DTYPES.get(name) or frame.generics.get(name)
+    if dtype is None:
+        raise Fault("type-mismatch", f"`{name}` is bound by no parameter here", span)
+    if is_untyped(value) and not dtype.is_float and not isinstance(constant_of(value), float):
+        return Tensor(as_value(frame, value, span, dtype))
+    if is_untyped(value) and dtype.is_float:
+        return Tensor(as_value(frame, value, span, dtype))
+    made = as_value(frame, value, span)
+    return Tensor(frame.place(span).cast(made, dtype))
+
+
+def _list(frame: Frame, expr: syntax.List | syntax.Comprehension) -> Value:
+    """A list; models that are built in it are numbered by their place."""
+    path = frame.new_model
+    try:
+        if isinstance(expr, syntax.Comprehension):
+            return _comprehension(frame, expr, path)
+        items = []
+        for place, item in enumerate(expr.items):
+            frame.new_model = None if path is None else f"{path}.{place}"
+            items.append(evaluate(frame, item))
+        return Listing(tuple(items))
+    finally:
+        frame.new_model = path
+
+
+def _comprehension(frame: Frame, expr: syntax.Comprehension, path: str | None) -> Value:
+    turns, known = items_of(frame, evaluate(frame, expr.source), expr.source.span)
+    before = dict(frame.locals)
+    items = []
+    for place, turn in enumerate(turns):
+        frame.context.tick(expr.span)
+        frame.new_model = None if path is None else f"{path}.{place}"
+        give(frame, expr.targets, turn, expr.span)
+        items.append(evaluate(frame, expr.item))
+    frame.locals = before
+    return Listing(tuple(items), known)
+
+
+def items_of(frame: Frame, source: Value, span: Span) -> tuple[tuple[Value, ...], bool]:
+    """What a `for` goes over; whether all of it is known."""
+    if isinstance(source, Listing):
+        return source.items, source.known
+    if isinstance(source, Many):
+        return source.items, True
+    raise Fault("type-mismatch", f"`for` goes over lists and constant ranges, not "
+                f"{describe(source)}", span, help="`scan` goes over the leading axis of a tensor")
+
+
+def give(
+    frame: Frame, targets: tuple[syntax.Name, ...], value: Value, span: Span
+) -> None:
+    """Gives one name a value, or several the parts of one."""
+    if len(targets) == 1:
+        frame.locals[targets[0].text] = value
+        return
+    if not isinstance(value, Many | Listing) or len(value.items) != len(targets):
+        raise Fault("wrong-count", f"{len(targets)} names for {describe(value)}", span)
+    for name, item in zip(targets, value.items, strict=True):
+        frame.locals[name.text] = item
+
+
+def _callee(frame: Frame, expr: syntax.Call) -> Value:
+    """What is called; a method of a tensor is a function in this language."""
+    function = expr.function
+    if isinstance(function, syntax.Field):
+        owner = resolve(frame, function.value)
+        if isinstance(owner, Tensor | Variable):
+            name = function.name.text
+            raise Fault("unknown-member", f"{describe(owner)} has no `{name}`", function.name.span,
+                        help=f"write `{name}(x)` for `x.{name}()`")
+    return resolve(frame, function)
+
+
+def _field(frame: Frame, expr: syntax.Field) -> Value:
+    value = resolve(frame, expr.value)
+    name = expr.name
+    if isinstance(value, Poisoned):
+        raise Silent
+    if isinstance(value, Package):
+        return definition_of(frame, value.module, name)
+    if isinstance(value, Instance):
+        return member_of(frame, value, name)
+    if name.text == "T":
+        return _transposed(frame, value, expr)
+    if name.text == "shape":
+        made = as_value(frame, value, expr.span)
+        return Many(tuple(Number(dim) for dim in made.dims))
+    raise Fault("unknown-member", f"{describe(value)} has no `{name.text}`", name.span)
+
+
+def _transposed(frame: Frame, value: Value, expr: syntax.Field) -> Value:
+    made = as_value(frame, value, expr.span)
+    rank = len(made.dims)
+    if rank < 2:
+        raise Fault("shape-mismatch", f"`.T` needs two dims or more, not {made.type}",
+                    expr.name.span)
+    order = (*range(rank - 2), rank - 1, rank - 2)
+    return Tensor(frame.emit(expr.span, "transpose", made, order=order))

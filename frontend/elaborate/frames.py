@@ -1,0 +1,210 @@
+"""The state of an elaboration: the graph in the making, and a frame for each function in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from dlc.frontend.elaborate.modules import Module, Program
+from dlc.frontend.elaborate.values import Instance, Many, Poisoned, Tensor, Value, Variable
+from dlc.frontend.text import syntax
+from dlc.ir import graph as ir
+from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span
+from dlc.ir.dims import Dim, at_least, symbols
+from dlc.ir.graph import Attr, Builder, Condition, Loc
+from dlc.ir.ops import TypeRuleError
+from dlc.ir.types import DType, TensorType, tensor
+
+Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting"]
+
+
+MOST_TURNS: Final = 50_000  # statements, calls and items that one function may come to
+MOST_NODES: Final = 100_000
+
+
+class Fault(Exception):
+    """One error of the user, on its way to the statement that it stands in."""
+
+    def __init__(
+        self, code: str, message: str, span: Span, notes: Iterable[str] = (), help: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.diagnostic = Diagnostic(code, message, span, tuple(notes), help)
+
+
+class Silent(Exception):
+    """Something depends on what is wrong already: nothing more is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The parts of the elaborator that need each other, each in a file of its own."""
+
+    evaluate: Callable[[Frame, syntax.Expr], Value]
+    execute: Callable[[Frame, syntax.Block], Value | None]
+    constant: Callable[[Context, syntax.Const, Module], Value]
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """One graph in the making."""
+
+    program: Program
+    engine: Engine
+    found: Diagnostics
+    training: bool = False
+    name: str = ""  # of the model whose function it is
+    cut: bool = True  # whether no gradient flows through updates
+    checking: bool = False  # models' integers are symbols, nothing is kept
+    builder: Builder = field(default_factory=Builder)
+    variables: dict[str, tuple[Variable, ir.Value]] = field(default_factory=dict)
+    versions: dict[str, list[ir.Value]] = field(default_factory=dict)
+    updated: dict[str, ir.Value] = field(default_factory=dict)
+    conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
+    optimizer_states: dict[str, Variable] = field(default_factory=dict)
+    order: tuple[str, ...] = ()  # the names of the model's variables, as it declares them
+    active: list[tuple[syntax.Syntax, Instance | None]] = field(default_factory=list)
+    inputs: set[ir.Value] = field(default_factory=set)
+    constants: dict[int, Value] = field(default_factory=dict)
+    random: ir.Value | None = None
+    draws: dict[str, int] = field(default_factory=dict)
+    turns: int = 0
+
+    def report(self, fault: Fault) -> None:
+        """Keeps an error."""
+        self.found.add(fault.diagnostic)
+
+    def tick(self, span: Span) -> None:
+        """Counts a statement, a call or an item; `Fault` if a program grows without bounds."""
+        self.turns += 1
+        if self.turns > MOST_TURNS or len(self.builder.nodes) > MOST_NODES:
+            raise Fault("too-large", "this program is too large when its loops are unrolled and "
+                        "its functions expanded", span,
+                        help="`scan` goes over many turns without being unrolled")
+
+    def constant(self, definition: syntax.Const, module: Module) -> Value:
+        """The value of a `const`, worked out once."""
+        key = id(definition)
+        if key not in self.constants:
+            self.constants[key] = Poisoned()  # what it is to itself
+            self.constants[key] = self.engine.constant(self, definition, module)
+        return self.constants[key]
+
+    def read(self, variable: Variable) -> ir.Value:
+        """The value that a variable has now."""
+        if variable.name in self.updated:
+            return self.updated[variable.name]
+        if variable.name not in self.variables:
+            value = self.builder.fresh(variable.name, variable.kind)
+            self.variables[variable.name] = variable, value
+            self.versions[variable.name] = [value]
+        return self.variables[variable.name][1]
+
+    def write(self, variable: Variable, value: ir.Value) -> None:
+        """Gives a variable a new value, through which no gradient flows to what it was made of."""
+        self.read(variable)
+        new = self.builder.op("stop_gradient", value, hint=variable.name) if self.cut else value
+        self.updated[variable.name] = new
+        self.versions[variable.name].append(new)
+
+    def require(
+        self, left: Dim, relation: Literal[">=", "=="], right: Dim, text: str, loc: Loc
+    ) -> None:
+        """A condition that is checked when the function is called."""
+        key = str(left), relation, str(right)
+        self.conditions.setdefault(key, Condition(left, relation, right, text, (loc,)))
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One function being expanded, or one expression that stands outside of functions."""
+
+    context: Context
+    module: Module
+    lexical: Lexical
+    path: str
+    owner: Instance | None = None
+    function: syntax.Function | None = None
+    locals: dict[str, Value] = field(default_factory=dict)
+    symbols: dict[str, Dim] = field(default_factory=dict)
+    rests: dict[str, tuple[Dim, ...]] = field(default_factory=dict)
+    generics: dict[str, DType] = field(default_factory=dict)
+    caller: Loc | None = None
+    new_model: str | None = None  # the path that a model built here gets
+    declared: TensorType | None = None  # the type that a maker without a shape makes
+    assigned: dict[str, Variable] = field(default_factory=dict)  # p and states of an optimizer
+    computed: bool = False  # whether it was called with values that depend on variables
+
+    # Places
+
+    def loc(self, span: Span) -> Loc:
+        """The place of `span`, and the call through which it was reached."""
+        return Loc(span.file, span.line, span.column, self.caller)
+
+    def place(self, span: Span) -> Builder:
+        """The builder; what it makes next stands at `span`."""
+        builder = self.context.builder
+        builder.locs = (self.loc(span),)
+        builder.path = self.path
+        return builder
+
+    # Shortcuts
+
+    def evaluate(self, expr: syntax.Expr) -> Value:
+        """What an expression is."""
+        return self.context.engine.evaluate(self, expr)
+
+    def emit(
+        self, span: Span, op: str, *operands: ir.Value, hint: str = "", **attrs: Attr
+    ) -> ir.Value:
+        """A node with one result; what its type rule says against it is an error at `span`."""
+        try:
+            return self.place(span).op(op, *operands, hint=hint, **attrs)
+        except TypeRuleError as error:
+            raise Fault("type-mismatch", str(error), span) from None
+
+    def opaque(self, span: Span, dtype: DType, dims: tuple[Dim, ...]) -> ir.Value:
+        """Any value of a type, while a definition is checked with symbols in place of numbers."""
+        return self.place(span).fresh("checked", tensor(dtype, dims))
+
+    def report(self, fault: Fault) -> None:
+        """Keeps an error of this frame, with the call through which it was reached."""
+        if self.caller is not None:
+            found = fault.diagnostic
+            notes = (*found.notes, f"reached from {self.caller}")
+            fault.diagnostic = replace(found, notes=notes)
+        self.context.report(fault)
+
+    def text_of(self, span: Span) -> str:
+        """What is written at `span`, in one line."""
+        source = self.context.program.sources[span.file]
+        if span.line == span.end_line:
+            return source.line(span.line)[span.column - 1 : span.end_column - 1]
+        lines = [source.line(n) for n in range(span.line, span.end_line + 1)]
+        lines[0], lines[-1] = lines[0][span.column - 1 :], lines[-1][: span.end_column - 1]
+        return " ".join(line.strip() for line in lines)
+
+    # Conditions
+
+    def at_least(
+        self, dim: Dim, bound: int, text: str, span: Span, wrong: str,
+        code: str = "shape-mismatch",
+    ) -> None:
+        """Proves `dim >= bound`, or puts it off to the call, where `text` says what must hold;
+        `Fault` with the message `wrong` if it is never so."""
+        if at_least(dim, bound):
+            return
+        if not symbols(dim):
+            raise Fault(code, wrong, span)
+        self.context.require(dim, ">=", bound, text, self.loc(span))
+
+
+def flatten(value: Value) -> tuple[Value, ...]:
+    """The items of several values, or the one value."""
+    return value.items if isinstance(value, Many) else (value,)
+
+
+def is_scalar(value: Value) -> bool:
+    """Whether a value is a tensor of no dims."""
+    return isinstance(value, Tensor) and not value.value.dims

@@ -1,0 +1,187 @@
+"""`minimize` and `grad`: which variables a loss depends on, their gradients, one optimizer each."""
+
+from __future__ import annotations
+
+from dlc.frontend.elaborate.arithmetic import as_value
+from dlc.frontend.elaborate.expressions import evaluate, resolve
+from dlc.frontend.elaborate.frames import Fault, Frame
+from dlc.frontend.elaborate.optimizers import prepare
+from dlc.frontend.elaborate.values import (
+    Instance,
+    Listing,
+    Many,
+    Optimizer,
+    Tensor,
+    Value,
+    Variable,
+    describe,
+)
+from dlc.frontend.text import syntax
+from dlc.ir import graph as ir
+from dlc.ir.diagnostics import Span, did_you_mean
+from dlc.ir.graph import producers
+from dlc.ir.types import tensor
+
+_OPTIONS = ("over", "clip_norm", "every")
+
+
+def minimize(frame: Frame, statement: syntax.Minimize) -> None:
+    """All gradients, then clipping, then one run of the optimizer for each param."""
+    if frame.lexical != "step":
+        raise Fault("assign-in-fn", f"`minimize` can't stand in a `{frame.lexical}`",
+                    statement.span, help="only a `step` may change params")
+    loss = scalar_loss(frame, evaluate(frame, statement.loss), statement.loss.span)
+    optimizer = resolve(frame, statement.optimizer.function)
+    if not isinstance(optimizer, Optimizer):
+        raise Fault("type-mismatch", f"{describe(optimizer)} is no optimizer",
+                    statement.optimizer.function.span)
+    options = _options(statement)
+    over = options.get("over")
+    wanted = None if over is None else _named(frame, over)
+    run = prepare(frame, optimizer, statement)
+    params = _params(frame, loss, wanted, statement)
+    gradients = gradients_of(frame, loss, params, statement.span)
+    if "clip_norm" in options:
+        gradients = _clip(frame, gradients, options["clip_norm"])
+    for param, gradient in zip(params, gradients, strict=True):
+        run(param, gradient)
+
+
+def _options(statement: syntax.Minimize) -> dict[str, syntax.Expr]:
+    found: dict[str, syntax.Expr] = {}
+    for option in statement.options:
+        assert option.name is not None
+        name = option.name.text
+        if name not in _OPTIONS:
+            raise Fault("wrong-arguments", f"`minimize` has no option `{name}`", option.name.span,
+                        help=did_you_mean(name, _OPTIONS))
+        if name == "every":
+            raise Fault("unsupported", "`every` is not supported yet", option.span)
+        found[name] = option.value
+    return found
+
+
+def scalar_loss(frame: Frame, value: Value, span: Span) -> ir.Value:
+    """A loss: a scalar of floats."""
+    loss = as_value(frame, value, span)
+    if loss.dims or not loss.dtype.is_float:
+        raise Fault("shape-mismatch", f"a loss is a scalar float, not {loss.type}", span,
+                    help="`mean(x)` or `sum(x)` makes one number of many")
+    return loss
+
+
+def _named(frame: Frame, expr: syntax.Expr) -> tuple[Variable, ...]:
+    """The params that `over` names; a submodel stands for all of its params."""
+    found = variables_in(resolve(frame, expr))
+    if not found:
+        raise Fault("type-mismatch", "`over` takes params, submodels and lists of them", expr.span)
+    return tuple(v for v in found if v.trained)
+
+
+def variables_in(value: Value) -> tuple[Variable, ...]:
+    """The variables that a value stands for: itself, a model's, those of a list."""
+    if isinstance(value, Variable):
+        return (value,)
+    if isinstance(value, Instance):
+        return tuple(value.variables())
+    if isinstance(value, Many | Listing):
+        return tuple(dict.fromkeys(v for item in value.items for v in variables_in(item)))
+    return ()
+
+
+def reachable(frame: Frame, loss: ir.Value) -> set[ir.Value]:
+    """All values that `loss` depends on by a way on which a gradient may flow."""
+    made = producers(frame.context.builder.nodes)
+    seen, waiting = {loss}, [loss]
+    while waiting:
+        node = made.get(waiting.pop())
+        if node is None or node.op == "stop_gradient":
+            continue
+        for operand in node.operands:
+            if operand not in seen:
+                seen.add(operand)
+                waiting.append(operand)
+    return seen
+
+
+def _params(
+    frame: Frame, loss: ir.Value, wanted: tuple[Variable, ...] | None, statement: syntax.Minimize
+) -> list[Variable]:
+    """The params to train, in the order in which the model declares them."""
+    context = frame.context
+    seen = reachable(frame, loss)
+    reached = [v for v, _ in context.variables.values()
+               if v.trained and any(x in seen for x in context.versions[v.name])]
+    if wanted is not None:
+        for param in wanted:
+            if param not in reached:
+                raise Fault("no-gradient", f"the loss does not depend on `{param.name}`",
+                            statement.loss.span, (f"declared at {param.span}",))
+        return list(wanted)
+    if not reached:
+        raise Fault("no-gradient", "the loss depends on no param", statement.loss.span)
+    order = list(context.order)
+    return sorted(reached, key=lambda v: order.index(v.name) if v.name in order else len(order))
+
+
+def gradients_of(
+    frame: Frame, loss: ir.Value, params: list[Variable], span: Span
+) -> list[ir.Value]:
+    """The gradient for each param: the sum over the values that it had where the loss read it."""
+    seen = reachable(frame, loss)
+    reads = [(place, value) for place, param in enumerate(params)
+             for value in frame.context.versions[param.name] if value in seen]
+    builder = frame.place(span)
+    with builder.located((), phase="backward"):
+        made = builder.emit("gradient", loss, *(v for _, v in reads), hint="gradient")
+        sums: dict[int, ir.Value] = {}
+        for (place, _), gradient in zip(reads, made, strict=True):
+            before = sums.get(place)
+            sums[place] = gradient if before is None else builder.op("add", before, gradient)
+    return [sums[place] for place in range(len(params))]
+
+
+def _clip(frame: Frame, gradients: list[ir.Value], expr: syntax.Expr) -> list[ir.Value]:
+    """Gradients scaled down so that the 2-norm of all of them is at most a number."""
+    dtype = gradients[0].dtype
+    bound = as_value(frame, evaluate(frame, expr), expr.span, dtype)
+    if bound.type is not tensor(dtype):
+        raise Fault("type-mismatch", f"`clip_norm` is a scalar {dtype}, not {bound.type}",
+                    expr.span)
+    builder = frame.place(expr.span)
+    total: ir.Value | None = None
+    for gradient in gradients:
+        square = builder.op("mul", gradient, gradient)
+        one = builder.sum(square, range(len(square.dims)))
+        total = one if total is None else builder.op("add", total, one)
+    assert total is not None
+    norm = builder.op("sqrt", total)
+    scale = builder.op("div", bound, builder.op("maximum", norm, bound))
+    return [builder.op("mul", g, builder.broadcast(scale, g.dims)) for g in gradients]
+
+
+def grad(frame: Frame, call: tuple[syntax.Argument, ...], span: Span) -> Value:
+    """`grad(loss, w)`, `grad(loss, (w, b))`: values like any other."""
+    if len(call) != 2 or any(a.name is not None for a in call):
+        raise Fault("wrong-arguments", "`grad` takes a loss, and what to differentiate by", span)
+    loss = scalar_loss(frame, evaluate(frame, call[0].value), call[0].span)
+    target = resolve(frame, call[1].value)
+    if frame.computed:
+        raise Fault("unsupported", "`grad` in a function that was called with computed values is "
+                    "not supported yet", span)
+    items = target.items if isinstance(target, Many | Listing) else (target,)
+    made = tuple(Tensor(_by(frame, loss, item, call[1].span)) for item in items)
+    return Many(made) if isinstance(target, Many | Listing) else made[0]
+
+
+def _by(frame: Frame, loss: ir.Value, item: Value, span: Span) -> ir.Value:
+    seen = reachable(frame, loss)
+    if isinstance(item, Variable):
+        if not any(v in seen for v in frame.context.versions.get(item.name, ())):
+            raise Fault("no-gradient", f"the loss does not depend on `{item.name}`", span)
+        return gradients_of(frame, loss, [item], span)[0]
+    if not isinstance(item, Tensor) or item.value not in seen:
+        raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span)
+    builder = frame.place(span)
+    with builder.located((), phase="backward"):
+        return builder.emit("gradient", loss, item.value, hint="gradient")[0]

@@ -1,0 +1,230 @@
+"""Statements: what each does to the names of its frame and to the variables of the program."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dlc.frontend.elaborate.arithmetic import as_value, type_of
+from dlc.frontend.elaborate.declared import conform
+from dlc.frontend.elaborate.expressions import evaluate, give, items_of, resolve
+from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.minimize import minimize
+from dlc.frontend.elaborate.names import check_new_name
+from dlc.frontend.elaborate.operators import binary
+from dlc.frontend.elaborate.values import (
+    Instance,
+    Many,
+    Poisoned,
+    Tensor,
+    Truth,
+    Value,
+    Variable,
+    describe,
+)
+from dlc.frontend.text import syntax
+from dlc.ir.diagnostics import Span
+from dlc.ir.types import BOOL
+
+
+def execute(frame: Frame, block: syntax.Block) -> Value | None:
+    """Runs a body; what it returns, or None. After an error the statements that follow are checked
+    too; then `Silent` tells that there is no result."""
+    value: Value | None = None
+    failed = False
+    for place, statement in enumerate(block.statements):
+        try:
+            value = _statement(frame, statement)
+            if value is not None and place + 1 < len(block.statements):
+                after = block.statements[place + 1]
+                raise Fault("after-return", "nothing after `return` is run", after.span)
+        except Fault as fault:
+            frame.report(fault)
+            failed = True
+            _poison(frame, statement)
+        except Silent:
+            failed = True
+            _poison(frame, statement)
+    if failed:
+        raise Silent
+    return value
+
+
+def _poison(frame: Frame, statement: syntax.Statement) -> None:
+    """What a failed statement would have given is poison: no errors come of using it."""
+    match statement:
+        case syntax.Assign(_, targets):
+            names = [t.text for t in targets]
+        case syntax.Scan() | syntax.While():
+            yields = [s.name.text for s in statement.body.statements if isinstance(s, syntax.Yield)]
+            names = [c.name.text for c in statement.carries] + yields
+        case syntax.For() | syntax.If() | syntax.On():
+            blocks = [statement.otherwise] if isinstance(statement, syntax.If) else []
+            blocks.append(statement.then if isinstance(statement, syntax.If) else statement.body)
+            for block in blocks:
+                for inner in block.statements if block is not None else ():
+                    _poison(frame, inner)
+            return
+        case _:
+            return
+    for name in names:
+        frame.locals[name] = Poisoned()
+
+
+def _statement(frame: Frame, statement: syntax.Statement) -> Value | None:
+    """Runs one statement; a value if it returned."""
+    frame.context.tick(statement.span)
+    match statement:
+        case syntax.Assign():
+            _assign(frame, statement)
+        case syntax.Update():
+            _update(frame, statement)
+        case syntax.Return():
+            values = tuple(evaluate(frame, v) for v in statement.values)
+            return values[0] if len(values) == 1 else Many(values)
+        case syntax.For():
+            return _for(frame, statement)
+        case syntax.If():
+            return _if(frame, statement)
+        case syntax.Minimize():
+            minimize(frame, statement)
+        case syntax.Assert():
+            _assert(frame, statement)
+        case _:
+            _unsupported(statement)
+    return None
+
+
+def _unsupported(statement: syntax.Statement) -> None:
+    word = {syntax.Scan: "scan", syntax.While: "while", syntax.Print: "print", syntax.On: "on",
+            syntax.Yield: "yield"}[type(statement)]
+    if isinstance(statement, syntax.Yield):
+        raise Fault("misplaced", "`yield` stands in the body of a `scan`", statement.span)
+    raise Fault("unsupported", f"`{word}` is not supported yet", statement.span)
+
+
+def _assign(frame: Frame, statement: syntax.Assign) -> None:
+    for target in statement.targets:
+        check_new_name(frame, target.text, target.span)
+    path = frame.path
+    frame.path = f"{path}.{statement.targets[0].text}"
+    try:
+        values = tuple(evaluate(frame, v) for v in statement.values)
+        _call_last(frame, values)
+    finally:
+        frame.path = path
+    targets = statement.targets
+    if len(targets) > 1 and len(values) == 1 and isinstance(values[0], Many):
+        values = values[0].items
+    if len(targets) > 1 and len(values) != len(targets):
+        raise Fault("wrong-count", f"{len(targets)} names for {len(values)} values",
+                    statement.span)
+    value = values[0] if len(values) == 1 else Many(values)
+    if len(targets) == 1 and isinstance(value, Many):
+        raise Fault("wrong-count", f"several values can't be kept under one name: "
+                    f"{describe(value)}", statement.span, help="take them apart: `a, b = …`")
+    give(frame, targets, value, statement.span)
+
+
+def _call_last(frame: Frame, values: tuple[Value, ...]) -> None:
+    """The node that makes the value of a name is called so, though a function made it."""
+    nodes = frame.context.builder.nodes
+    value = values[0]
+    if nodes and len(values) == 1 and isinstance(value, Tensor) and (
+            nodes[-1].results == (value.value,)):
+        nodes[-1] = replace(nodes[-1], path=frame.path)
+
+
+def _update(frame: Frame, statement: syntax.Update) -> None:
+    """`target := value`, `target += value`."""
+    name, sign = statement.target, statement.operator
+    target = resolve(frame, name)
+    if not isinstance(target, Variable):
+        _update_local(frame, statement, target)
+        return
+    if frame.lexical not in ("step", "optimizer"):
+        raise Fault("assign-in-fn", f"`{target.name}` can't be updated in a `{frame.lexical}`",
+                    name.span,
+                    (f"`{target.name}` is a {target.role}, declared at {target.span}",),
+                    "only a `step` may update params and states")
+    path = frame.path
+    frame.path = f"{path}.{target.name}"
+    value = evaluate(frame, statement.value)
+    if sign != ":=":
+        old = Tensor(frame.context.read(target))
+        value = binary(frame, sign[0], old, value, statement.span)
+    made = as_value(frame, value, statement.value.span, target.kind.dtype)
+    made = conform(frame, made, target.kind, f"the new value of `{target.name}`",
+                   statement.value.span, target.span)
+    frame.place(statement.span)
+    frame.context.write(target, made)
+    frame.path = path
+
+
+def _update_local(frame: Frame, statement: syntax.Update, target: Value) -> None:
+    name, sign = statement.target, statement.operator
+    if sign == ":=" or not isinstance(name, syntax.Name) or name.text not in frame.locals:
+        raise Fault("type-mismatch", f"{describe(target)} is no param or state", name.span,
+                    help="`name = value` gives a local name a value")
+    value = binary(frame, sign[0], target, evaluate(frame, statement.value), statement.span)
+    frame.locals[name.text] = value
+
+
+def _for(frame: Frame, statement: syntax.For) -> Value | None:
+    """Unrolled. In a list of unknown length one turn stands for all, so types must stay."""
+    source = resolve(frame, statement.source)
+    items, known = items_of(frame, source, statement.source.span)
+    for target in statement.targets:
+        check_new_name(frame, target.text, target.span)
+    names = [target.text for target in statement.targets]
+    hidden = {name: frame.locals[name] for name in names if name in frame.locals}
+    before = dict(frame.locals)
+    for item in items:
+        give(frame, statement.targets, item, statement.span)
+        if frame.context.engine.execute(frame, statement.body) is not None:
+            raise Fault("misplaced", "`return` can't stand in a `for`", statement.span)
+    for name in names:
+        frame.locals.pop(name, None)
+    frame.locals.update(hidden)
+    if not known:
+        _check_types_stay(frame, before, statement.span)
+    return None
+
+
+def _check_types_stay(frame: Frame, before: dict[str, Value], span: Span) -> None:
+    for name, old in before.items():
+        new = frame.locals.get(name, old)
+        if new is old or not isinstance(old, Tensor) or not isinstance(new, Tensor):
+            continue
+        if type_of(frame, old, span) is not type_of(frame, new, span):
+            raise Fault("type-mismatch", f"`{name}` changes its type in a `for` over a list of "
+                        "unknown length", span, (f"before: {describe(old)}",
+                                                 f"after:  {describe(new)}"))
+
+
+def _if(frame: Frame, statement: syntax.If) -> Value | None:
+    condition = evaluate(frame, statement.condition)
+    if isinstance(condition, Truth):
+        branch = statement.then if condition.value else statement.otherwise
+        return None if branch is None else frame.context.engine.execute(frame, branch)
+    if as_value(frame, condition, statement.condition.span).tensor.dtype is not BOOL:
+        raise Fault("dtype-mismatch", f"`if` takes a bool, not {describe(condition)}",
+                    statement.condition.span)
+    raise Fault("unsupported", "`if` on what is known only as the program runs is not supported "
+                "yet", statement.condition.span,
+                help="`a if c else b` chooses element by element")
+
+
+def _assert(frame: Frame, statement: syntax.Assert) -> None:
+    condition = evaluate(frame, statement.condition)
+    if isinstance(condition, Truth):
+        if not condition.value:
+            raise Fault("assert", f"this never holds: {statement.text}", statement.condition.span)
+        return
+    made = as_value(frame, condition, statement.condition.span)
+    if made.dtype is not BOOL or made.dims:
+        raise Fault("dtype-mismatch", f"`assert` takes a scalar bool, not {describe(condition)}",
+                    statement.condition.span, help="`all(x)` holds where every element does")
+    frame.place(statement.span).emit("check", made, text=statement.text)
+
+
+__all__ = ["Instance", "execute"]

@@ -1,0 +1,1 @@
+"""From `.dl` text to a syntax tree: the grammar, its tables, newlines, syntax errors."""

@@ -1,0 +1,254 @@
+"""The training loop: phases, epochs, batches; test, checkpoint and report after each epoch.
+
+A run is a function of its seed. The order of an epoch's examples depends on seed, phase and epoch
+alone, and a checkpoint holds the position in it, so a run that was stopped and goes on gives the
+same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlc.frontend.training.data import DataSet, Part
+from dlc.frontend.training.train_plan import Input, Phase, Setting, fed
+
+Array = NDArray[Any]
+Record = dict[str, object]
+
+
+class Callable(Protocol):
+    """A compiled function: named arrays and numbers in, a scalar out."""
+
+    @property
+    def inputs(self) -> Sequence[Input]: ...
+    def __call__(self, **arguments: Any) -> Any: ...
+
+
+class Trainable(Protocol):
+    """What the loop needs of a model."""
+
+    def function(self, name: str) -> Callable: ...
+    def save(self, path: str | Path, *, progress: Mapping[str, object] | None = None) -> None: ...
+
+
+class Observer(Protocol):
+    """Who is told how the run goes."""
+
+    def begin_epoch(self, phase: Phase, epoch: int, examples: int, done: int) -> None: ...
+    def stepped(self, examples: int, loss: float) -> None: ...
+    def end_epoch(self, record: Record) -> None: ...
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a run stands: `batch` batches of `epoch` are done, with this sum of losses."""
+
+    phase: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    history: list[Record] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Position:
+        """The position that `asdict` wrote; KeyError or TypeError for anything else."""
+        return cls(**{name: record[name] for name in cls.__slots__})
+
+
+class Interrupted(Exception):
+    """The user stopped the run; all is saved, and `position` says how far it came."""
+
+    def __init__(self, number: int, position: Position) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.number = number
+        self.position = position
+
+
+class StopSignals:
+    """Within the block, a first Ctrl-C (or SIGTERM) is only noted; a second one acts as ever."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Run:
+    """A training run in progress. `run()` takes it from `position` to the end."""
+
+    model: Trainable
+    phases: Sequence[Phase]
+    data: Mapping[str, DataSet]
+    seed: int
+    save_to: Path
+    observer: Observer
+    settings: Mapping[str, object] = field(default_factory=dict)  # kept in the checkpoint
+    position: Position = field(default_factory=Position)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to train."""
+        last = len(self.phases) - 1
+        at = self.position
+        return at.phase > last or (at.phase == last and at.epoch >= self.phases[last].epochs)
+
+    def run(self) -> list[Record]:
+        """Trains; the history, a record an epoch. `Interrupted` after a Ctrl-C, all saved."""
+        with StopSignals() as stop:
+            for number in range(self.position.phase, len(self.phases)):
+                if number > self.position.phase:
+                    self.position.phase, self.position.epoch = number, 0
+                while self.position.epoch < self.phases[number].epochs:
+                    self._epoch(self.phases[number], stop)
+                    self.save()
+            self.save()
+        return self.position.history
+
+    def save(self) -> None:
+        """Writes the checkpoint: weights, states, random counter, and where the run stands."""
+        record = {"seed": self.seed, **self.settings, "position": asdict(self.position)}
+        self.model.save(self.save_to, progress=record)
+
+    def _epoch(self, phase: Phase, stop: StopSignals) -> None:
+        at = self.position
+        part = self.data[phase.data].train
+        done = min(at.batch * phase.batch, part.size)
+        self.observer.begin_epoch(phase, at.epoch, part.size, done)
+        started = time.perf_counter()
+        self._steps(phase, part, stop)
+        seconds = time.perf_counter() - started
+        record: Record = {"epoch": at.epoch + 1, "loss": at.loss_sum / part.size}
+        if phase.name:
+            record = {"phase": phase.name, **record}
+        if phase.test is not None:
+            record[phase.test] = self._test(phase, stop)
+        at.history.append(record)
+        at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
+        rate = (part.size - done) / seconds if seconds else 0.0
+        self.observer.end_epoch({**record, "seconds": seconds, "examples_per_second": rate})
+
+    def _steps(self, phase: Phase, part: Part, stop: StopSignals) -> None:
+        """The batches of the epoch that are left."""
+        at = self.position
+        step = self.model.function(phase.step)
+        order = np.random.default_rng((self.seed, at.phase, at.epoch)).permutation(part.size)
+        names = tuple(fed(phase.step, step.inputs, phase))
+        batches = Batches(part, names, phase.batch)
+        setting = Settings(phase, step)
+        total = phase.epochs * batches.count
+        for number in range(at.batch, batches.count):
+            progress = (at.epoch * batches.count + number) / total
+            arrays = batches.gather(order, number)
+            loss = float(step(**arrays, **setting.at(progress, at.epoch)))
+            taken = batches.size(number)
+            at.loss_sum += loss * taken
+            at.batch = number + 1
+            self.observer.stepped(taken, loss)
+            if stop.number:
+                self._stop(stop)
+
+    def _test(self, phase: Phase, stop: StopSignals) -> float:
+        """The test function's mean over the test part, weighted by batch size."""
+        assert phase.test is not None
+        at = self.position
+        test = self.model.function(phase.test)
+        part = self.data[phase.data].test
+        names = tuple(fed(phase.test, test.inputs, phase))
+        settings = Settings(phase, test).at((at.epoch + 1) / phase.epochs, at.epoch)
+        total = 0.0
+        for start in range(0, part.size, phase.batch):
+            end = min(start + phase.batch, part.size)
+            arrays = {name: part.arrays[name][start:end] for name in names}
+            total += float(test(**arrays, **settings)) * (end - start)
+            if stop.number:
+                self._stop(stop)
+        return total / part.size
+
+    def _stop(self, stop: StopSignals) -> None:
+        self.save()
+        raise Interrupted(stop.number, self.position)
+
+
+class Batches:
+    """Batches of a part, gathered into buffers that are used again and again."""
+
+    def __init__(self, part: Part, names: Sequence[str], batch: int) -> None:
+        self._part = part
+        self._batch = batch
+        self.count = -(-part.size // batch)
+        size = min(batch, part.size)
+        self._buffers: dict[str, Array] = {
+            name: np.empty((size, *part.arrays[name].shape[1:]), part.arrays[name].dtype)
+            for name in names
+        }
+
+    def size(self, number: int) -> int:
+        """How many examples batch `number` has: the last one is what is left."""
+        return min(self._batch, self._part.size - number * self._batch)
+
+    def gather(self, order: NDArray[np.int64], number: int) -> dict[str, Array]:
+        """The examples of batch `number` in `order`; valid until the next call."""
+        start, size = number * self._batch, self.size(number)
+        chosen = order[start : start + size]
+        arrays = {}
+        for name, buffer in self._buffers.items():
+            arrays[name] = buffer[:size]
+            source: Array = self._part.arrays[name]
+            # "clip" lets NumPy write into the buffer directly; every index is in range.
+            np.take(source, chosen, axis=0, out=arrays[name], mode="clip")
+        return arrays
+
+
+class Settings:
+    """The arguments of a function that are set rather than fed, some by a schedule."""
+
+    def __init__(self, phase: Phase, function: Callable) -> None:
+        names = {parameter.name for parameter in function.inputs}
+        chosen = {name: value for name, value in phase.settings.items() if name in names}
+        self._fixed = {k: v for k, v in chosen.items() if isinstance(v, int | float)}
+        self._changing = dict(_schedules(chosen))
+
+    def at(self, progress: float, epoch: int) -> dict[str, float]:
+        """Their values at one call."""
+        if not self._changing:
+            return self._fixed
+        values = {k: s(progress=progress, epoch=epoch) for k, s in self._changing.items()}
+        return {**self._fixed, **values}
+
+
+def _schedules(settings: Mapping[str, Setting]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if not isinstance(value, int | float):
+            yield name, value
