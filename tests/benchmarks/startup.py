@@ -54,7 +54,7 @@ def _row(name: str, seconds: list[float], limit: float) -> list[str]:
 
 TRAIN = """
 import sys
-from dlc.frontend.cli import main
+from dlc.frontend.commands.cli import main
 code = main(["train", "examples/lenet5.dl", "--epochs", "1", "--json", "--save", sys.argv[1]])
 from tests.benchmarks.processes import peak_megabytes
 print(peak_megabytes())
