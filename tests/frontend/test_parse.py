@@ -42,7 +42,7 @@ def test_programs_of_the_language_parse(path: Path) -> None:
 
 
 def test_shipped_tables_are_those_of_the_grammar() -> None:
-    shipped = (ROOT / "frontend" / "grammar.json").read_text()
+    shipped = (ROOT / "frontend" / "text" / "grammar.json").read_text()
     assert shipped == parse.tables(), "run: python -m dlc.frontend.text.parse --write"
 
 
