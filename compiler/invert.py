@@ -26,7 +26,7 @@ from dlc.ir.dims import (
     symbols,
 )
 from dlc.ir.graph import Node
-from dlc.ir.ops.contract import extents_of, maps_of
+from dlc.ir.ops.contract import extents_of, map_of, maps_of
 from dlc.ir.ops.shape import ints_attr
 
 
@@ -92,13 +92,17 @@ def _axis(node: Node) -> int:
 
 
 def _invert_contract(node: Node, options: Options) -> Inverse:
-    extents = extents_of(node)
+    # The indices of a contraction may be called i0 too, like those of its result.
+    own: dict[str, Dim] = {name: symbol(f"_{name}") for name in extents_of(node)}
+    extents = {f"_{name}": extent for name, extent in extents_of(node).items()}
+    out, *maps = (tuple(substitute(e, own) for e in m)
+                  for m in (map_of(node.attr("out")), *maps_of(node)))
     domain = node.result.dims
-    solved, limits = _solve(node, extents, options)
+    solved, limits = _solve(out, extents, options)
     names = {old: f"k{at}" for at, old in enumerate(n for n in extents if n not in solved)}
     fresh: dict[str, Dim] = {old: symbol(new) for old, new in names.items()}
     point = {old: substitute(value, fresh) for old, value in solved.items()} | fresh
-    reads = tuple(tuple(substitute(e, point) for e in at) for at in maps_of(node))
+    reads = tuple(tuple(substitute(e, point) for e in at) for at in maps)
     limits = [substitute(e, fresh) for e in limits]
     for operand, at in zip(node.operands, reads, strict=True):
         for e, extent in zip(at, operand.dims, strict=True):
@@ -107,15 +111,13 @@ def _invert_contract(node: Node, options: Options) -> Inverse:
 
 
 def _solve(
-    node: Node, extents: dict[str, Dim], options: Options
+    out: tuple[Dim, ...], extents: dict[str, Dim], options: Options
 ) -> tuple[dict[str, Dim], list[Dim]]:
     """Indices expressed by the result's, and what must be >= 0 for that to hold."""
-    out = node.attr("out")
-    assert isinstance(out, tuple)
     solved: dict[str, Dim] = {name: 0 for name, extent in extents.items() if extent == 1}
     limits: list[Dim] = []
     for name, e in zip(outer_names(len(out)), out, strict=True):
-        at = substitute(e, solved)  # type: ignore[arg-type]
+        at = substitute(e, solved)
         free = [n for n in extents if n in symbols(at)]
         if not free:
             limits += [at - symbol(name), symbol(name) - at]

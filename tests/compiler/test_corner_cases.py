@@ -9,7 +9,7 @@ from dlc.compiler.pipeline import dump_graph
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.interpret import run_graph
-from dlc.ir.ops.contract import matmul_spec
+from dlc.ir.ops.contract import matmul_spec, spec
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
 from tests.compiler.compiled import CompiledGraph
@@ -204,3 +204,14 @@ def test_groups_do_not_wait_for_each_other() -> None:
     rng = np.random.default_rng(0)
     for n in (1, 37):
         compiled.check([rng.standard_normal((n, 6)).astype("f4") for _ in "xy"], 1e-6, 1e-6)
+
+
+def test_indices_of_contractions_may_have_any_names() -> None:
+    """Even those that the indices of kernels have."""
+    b = Builder("x")
+    x, (i, j) = value("x", N, 2), map(symbol, ("i0", "i1"))
+    spread = b.op("contract", x, **spec({"i0": N, "i1": 2}, ((i, j),), (i, 2 * j), (N, 6)))
+    turned = b.op("contract", x, **spec({"i1": N, "i0": 2}, ((j, i),), (2 * i, j), (5, N)))
+    compiled = function(b, [x], spread, turned)
+    for n in (1, 37):
+        compiled.check([np.random.default_rng(0).standard_normal((n, 2)).astype("f4")])
