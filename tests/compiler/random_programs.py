@@ -33,12 +33,13 @@ VARIABLES: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
 class RandomProgram(RandomOps):
     """Makes a function by applying ops chosen at random to what there is so far."""
 
-    def __init__(self, seed: int, nodes: int = 25) -> None:
+    def __init__(self, seed: int, steps: int = 15) -> None:
         super().__init__(
             seed, [Value(n, tensor(t, d)) for n, t, d in INPUTS],
             [Value(n, tensor(t, d)) for n, t, d in VARIABLES])
         makers = [m for m, weight in self.makers() for _ in range(weight)]
-        while len(self.b.nodes) < nodes:
+        wanted = len(self.pool) + steps
+        while len(self.pool) < wanted:
             made = self.random.choice(makers)()
             if made is not None and made not in self.pool:
                 self.pool.append(made)

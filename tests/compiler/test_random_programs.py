@@ -29,7 +29,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize("seed", range(24))
 def test_compiled_programs_keep_their_meaning(seed: int, threads: int) -> None:
-    program = RandomProgram(seed, nodes=15 + 15 * (seed % 3))
+    program = RandomProgram(seed, steps=6 + 8 * (seed % 3))
     hints = {"N": (64, 1, 1000)[seed % 3]}  # the sizes for which schedules are chosen
     compiled = CompiledGraph(program.graph(), Options(hints=hints, verify=True))
     for n in BATCHES:
@@ -43,7 +43,7 @@ def test_narrower_vectors(target: str) -> None:
     if not host().triple.startswith("x86_64"):
         pytest.skip("these are names of x86 processors")
     for seed in range(100, 104):
-        program = RandomProgram(seed, nodes=30)
+        program = RandomProgram(seed, steps=15)
         compiled = CompiledGraph(program.graph(), Options(target=target, verify=True))
         for n in BATCHES:
             compiled.check(program.arrays(n), rtol=2e-3, atol=2e-3)
@@ -54,7 +54,7 @@ def test_the_programs_are_worth_their_time() -> None:
     seen: set[str] = set()
     some, all_ = 0, 0
     for seed in range(30):
-        program = RandomProgram(seed, nodes=30)
+        program = RandomProgram(seed, steps=15)
         graph = program.graph()
         seen |= {node.op for node in graph.nodes}
         found = run_graph(differentiate(graph), program.arrays(37))
