@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from dlc.compiler.flatten import flatten
-from dlc.compiler.invert import invert
-from dlc.compiler.make_kernel import KernelMaker, Memory
+from dlc.compiler.kernels.flatten import flatten
+from dlc.compiler.kernels.invert import invert
+from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
 from dlc.compiler.options import Options
 from dlc.compiler.passes import fuse, pack_inputs
 from dlc.ir.canonical import Key, kernel_key
@@ -237,7 +237,9 @@ class Lowering:
         if len(group.nodes) == 1 and group.nodes[0].op == "table":
             return []
         maker = KernelMaker(group, self.memory)
-        kernel = maker.make({v: in_place[v] for v in group.outputs if v in in_place})
+        # Under other dims it is a view of the variable, which the group then does not read.
+        kernel = maker.make({v: in_place[v] for v in group.outputs
+                             if v in in_place and in_place[v].dims == v.dims})
         nodes = group.nodes or tuple(
             self.memory.made[v] for v in group.outputs if v in self.memory.made)
         return [self._launch(kernel, maker.buffers, nodes, _hint(group))]

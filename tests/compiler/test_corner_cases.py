@@ -215,3 +215,11 @@ def test_indices_of_contractions_may_have_any_names() -> None:
     compiled = function(b, [x], spread, turned)
     for n in (1, 37):
         compiled.check([np.random.default_rng(0).standard_normal((n, 2)).astype("f4")])
+
+
+def test_a_new_value_may_be_a_view_of_what_was_computed() -> None:
+    b = Builder("vx")
+    v, x = value("v", 2, 3), value("x", 6)
+    flat = b.op("tanh", x)
+    compiled = function(b, [x], b.op("exp", flat), updates={v: b.reshape(flat, (2, 3))})
+    compiled.check([np.arange(6, dtype="f4"), np.zeros((2, 3), "f4")], 1e-6, 1e-6)
