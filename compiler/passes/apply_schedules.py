@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product as places
 
-from dlc.compiler.apply_sequence import Sequencing
-from dlc.compiler.loop_builder import Register
+from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.sequence import Sequencing
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import ceil, log2
 
-from dlc.compiler.accesses import loads_by, stride, uses
+from dlc.compiler.kernels.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel

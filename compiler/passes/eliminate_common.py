@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from dlc.compiler.rewrite import with_nodes, with_operands
+from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
 from dlc.ir.graph import Attr, Graph, Node, Value
 from dlc.ir.ops import OPS
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dlc.compiler.rewrite import ELEMENTWISE, Rewriter, Rule, rewrite
+from dlc.compiler.rewriting.rewrite import ELEMENTWISE, Rewriter, Rule, rewrite
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS, EvalCall
 from dlc.ir.ops.elementwise import evaluate_formula

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.compiler.invert import Inverse, invert, outer_names
+from dlc.compiler.kernels.invert import Inverse, invert, outer_names
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group

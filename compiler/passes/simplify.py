@@ -17,10 +17,10 @@ from collections import Counter
 from typing import Final
 
 from dlc.compiler.passes.fold_constants import fold_numbers
-from dlc.compiler.rewrite import ELEMENTWISE, Rule, Rules, rewrite
-from dlc.compiler.simplify_arithmetic import ARITHMETIC
-from dlc.compiler.simplify_contract import CONTRACT
-from dlc.compiler.simplify_movement import MOVEMENT
+from dlc.compiler.rewriting.arithmetic import ARITHMETIC
+from dlc.compiler.rewriting.contract import CONTRACT
+from dlc.compiler.rewriting.movement import MOVEMENT
+from dlc.compiler.rewriting.rewrite import ELEMENTWISE, Rule, Rules, rewrite
 from dlc.ir.graph import Graph
 
 # Constants that rules bring together are folded on the way.

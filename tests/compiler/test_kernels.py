@@ -136,7 +136,7 @@ def test_the_gradient_of_pooling_is_only_read() -> None:
 
 def test_needed_multiplications_only() -> None:
     """The gradient by a convolution's input does the multiplications of the forward pass."""
-    from dlc.compiler.invert import invert
+    from dlc.compiler.kernels.invert import invert
 
     made = conv(1, (2, 8, 8), (3, 2, 5, 5))
     inverse = invert(made.nodes[1], Options())

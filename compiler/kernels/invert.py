@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
 from dlc.compiler.options import Options
-from dlc.compiler.ranges import bind, nonnegative, simplify
 from dlc.ir.dims import (
     Dim,
     ceildiv,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlc.compiler.apply_compute import Computing
-from dlc.compiler.apply_reduce import Reducing
-from dlc.compiler.loop_builder import Register
-from dlc.compiler.ranges import bind
+from dlc.compiler.kernels.ranges import bind
+from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.compute import Computing
+from dlc.compiler.loops.reduce import Reducing
 from dlc.ir.dims import Dim, evaluate, symbol, symbols
 from dlc.ir.kernel import Access, Buffer, Compute, Opaque, Seq, address, storage_size
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dlc.compiler.rewrite import Rewriter, Rule
+from dlc.compiler.rewriting.rewrite import Rewriter, Rule
 from dlc.ir.dims import Dim, Poly, at_least, product, substitute, symbol, symbols
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.contract import Map, extents_of, maps_of, spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dlc.compiler.rewrite import Rewriter, Rule
+from dlc.compiler.rewriting.rewrite import Rewriter, Rule
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.shape import dims_attr, ints_attr
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from dlc.compiler.rewrite import ELEMENTWISE, Rewriter, Rule
+from dlc.compiler.rewriting.rewrite import ELEMENTWISE, Rewriter, Rule
 from dlc.ir.graph import Node, Value
 from dlc.ir.types import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, DType
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dlc.compiler.accesses import LANE, offset_of
-from dlc.compiler.loop_builder import LoopBuilder, Register
-from dlc.compiler.ranges import bind, nonnegative, simplify
+from dlc.compiler.kernels.accesses import LANE, offset_of
+from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
+from dlc.compiler.loops.builder import LoopBuilder, Register
 from dlc.ir.dims import Dim, coefficient, maximum, minimum, substitute, symbol, symbols
 from dlc.ir.kernel import Access, Arg, Compute, IndexValue, Kernel, Number
 from dlc.ir.loops import LoadIndex

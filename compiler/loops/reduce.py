@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.compiler.accesses import offset_of
-from dlc.compiler.apply_compute import Computing
-from dlc.compiler.loop_builder import Register
-from dlc.compiler.ranges import bind
+from dlc.compiler.kernels.accesses import offset_of
+from dlc.compiler.kernels.ranges import bind
+from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.compute import Computing
 from dlc.ir.dims import Dim, ceildiv, coefficient, maximum, minimum, symbol
 from dlc.ir.kernel import Access, Combine, Compute, Index
 from dlc.ir.loops import LaneReduce, LoadIndex

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dlc.compiler.invert import Inverse, outer_names, outer_ranges
+from dlc.compiler.kernels.invert import Inverse, outer_names, outer_ranges
+from dlc.compiler.kernels.ranges import nonnegative, simplify
 from dlc.compiler.passes.fuse import is_unit_reshape
-from dlc.compiler.ranges import nonnegative, simplify
 from dlc.ir.dims import Dim, substitute, symbol, symbols
 from dlc.ir.fused import Group
 from dlc.ir.graph import Node, Value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlc.compiler.ranges import Ranges, bind, simplify
+from dlc.compiler.kernels.ranges import Ranges, bind, simplify
 from dlc.ir.dims import Dim, ceildiv, coefficient, symbol, symbols
 from dlc.ir.kernel import Access, Index, Kernel, address
 

@@ -1,0 +1,1 @@
+"""From groups of nodes to Kernels: reductions seen from their results, proofs about indices."""

@@ -1,0 +1,1 @@
+"""The engine of named rewrite rules, and the rules of `simplify`."""
