@@ -11,24 +11,22 @@ from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
 from dlc.compiler.llvm.target import Target, compile_module, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
 from dlc.compiler.options import Options
-from dlc.compiler.passes import (
-    apply_schedules,
-    choose_layouts,
-    choose_schedules,
-    decompose,
-    emit,
-    fuse,
-    lower,
-    pack_inputs,
-    plan_memory,
-    split_reductions,
-)
+from dlc.compiler.passes.apply_schedules import apply_schedules
+from dlc.compiler.passes.choose_layouts import choose_layouts
+from dlc.compiler.passes.choose_schedules import choose_schedules
+from dlc.compiler.passes.decompose import decompose
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
+from dlc.compiler.passes.emit import emit
 from dlc.compiler.passes.fold_constants import fold_constants
+from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.inline import inline_structure
+from dlc.compiler.passes.lower import lower
+from dlc.compiler.passes.pack_inputs import pack_inputs
+from dlc.compiler.passes.plan_memory import plan_memory, report
 from dlc.compiler.passes.simplify import simplify
+from dlc.compiler.passes.split_reductions import split_reductions
 from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
 from dlc.ir.diagnostics import Diagnostic, UserError
 from dlc.ir.graph import Graph
@@ -43,7 +41,7 @@ GRAPH_PASSES: Final = (
          "before all that asks who reads a value: gradients read most of them again"),
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
          "gradients that nobody asked for (of data, of labels) cost no more visits"),
-    Pass("decompose", partial(decompose.run, options=Options()), GRAPH, GRAPH,
+    Pass("decompose", decompose, GRAPH, GRAPH,
          "after differentiate: such an op has a better gradient than its parts"),
     Pass("fold_constants", fold_constants, GRAPH, GRAPH,
          "rules of simplify look for numbers"),
@@ -60,23 +58,23 @@ def passes(options: Options) -> tuple[Pass, ...]:
     """All passes, from a Graph to a module of LLVM IR."""
     return (
         *GRAPH_PASSES,
-        Pass("split_reductions", partial(split_reductions.run, options=options), GRAPH, GRAPH,
+        Pass("split_reductions", split_reductions, GRAPH, GRAPH,
              "after simplify, which would merge the parts again"),
-        Pass("pack_inputs", partial(pack_inputs.run, options=options), GRAPH, GRAPH,
+        Pass("pack_inputs", pack_inputs, GRAPH, GRAPH,
              "before fuse: a copy may become part of what makes the input"),
-        Pass("fuse", partial(fuse.run, options=options), GRAPH, FUSED,
+        Pass("fuse", partial(fuse, options=options), GRAPH, FUSED,
              "decides what lies in memory"),
-        Pass("choose_layouts", partial(choose_layouts.run, options=options), FUSED, FUSED,
+        Pass("choose_layouts", partial(choose_layouts, options=options), FUSED, FUSED,
              "after fuse: only what lies in memory has a layout"),
-        Pass("lower", partial(lower.run, options=options), FUSED, PROGRAM,
+        Pass("lower", partial(lower, options=options), FUSED, PROGRAM,
              "kernels and launches; from here on order is fixed"),
-        Pass("choose_schedules", partial(choose_schedules.run, options=options), PROGRAM, PROGRAM,
+        Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
              "after choose_layouts, whose strides decide which index is the vector's"),
-        Pass("plan_memory", partial(plan_memory.run, options=options), PROGRAM, PROGRAM,
+        Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,
              "after lower: lifetimes are counted in launches"),
-        Pass("apply_schedules", partial(apply_schedules.run, options=options), PROGRAM, LOOPS,
+        Pass("apply_schedules", apply_schedules, PROGRAM, LOOPS,
              "the same for every target"),
-        Pass("emit", partial(emit.run, options=options), LOOPS, MODULE,
+        Pass("emit", partial(emit, options=options), LOOPS, MODULE,
              "last: prints what was decided"),
     )
 
@@ -114,7 +112,7 @@ def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     made = steps[-1].after
     if stage == "memory":
         assert isinstance(made, Program)
-        return plan_memory.report(made, {name: options.hint(name) for name in made.symbols}) + "\n"
+        return report(made, {name: options.hint(name) for name in made.symbols}) + "\n"
     return steps[-1].level.text(made)
 
 

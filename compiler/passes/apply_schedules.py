@@ -13,7 +13,6 @@ from itertools import product as places
 
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sequence import Sequencing
-from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -21,9 +20,8 @@ from dlc.ir.program import Program
 from dlc.ir.schedule import Schedule
 
 
-def run(program: Program, options: Options) -> Program:
+def apply_schedules(program: Program) -> Program:
     """Adds the loops of every kernel."""
-    del options
     schedules = dict(program.schedules)
     loops = tuple(apply(kernel, schedules[kernel.name]) for kernel in program.kernels)
     return replace(program, loops=loops)

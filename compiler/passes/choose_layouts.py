@@ -19,7 +19,7 @@ from dlc.ir.kernel import Layout, blocked
 from dlc.ir.ops.contract import extents_of
 
 
-def run(fused: FusedGraph, options: Options) -> FusedGraph:
+def choose_layouts(fused: FusedGraph, options: Options) -> FusedGraph:
     """Adds the layouts of all outputs of groups that are not in row-major order."""
     batch = _batch(fused, options)
     if batch is None:

@@ -26,7 +26,7 @@ LOADS_PER_CYCLE = 2.0
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
 
 
-def run(program: Program, options: Options) -> Program:
+def choose_schedules(program: Program, options: Options) -> Program:
     """Adds a schedule for every kernel."""
     hints = {launch.kernel: launch for launch in program.steps if isinstance(launch, Launch)}
     schedules = []

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlc.compiler.options import Options
 from dlc.ir.graph import Builder, Graph, Node, Value
 from dlc.ir.ops import OPS
 
 
-def run(graph: Graph, options: Options) -> Graph:
+def decompose(graph: Graph) -> Graph:
     """Expands until nothing is left to expand."""
-    del options
     if all(OPS[node.op].decompose is None for node in graph.nodes):
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))

@@ -15,7 +15,7 @@ Json = dict[str, object]
 ABI = 1
 
 
-def run(program: Program, options: Options) -> Compiled:
+def emit(program: Program, options: Options) -> Compiled:
     """The module and the manifest."""
     return Compiled(emit_module(program, target(options.target, options.features)),
                     manifest(program))

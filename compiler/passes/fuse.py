@@ -242,7 +242,7 @@ class Grouping:
                 self.before[x] |= self.before[into]
 
 
-def run(graph: Graph, options: Options) -> FusedGraph:
+def fuse(graph: Graph, options: Options) -> FusedGraph:
     """Groups the nodes of `graph`."""
     shapes = Shapes(graph, options)
     shapes.mark_inlined()

@@ -13,7 +13,8 @@ from dlc.compiler.kernels.flatten import flatten
 from dlc.compiler.kernels.invert import invert
 from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
 from dlc.compiler.options import Options
-from dlc.compiler.passes import fuse, pack_inputs
+from dlc.compiler.passes.fuse import fuse, reads_in_place
+from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.ir.canonical import Key, kernel_key
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.fused import FusedGraph, Group
@@ -32,7 +33,7 @@ from dlc.ir.program import (
 from dlc.ir.types import type_symbols
 
 
-def run(fused: FusedGraph, options: Options) -> Program:
+def lower(fused: FusedGraph, options: Options) -> Program:
     """The program of a whole graph."""
     return Lowering(fused, options, Kernels()).program()
 
@@ -154,7 +155,7 @@ class Lowering:
             return old not in self._reads(group)
         root = group.root
         far = tuple(node for node in group.nodes if node is root
-                    or not fuse.reads_in_place(node, self.memory.inverses))
+                    or not reads_in_place(node, self.memory.inverses))
         if far and old in self._reads(replace(group, nodes=far, outputs=())):
             return False
         stack = [v for node in group.nodes if node is not root
@@ -303,7 +304,7 @@ class Lowering:
                 callee, params=params,
                 results=tuple(r for k, r in enumerate(callee.results) if k not in replaced),
                 updates=tuple((names[p], callee.results[k]) for k, p in over))
-            fused = fuse.run(pack_inputs.run(graph, self.options), self.options)
+            fused = fuse(pack_inputs(graph), self.options)
             found = Lowering(fused, self.options, self.kernels).program()
             self.kernels.callees[key] = found
         return found

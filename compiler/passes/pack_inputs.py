@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlc.compiler.options import Options
 from dlc.ir.dims import symbols
 from dlc.ir.graph import Builder, Graph, Node, Value, producers, use_counts
 from dlc.ir.ops.contract import extents_of, map_of
 from dlc.ir.types import TensorType, type_symbols
 
 
-def run(graph: Graph, options: Options) -> Graph:
+def pack_inputs(graph: Graph) -> Graph:
     """Packs every input with a symbolic dim that a product reads, and old values that move on."""
-    del options
     inputs = {p.value for p in graph.params if p.role == "in"
               and isinstance(p.value.type, TensorType) and type_symbols(p.value.type)
               and p.value.type.rank > 1}

@@ -19,7 +19,7 @@ from dlc.ir.program import Check, Launch, Program, ProgramBuffer
 ALIGNMENT = 64  # a cache line, and the widest vector
 
 
-def run(program: Program, options: Options) -> Program:
+def plan_memory(program: Program, options: Options) -> Program:
     """Gives every temp its lifetime and those that lie below it."""
     sizes = {name: options.hint(name) for name in program.symbols}
     lives = lifetimes(program)

@@ -11,7 +11,6 @@ number of threads, and a batch spread over devices in shards of whole chunks giv
 
 from __future__ import annotations
 
-from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, ceildiv, substitute, symbol, symbols
 from dlc.ir.graph import Builder, Graph, Node, Value
 from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
@@ -19,9 +18,8 @@ from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
 CHUNK = 64
 
 
-def run(graph: Graph, options: Options) -> Graph:
+def split_reductions(graph: Graph) -> Graph:
     """Splits every contraction that sums over a dim that is a symbol alone."""
-    del options
     if not any(_split_index(node) for node in graph.nodes):
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))

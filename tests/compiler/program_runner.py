@@ -10,8 +10,8 @@ import numpy as np
 from dlc.compiler.llvm.program import pointer_buffers
 from dlc.compiler.llvm.target import compile_module, host
 from dlc.compiler.options import Options
-from dlc.compiler.passes import emit, plan_memory
-from dlc.compiler.passes.plan_memory import planned
+from dlc.compiler.passes.emit import emit
+from dlc.compiler.passes.plan_memory import plan_memory, planned
 from dlc.ir.dims import evaluate
 from dlc.ir.kernel import storage_size
 from dlc.ir.program import Program
@@ -45,8 +45,8 @@ class CompiledProgram:
 
     def __init__(self, program: Program, **hints: int) -> None:
         options = Options(hints=hints)
-        self.program = plan_memory.run(program, options)
-        self.module = emit.run(self.program, options)
+        self.program = plan_memory(program, options)
+        self.module = emit(self.program, options)
         entry, layout = load(compile_module(self.module.text, host()), "dlc_entry", "dlc_layout")
         self.entry, self.layout = Entry(entry), Layouter(layout)
         self.status = np.zeros(2, np.int64)

@@ -9,9 +9,8 @@ import pytest
 
 from dlc.compiler.llvm.target import emit_assembly, target
 from dlc.compiler.options import Options
-from dlc.compiler.passes import emit, plan_memory
-from dlc.compiler.passes.emit import dim_json
-from dlc.compiler.passes.plan_memory import offsets, planned
+from dlc.compiler.passes.emit import dim_json, emit
+from dlc.compiler.passes.plan_memory import offsets, plan_memory, planned
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, symbol
 from dlc.ir.graph import Condition, Loc
 from dlc.ir.kernel import Buffer, Kernel, Layout
@@ -177,7 +176,7 @@ def test_denormals_are_flushed_and_the_mode_is_restored() -> None:
 @pytest.mark.parametrize("cpu", ["x86-64-v3", "x86-64-v4", "aarch64", "x86-64"])
 def test_other_targets_assemble(cpu: str) -> None:
     options = Options(target=cpu)
-    module = emit.run(plan_memory.run(_sums(), options), options)
+    module = emit(plan_memory(_sums(), options), options)
     text = emit_assembly(module.text, target(cpu))
     assert "dlc_entry:" in text
     assert ("zmm" in text) == (cpu == "x86-64-v4")

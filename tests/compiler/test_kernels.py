@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from dlc.compiler.options import Options
-from dlc.compiler.passes import (
-    apply_schedules,
-    choose_layouts,
-    choose_schedules,
-    decompose,
-    fuse,
-    lower,
-    pack_inputs,
-    split_reductions,
-)
+from dlc.compiler.passes.apply_schedules import apply_schedules
+from dlc.compiler.passes.choose_layouts import choose_layouts
+from dlc.compiler.passes.choose_schedules import choose_schedules
+from dlc.compiler.passes.decompose import decompose
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
+from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.passes.lower import lower
+from dlc.compiler.passes.pack_inputs import pack_inputs
+from dlc.compiler.passes.split_reductions import split_reductions
 from dlc.ir.dims import evaluate, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.interpret import run_graph
@@ -42,11 +40,11 @@ def graph(b: Builder, inputs: list[Value], results: list[Value], variables: tupl
 
 def schedule(made: Graph, lanes: int = 16) -> Program:
     options = Options(lanes=lanes)
-    made = decompose.run(eliminate_dead(made), options)
-    made = pack_inputs.run(split_reductions.run(made, options), options)
-    fused = choose_layouts.run(fuse.run(made, options), options)
-    program = choose_schedules.run(lower.run(fused, options), options)
-    return apply_schedules.run(program, options)
+    made = decompose(eliminate_dead(made))
+    made = pack_inputs(split_reductions(made))
+    fused = choose_layouts(fuse(made, options), options)
+    program = choose_schedules(lower(fused, options), options)
+    return apply_schedules(program)
 
 
 def draw(made: Graph, n: int, seed: int = 0) -> list[Array]:
@@ -129,7 +127,7 @@ def test_pooling_and_its_gradient() -> None:
 
 
 def test_the_gradient_of_pooling_is_only_read() -> None:
-    fused = fuse.run(pooled(), Options())
+    fused = fuse(pooled(), Options())
     roots = [g.root.op for g in fused.groups if g.root]
     assert roots == ["contract"], "the backward one is no loop"
 

@@ -8,8 +8,14 @@ import random
 import pytest
 
 from dlc.compiler.options import Options
-from dlc.compiler.passes import plan_memory
-from dlc.compiler.passes.plan_memory import at_sizes, byte_size, offsets, planned, report
+from dlc.compiler.passes.plan_memory import (
+    at_sizes,
+    byte_size,
+    offsets,
+    plan_memory,
+    planned,
+    report,
+)
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.kernel import Layout
 from dlc.ir.program import BufferKind, Check, Commit, Launch, Program, ProgramBuffer, Step
@@ -24,7 +30,7 @@ def _buffer(name: str, *dims: Dim, kind: BufferKind = "temp", alias: str = "") -
 
 def _program(buffers: list[ProgramBuffer], *steps: Step) -> Program:
     program = Program("p", ("N", "M"), tuple(buffers), steps, ())
-    return plan_memory.run(program, Options(hints={"N": 100}))
+    return plan_memory(program, Options(hints={"N": 100}))
 
 
 def _launch(*buffers: str) -> Launch:

@@ -9,7 +9,9 @@ import numpy as np
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm.target import compile_module, host
 from dlc.compiler.options import Options
-from dlc.compiler.passes import choose_layouts, fuse, lower
+from dlc.compiler.passes.choose_layouts import choose_layouts
+from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.passes.lower import lower
 from dlc.compiler.pipeline import passes
 from dlc.ir.dims import symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
@@ -31,10 +33,10 @@ def step() -> Graph:
 
 def test_blocked_variable() -> None:
     options, graph = Options(), step()
-    fused = choose_layouts.run(fuse.run(graph, options), options)
+    fused = choose_layouts(fuse(graph, options), options)
     w = graph.params[1].value
     fused = replace(fused, layouts=(*fused.layouts, (w, blocked(1, 2, 16))))
-    program: object = lower.run(fused, options)
+    program: object = lower(fused, options)
     names = [p.name for p in passes(options)]
     for each in passes(options)[names.index("lower") + 1:]:
         program = each.run(program)
