@@ -7,6 +7,7 @@ with the same bits.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -24,7 +25,7 @@ UNARY: Final = ("neg", "abs", "sqrt", "floor", "round", "not")
 PRIMITIVES: Final = (*BINARY, *COMPARISONS, *UNARY, "fma", "select", "ldexp")
 
 
-class ScalarBuilder(Generic[T]):
+class ScalarBuilder(ABC, Generic[T]):
     """Makes values of type T (arrays, names of registers, C expressions) by primitives.
 
     maximum and minimum propagate nan; round goes to even; comparisons with nan are false, but for
@@ -32,25 +33,25 @@ class ScalarBuilder(Generic[T]):
     an i32 n, with results that are normal numbers, 0 or inf.
     """
 
+    @abstractmethod
     def primitive(self, op: str, *args: T) -> T:
         """Applies a primitive of `PRIMITIVES`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def const(self, dtype: DType, value: float) -> T:
         """A constant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cast(self, x: T, to: DType) -> T:
         """Conversion: float to integer truncates, saturates, nan gives 0; bool gives 0 or 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bitcast(self, x: T, to: DType) -> T:
         """The same bits as another type of the same size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dtype(self, x: T) -> DType:
         """The element type of `x`."""
-        raise NotImplementedError
 
     def like(self, x: T, value: float) -> T:
         """A constant of the type of `x`."""

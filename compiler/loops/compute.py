@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
 from dlc.compiler.loops.builder import LoopBuilder, Register
@@ -12,7 +14,7 @@ from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL, I64
 
 
-class Computing:
+class Computing(ABC):
     """The state of applying a schedule, and the statements for one compute.
 
     point:  what each index of the kernel is here, in loop variables, constants and `lane`.
@@ -54,9 +56,9 @@ class Computing:
             self.names[op.name] = self.out.apply(op.op, args, op.dtype, op.attrs)
         self.write(compute.target, self.arg(compute.value))
 
+    @abstractmethod
     def reduce_here(self, compute: Compute) -> Register:
         """The result of a reduction at this place alone."""
-        raise NotImplementedError
 
     def arg(self, arg: Arg) -> Register:
         """The register of an operand."""
@@ -97,8 +99,7 @@ class Computing:
             if isinstance(e, Access):
                 buffer = self.kernel.buffer(e.buffer)
                 offset = offset_of(self.kernel, e, self.point, self.ranges)
-                if LANE in symbols(offset):
-                    raise NotImplementedError("a loaded index in the lanes of a vector")
+                assert LANE not in symbols(offset), "no schedule has such an index in the lanes"
                 name = self.out.fresh("at")
                 self.out.add(LoadIndex(name, e.buffer, offset, buffer.dtype))
                 found[f"{access.buffer}[{k}]"] = symbol(name)
