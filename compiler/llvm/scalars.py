@@ -105,6 +105,10 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         return self._binary("xor", x, self.const(x.dtype, 1 if x.dtype is BOOL else -1))
 
     def _fma(self, a: Operand, b: Operand, c: Operand) -> Operand:
+        if a.dtype.is_float and a.dtype.size == 2:
+            # LLVM would do it in f64, and call a library to round; the product is exact in f32.
+            wide = (self.cast(x, F32) for x in (a, b, c))
+            return self.cast(self._call("fma", F32, *wide), a.dtype)
         if a.dtype.is_float:
             return self._call("fma", a.dtype, a, b, c)
         return self.add(self.mul(a, b), c)

@@ -11,7 +11,7 @@ from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.interpret import run_graph
 from dlc.ir.ops.contract import matmul_spec, spec
 from dlc.ir.scalar import Array
-from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
+from dlc.ir.types import BOOL, F16, F32, F64, I32, I64, U8, DType, tensor
 from tests.compiler.compiled import CompiledGraph
 
 N = symbol("N")
@@ -223,3 +223,14 @@ def test_a_new_value_may_be_a_view_of_what_was_computed() -> None:
     flat = b.op("tanh", x)
     compiled = function(b, [x], b.op("exp", flat), updates={v: b.reshape(flat, (2, 3))})
     compiled.check([np.arange(6, dtype="f4"), np.zeros((2, 3), "f4")], 1e-6, 1e-6)
+
+
+def test_half_precision_products() -> None:
+    b = Builder("xw")
+    x, w = value("x", N, 7, dtype=F16), value("w", 7, 5, dtype=F16)
+    y = b.op("contract", x, w, **matmul_spec(x.dims, w.dims))
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal(s).astype("f2") for s in ((5, 7), (7, 5)))
+    (found,) = function(b, [x, w], y).run([left, right])
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, left.astype("f4") @ right.astype("f4"), rtol=0, atol=0.02)
