@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbols
+from dlc.ir.equality import equal_by_fields
 from dlc.ir.types import DType
 
 BufferRole = Literal["in", "out", "inout", "local", "partial"]
@@ -96,7 +97,8 @@ class Buffer:
     layout: Layout = ROW_MAJOR
 
 
-@dataclass(frozen=True, slots=True)
+@equal_by_fields
+@dataclass(frozen=True, slots=True, eq=False)
 class Access:
     """An element of a buffer. An index may itself be loaded.
 
@@ -117,7 +119,8 @@ class Index:
     low: Dim | Access = 0
 
 
-@dataclass(frozen=True, slots=True)
+@equal_by_fields
+@dataclass(frozen=True, slots=True, eq=False)
 class Number:
     """A constant operand."""
 

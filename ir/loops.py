@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dlc.ir.dims import Dim
+from dlc.ir.equality import equal_by_fields
 from dlc.ir.types import DType
 
 
@@ -70,7 +71,8 @@ class Store:
     mask: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@equal_by_fields
+@dataclass(frozen=True, slots=True, eq=False)
 class Const:
     """`name` = a number, in all lanes."""
 
