@@ -25,7 +25,8 @@ from dlc.ir.dims import (
     symbol,
     symbols,
 )
-from dlc.ir.graph import Node
+from dlc.ir.graph import Graph, Node, Value
+from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import extents_of, map_of, maps_of
 from dlc.ir.ops.shape import ints_attr
 
@@ -65,6 +66,12 @@ def outer_names(rank: int) -> tuple[str, ...]:
 def outer_ranges(domain: tuple[Dim, ...]) -> dict[str, tuple[Dim, Dim]]:
     """Their ranges."""
     return {f"i{k}": (0, extent - 1) for k, extent in enumerate(domain)}
+
+
+def inverses(graph: Graph, options: Options) -> dict[Value, Inverse]:
+    """The inverse of every reduction of a graph, by its result."""
+    return {node.result: invert(node, options) for node in graph.nodes
+            if OPS[node.op].kernel in ("contract", "reduce")}
 
 
 def invert(node: Node, options: Options) -> Inverse:

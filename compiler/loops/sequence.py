@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlc.compiler.kernels.accesses import uses
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.compute import Computing
 from dlc.compiler.loops.reduce import Reducing
-from dlc.ir.dims import Dim, evaluate, symbol, symbols
+from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.kernel import Access, Buffer, Compute, Opaque, Seq, address, storage_size
 
 
@@ -36,7 +37,7 @@ class Sequencing(Reducing, Computing):
                 self._one(replace(compute, where=()))
             self.out.when(conditions, statements)
             return
-        free = [i for i in compute.over if _in(compute.target, i.name)]
+        free = [i for i in compute.over if uses(compute.target, i.name)]
         if not free:
             self._one(compute)
             return
@@ -117,7 +118,3 @@ class Sequencing(Reducing, Computing):
                 self.sequence(seq.body)
             self.out.loop(name, low, high, statements)
         self.point = before
-
-
-def _in(access: Access, name: str) -> bool:
-    return any(_in(e, name) if isinstance(e, Access) else name in symbols(e) for e in access.at)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlc.compiler.kernels.invert import Inverse, invert, outer_names
+from dlc.compiler.kernels.invert import Inverse, inverses, outer_names
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
@@ -26,7 +26,6 @@ from dlc.ir.graph import Graph, Node, Value, producers
 from dlc.ir.ops import OPS
 
 MOVERS = frozenset({"transpose", "slice", "stop_gradient", "reshape"})
-MAKERS = frozenset({"constant", "dim", "iota"})
 
 
 def is_unit_reshape(node: Node) -> bool:
@@ -58,10 +57,7 @@ class Shapes:
     def __init__(self, graph: Graph, options: Options) -> None:
         self.graph = graph
         self.made = producers(graph.nodes)
-        self.inverses: dict[Value, Inverse] = {}
-        for node in graph.nodes:
-            if node.op in ("contract", "reduce_max", "argmax", "tree_sum"):
-                self.inverses[node.result] = invert(node, options)
+        self.inverses = inverses(graph, options)
         self.users: dict[Value, list[Node]] = {}
         for node in graph.nodes:
             for value in node.operands:
@@ -72,14 +68,6 @@ class Shapes:
     def is_view(self, node: Node) -> bool:
         """Whether the result is the operand's memory under other dims."""
         return node.op == "reshape" and not is_unit_reshape(node)
-
-    def is_free(self, node: Node) -> bool:
-        """Whether the result is computed where it is read, at no cost."""
-        if node.op in MAKERS or node.op == "broadcast":
-            return True
-        if node.op == "contract":
-            return self.inverses[node.result].is_read and len(node.operands) == 1
-        return node.op in MOVERS and not self.is_view(node)
 
     def is_map(self, node: Node) -> bool:
         """Whether it is computed element by element (a pad chooses between two values)."""

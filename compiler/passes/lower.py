@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from dlc.compiler.kernels.flatten import flatten
-from dlc.compiler.kernels.invert import invert
+from dlc.compiler.kernels.invert import inverses
 from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
 from dlc.compiler.options import Options
 from dlc.compiler.passes.fuse import fuse, reads_in_place
@@ -63,9 +63,7 @@ class Lowering:
         stored = {v for group in fused.groups for v in group.outputs}
         stored |= set(graph.inputs) | set(self.views)
         made = producers(graph.nodes)
-        inverses = {node.result: invert(node, options) for node in graph.nodes
-                    if node.op in ("contract", "reduce_max", "argmax", "tree_sum")}
-        self.memory = Memory(made, stored, dict(fused.layouts), inverses)
+        self.memory = Memory(made, stored, dict(fused.layouts), inverses(graph, options))
         self.buffers: dict[str, ProgramBuffer] = {}
         self.place: dict[Value, str] = {}  # the buffer in which a value lies
         self.early: list[Step] = []

@@ -7,7 +7,6 @@ found on disk, none of them is imported.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from dlc.frontend.text import syntax
 from dlc.frontend.training.train_plan import Input
 from dlc.ir.diagnostics import Diagnostics
 from dlc.ir.dims import Dim
-from dlc.ir.graph import Graph, Param, Value
+from dlc.ir.graph import Graph, Param
 
 Arguments = Mapping[str, int | float | bool]
 
@@ -102,19 +101,8 @@ class ElaboratedModel:
     def graph(self, function: str) -> Graph:
         """A function of the model, a schedule (`train.lr`), or `init`: all initial values."""
         if function == "init":
-            return self._init()
+            return self._model.init
         return self._schedules.get(function) or self._model.functions[function]
-
-    def _init(self) -> Graph:
-        """Initial values, with the variables that they are given to as parameters."""
-        made = self._model.init
-        known = {param.value.name for param in made.params}
-        given = tuple(
-            Param(Value(v.name, v.kind), "var")
-            for v in self._model.variables
-            if v.name not in known
-        )
-        return replace(made, params=(*made.params, *given))
 
     def record(self) -> ModelRecord:
         """What is kept."""

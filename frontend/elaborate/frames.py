@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from dlc.frontend.elaborate.modules import Module, Program
-from dlc.frontend.elaborate.values import Instance, Many, Poisoned, Tensor, Value, Variable
+from dlc.frontend.elaborate.values import Instance, Many, Poisoned, Value, Variable
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span
@@ -203,8 +203,3 @@ class Frame:
 def flatten(value: Value) -> tuple[Value, ...]:
     """The items of several values, or the one value."""
     return value.items if isinstance(value, Many) else (value,)
-
-
-def is_scalar(value: Value) -> bool:
-    """Whether a value is a tensor of no dims."""
-    return isinstance(value, Tensor) and not value.value.dims

@@ -242,7 +242,7 @@ def elaborate_init(
     program: Program, name: str, variables: tuple[Variable, ...], found: Diagnostics,
     checking: bool = False,
 ) -> Graph:
-    """The graph that makes all initial values: an update for each variable."""
+    """The graph that makes all initial values: it updates each variable, and reads none."""
     context = Context(program, ENGINE, found, name=name, checking=checking)
     updates = []
     for variable in variables:
@@ -250,6 +250,7 @@ def elaborate_init(
         if value is not None:
             updates.append((variable.name, value))
     params = [] if context.random is None else [Param(context.random, "random")]
+    params += [Param(ir.Value(v.name, v.kind), "var") for v in variables]
     return Graph("init", tuple(params), tuple(context.builder.nodes), (), tuple(updates))
 
 

@@ -40,7 +40,9 @@ class Running:
         self.call = 0
         self.seed = seed
         init = self.program.init
-        made = run_graph(init, [self._random()] * len(init.params))
+        made = run_graph(init, [
+            self._random() if p.role == "random" else np.zeros([int(d) for d in p.value.dims], "f4")
+            for p in init.params])
         self.variables = dict(zip((n for n, _ in init.updates), made, strict=True))
 
     def _random(self) -> Array:

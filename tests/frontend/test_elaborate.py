@@ -70,7 +70,6 @@ def test_graphs_of_the_examples_are_valid_and_print(name: str, model: str) -> No
     for graph in (*made.functions.values(), made.init):
         text = print_graph(graph)
         assert parse_graphs(text)[graph.name] == graph
-    for graph in made.functions.values():
         verify(graph)
 
 
