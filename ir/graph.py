@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Attr = bool | int | float | str | DType | Poly | tuple["Attr", ...]
 Phase = Literal["forward", "backward", "update"]
-Role = Literal["in", "var", "random"]
+Role = Literal["in", "var", "random", "size"]
 Relation = Literal["==", ">=", ">", "<=", "<"]
 
 
@@ -91,7 +91,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of a graph: an input, a variable, or the random state (`i64[2]`: seed, call)."""
+    """A parameter of a graph: an input, a variable, or the random state (`i64[2]`: seed, call).
+
+    A `size` (an i64 scalar) is a number that is given at the call: the symbol of its name, which
+    dims are made of. No node reads it as a value; the op `dim` gives it.
+    """
 
     value: Value
     role: Role = "in"

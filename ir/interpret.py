@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dlc.ir.dims import Dim, coefficient, evaluate, symbols
+from dlc.ir.dims import Dim, Env, coefficient, evaluate, symbols
 from dlc.ir.graph import Graph, Value
 from dlc.ir.ops import OPS, EvalCall
 from dlc.ir.scalar import Array
@@ -33,8 +33,24 @@ def run_values(graph: Graph, inputs: Sequence[ArrayLike]) -> dict[str, Array]:
     if len(inputs) != len(graph.params):
         raise InputError(f"{graph.name} takes {len(graph.params)} inputs, not {len(inputs)}")
     arrays = [_as_array(p.value, x) for p, x in zip(graph.params, inputs, strict=True)]
-    env = bind_shapes(graph.inputs, arrays)
+    env = bind_shapes([p.value for p in graph.params if p.role != "size"], [
+        x for p, x in zip(graph.params, arrays, strict=True) if p.role != "size"],
+        {p.value.name: int(x) for p, x in zip(graph.params, arrays, strict=True)
+         if p.role == "size"})
     values = {p.value.name: x for p, x in zip(graph.params, arrays, strict=True)}
+    _run(graph, values, env)
+    return values
+
+
+def run_body(graph: Graph, inputs: Sequence[Array], env: Env) -> tuple[Array, ...]:
+    """The results of a body of a control node, which sees the sizes `env` of what is around it."""
+    values = {p.value.name: np.asarray(x) for p, x in zip(graph.params, inputs, strict=True)}
+    _run(graph, values, env)
+    return tuple(values[value.name] for value in graph.results)
+
+
+def _run(graph: Graph, values: dict[str, Array], env: Env) -> None:
+    """Adds what each node gives to `values`."""
     for condition in graph.conditions:
         left, right = evaluate(condition.left, env), evaluate(condition.right, env)
         if not _RELATIONS[condition.relation](left, right):
@@ -45,7 +61,6 @@ def run_values(graph: Graph, inputs: Sequence[ArrayLike]) -> dict[str, Array]:
             tuple(v.type for v in node.results), node.regions)
         for value, result in zip(node.results, OPS[node.op].eval(call), strict=True):
             values[value.name] = np.asarray(result)
-    return values
 
 
 _RELATIONS = {
@@ -53,9 +68,12 @@ _RELATIONS = {
 }
 
 
-def bind_shapes(values: Sequence[Value], arrays: Sequence[Array]) -> dict[str, int]:
+def bind_shapes(
+    values: Sequence[Value], arrays: Sequence[Array], given: Env | None = None
+) -> dict[str, int]:
     """The size of each symbol, from arrays for `values`; InputError if shapes do not agree.
 
+    `given` are sizes that are known already.
     A dim that has one unknown symbol, and is linear in it (`N`, `2*N + 1`), gives its size.
     """
     pairs: list[tuple[Value, Dim, int]] = []
@@ -64,7 +82,7 @@ def bind_shapes(values: Sequence[Value], arrays: Sequence[Array]) -> dict[str, i
             if array.ndim != value.type.rank:
                 raise InputError(f"%{value.name} is {value.type}, not of shape {array.shape}")
             pairs += [(value, d, n) for d, n in zip(value.type.dims, array.shape, strict=True)]
-    env: dict[str, int] = {}
+    env: dict[str, int] = dict(given or {})
     wanted = frozenset[str]().union(*(symbols(dim) for _, dim, _ in pairs))
     while True:
         known = len(env)

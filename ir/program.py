@@ -6,6 +6,7 @@ has changed nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +26,8 @@ class ProgramBuffer:
 
     `first` and `last` are the steps between which a temp is alive (-1: not planned yet); `above`
     are the temps that lie below it in the arena: its offset is the largest of their ends. A `const`
-    holds `values`, which are part of the code.
+    holds `values`, which are part of the code. An alias begins `offset` elements into the memory
+    that it names; loops give the offset its turn (`h[t]` in a stack of all turns).
     """
 
     name: str
@@ -40,6 +42,7 @@ class ProgramBuffer:
     path: str = ""
     values: tuple[float, ...] = ()  # of a `const`, in row-major order
     default: float | None = None  # of an `in` that a caller may leave out
+    offset: Dim = 0  # of an alias, in elements; may hold variables of loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,28 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Stops the program with status `code` unless the bool in `buffer` is true."""
+    """Stops the program with status `code` unless the bool in `buffer` is true.
+
+    `value` names an i64 that the message tells, in place of `{value}`.
+    """
 
     buffer: str
     code: int
     text: str
+    locs: tuple[Loc, ...] = field(default=(), compare=False)
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """Tells the caller the buffers, which it prints, each between two of `parts`.
+
+    `code` counts the prints of a program from 1.
+    """
+
+    buffers: tuple[str, ...]
+    code: int
+    parts: tuple[str, ...]
     locs: tuple[Loc, ...] = field(default=(), compare=False)
 
 
@@ -68,7 +88,45 @@ class Commit:
     """From here on variables are written; no check comes after."""
 
 
-Step = Launch | Check | Commit
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Runs `body` for `var` = 0 … count - 1.
+
+    With a `condition` it is a `while`: before each turn `test` runs, and the loop ends once the
+    bool in the buffer `condition` is false; `count` is then not used. After the loop `var` keeps
+    the number of turns that were run.
+    """
+
+    var: str
+    count: Dim
+    body: tuple[Step, ...]
+    test: tuple[Step, ...] = ()
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Runs `then` if the bool in the buffer `condition` is true, else `otherwise`."""
+
+    condition: str
+    then: tuple[Step, ...]
+    otherwise: tuple[Step, ...]
+
+
+Step = Launch | Check | Print | Commit | Loop | Branch
+
+
+def each_step(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """All steps in the order in which they stand, those inside loops and branches too."""
+    for step in steps:
+        yield step
+        match step:
+            case Loop():
+                yield from each_step(step.test)
+                yield from each_step(step.body)
+            case Branch():
+                yield from each_step(step.then)
+                yield from each_step(step.otherwise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,24 +29,28 @@ class VerifyError(Exception):
         super().__init__(f"{after}{graph}: {op}{place}: expected {expected}, found {found}")
 
 
-def verify(graph: Graph, stage: str = "") -> None:
+def verify(graph: Graph, stage: str = "", around: frozenset[str] = frozenset()) -> None:
     """VerifyError, with the name of the pass `stage`, if `graph` breaks a rule.
+
+    `around` are the symbols that a body sees of the graph that it stands in.
 
     Every name is defined once and before its use, with the type it is used with; nodes have the
     attributes and result types that their ops say; variables are updated once, to their own type;
     symbols come from parameters; held graphs are well formed too.
     """
-    _Verifier(graph, stage).run()
+    _Verifier(graph, stage, around).run()
 
 
 class _Verifier:
     """One graph under inspection, with the values in scope by name."""
 
-    def __init__(self, graph: Graph, stage: str) -> None:
+    def __init__(self, graph: Graph, stage: str, around: frozenset[str]) -> None:
         self.graph = graph
         self.stage = stage
         self.scope: dict[str, Type] = {}
-        self.symbols = frozenset[str]().union(*(type_symbols(v.type) for v in graph.inputs))
+        self.symbols = around.union(
+            *(type_symbols(v.type) for v in graph.inputs),
+            {p.value.name for p in graph.params if p.role == "size"})
 
     def run(self) -> None:
         """Checks all of it, in order."""
@@ -54,6 +58,8 @@ class _Verifier:
             self._define("parameters", param.value)
             if param.role == "random" and param.value.type is not tensor(I64, (2,)):
                 self._fail("parameters", "i64[2] as random state", print_value(param.value))
+            if param.role == "size" and param.value.type is not tensor(I64):
+                self._fail("parameters", "an i64 as size", print_value(param.value))
         for condition in self.graph.conditions:
             for dim in (condition.left, condition.right):
                 self._known("require", symbols(dim), condition.locs)
@@ -69,8 +75,9 @@ class _Verifier:
             self._fail(node.op, "an op of the registry", "none of that name", node.locs)
         for value in node.operands:
             self._use(node.op, value, node.locs)
+        around = self.symbols if definition.kernel == "control" else frozenset()
         for region in node.regions:
-            verify(region, self.stage)
+            verify(region, self.stage, around)
         attrs = dict(node.attrs)
         self._known(node.op, _attr_symbols(node), node.locs)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlc.ir.ops import contract, control, elementwise, math, random, reduce, shape
+from dlc.ir.ops import contract, control, elementwise, loops, math, random, reduce, shape
 from dlc.ir.ops.op import (
     OPS,
     EvalCall,
@@ -19,6 +19,6 @@ from dlc.ir.ops.op import (
 
 __all__ = [
     "OPS", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample", "TypeRuleError",
-    "array_shape", "contract", "control", "dense", "elementwise", "math", "not_differentiable",
+    "array_shape", "contract", "control", "dense", "elementwise", "loops", "math", "not_differentiable",
     "random", "reduce", "register", "shape",
 ]

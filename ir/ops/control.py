@@ -1,4 +1,4 @@
-"""Ops that hold graphs, mark places or have effects: call, gradient, stop_gradient, check."""
+"""Ops that hold graphs, mark places or have effects: call, gradient, check, print, …"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlc.ir.ops.op import (
     not_differentiable,
     register,
 )
-from dlc.ir.types import BOOL, TensorType, Type, substitute_type
+from dlc.ir.types import BOOL, I64, TensorType, Type, substitute_type, tensor
 
 if TYPE_CHECKING:
     from dlc.ir.graph import Attr, Builder, Graph, Node, Value
@@ -116,6 +116,8 @@ def _infer_check(
     kind = dense(kinds[0], "check")
     if kind.dtype is not BOOL or kind.dims:
         raise TypeRuleError(f"check takes a scalar bool, not {kind}")
+    if len(kinds) > 1 and kinds[1:] != (tensor(I64),):
+        raise TypeRuleError(f"check tells of one i64, not of {', '.join(map(str, kinds[1:]))}")
     return ()
 
 
@@ -125,12 +127,42 @@ class CheckError(ValueError):
 
 def _eval_check(call: EvalCall) -> tuple[Array, ...]:
     if not bool(call.inputs[0]):
-        raise CheckError(str(call.attrs["text"]))
+        text = str(call.attrs["text"])
+        if len(call.inputs) > 1:
+            text = text.replace("{value}", str(int(call.inputs[1])))
+        raise CheckError(text)
     return ()
 
 
 check = register(Op(
-    "check", "stops the program, before any variable is written, unless the operand is true",
+    "check", "stops the program, before any variable is written, unless the first operand is true; "
+    "`{value}` in its text is the second one",
     _infer_check, _eval_check, not_differentiable("it gives no value"), (), attrs=("text",),
+    kernel="effect",
+))
+
+
+def _infer_print(
+    kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
+) -> tuple[Type, ...]:
+    parts = attrs["parts"]
+    if not isinstance(parts, tuple) or len(parts) != len(kinds) + 1:
+        raise TypeRuleError(f"print takes texts round each value, not {parts}")
+    for kind in kinds:
+        dense(kind, "print")
+    return ()
+
+
+def _eval_print(call: EvalCall) -> tuple[Array, ...]:
+    parts = call.attrs["parts"]
+    assert isinstance(parts, tuple)
+    texts = [str(part) for part in parts]
+    print(texts[0] + "".join(f"{x}{text}" for x, text in zip(call.inputs, texts[1:], strict=True)))
+    return ()
+
+
+print_ = register(Op(
+    "print", "prints its operands, each between two texts, as the program runs",
+    _infer_print, _eval_print, not_differentiable("it gives no value"), (), attrs=("parts",),
     kernel="effect",
 ))

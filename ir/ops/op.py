@@ -90,7 +90,8 @@ class Op:
     formula: Formula | None = None
     access: AccessRule | None = None
     decompose: Decompose | None = None
-    kernel: Literal["contract", "reduce", "call", "effect", "constant", "index", ""] = ""
+    kernel: Literal["contract", "reduce", "call", "control", "effect", "constant", "index",
+                    "scatter", "sort", ""] = ""
     cost: float = 1.0
 
     def order_attrs(self, attrs: Mapping[str, Attr]) -> tuple[tuple[str, Attr], ...]:
