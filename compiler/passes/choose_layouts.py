@@ -63,11 +63,11 @@ def _row_major(fused: FusedGraph, batch: str) -> set[Value]:
     for group in fused.groups:
         if group.call is not None:
             fixed |= {*group.call.operands, *group.call.results}
-    for _ in fused.views:
-        for value, source in fused.views:
-            leads = all(v.dims and v.dims[0] is symbol(batch) for v in (value, source))
-            if not leads or value in fixed:
-                fixed.add(source)
-            if source in fixed:
-                fixed.add(value)
+    lead = symbol(batch)
+    fixed |= {v for view in fused.views for v in view
+              if not all(w.dims and w.dims[0] is lead for w in view)}
+    count = -1
+    while count != len(fixed):  # a view and its source are fixed together
+        count = len(fixed)
+        fixed |= {v for view in fused.views if not fixed.isdisjoint(view) for v in view}
     return fixed

@@ -131,6 +131,7 @@ class Lowering:
         owner = {self._base(v): at for at, g in enumerate(groups) for v in g.outputs}
         variables = {p.value.name: p.value for p in self.fused.graph.params}
         chosen: dict[Value, Value] = {}
+        last_read = {v: at for at, group in enumerate(groups) for v in self._reads(group)}
         for name, value in self.fused.graph.updates:
             made, old = self._base(value), variables[name]
             at = owner.get(made)
@@ -140,8 +141,7 @@ class Lowering:
                 continue  # has memory of its own, which holds it from the start
             if made.dims != old.dims and old in self.memory.layouts:
                 continue  # other dims are another view of row-major memory alone
-            reads = [self._reads(g) for g in groups[at + 1:]]
-            if not any(old in found for found in reads) and self._overwrites(groups[at], old, made):
+            if last_read.get(old, -1) <= at and self._overwrites(groups[at], old, made):
                 chosen[made] = old
         return chosen
 
