@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import or_
 
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
@@ -81,10 +83,6 @@ class _Placed:
     first: int
     last: int
 
-    def meets(self, first: int, last: int) -> bool:
-        """Whether it is alive at some step from `first` to `last`."""
-        return self.first <= last and first <= self.last
-
 
 def _place(
     program: Program, lives: dict[str, tuple[int, int]], sizes: dict[str, int]
@@ -96,7 +94,8 @@ def _place(
     for size, name in sorted(wanted, key=lambda item: (-item[0], item[1])):
         first, last = lives[name]
         offset = 0
-        for other in sorted((p for p in placed if p.meets(first, last)), key=lambda p: p.offset):
+        alive = [p for p in placed if p.first <= last and first <= p.last]
+        for other in sorted(alive, key=lambda p: p.offset):
             if other.offset < offset + size and offset < other.end:
                 offset = other.end
         placed.append(_Placed(name, offset, offset + size, first, last))
@@ -104,16 +103,44 @@ def _place(
 
 
 def _order(placed: list[_Placed]) -> dict[str, tuple[str, ...]]:
-    """For each temp those below it that live at the same time, less what follows from others."""
+    """For each temp those below it that live at the same time, less what follows from others.
+
+    Sets of temps are the bits of integers: there may be thousands of temps.
+    """
     ordered = sorted(placed, key=lambda p: (p.offset, p.end))
-    below: dict[str, set[str]] = {}
+    begun, ended = _begun(ordered), _ended(ordered)
+    below: list[int] = []
     kept: dict[str, tuple[str, ...]] = {}
     for at, temp in enumerate(ordered):
-        direct = [p.name for p in ordered[:at] if p.meets(temp.first, temp.last)]
-        implied = set().union(*(below[name] for name in direct))
-        kept[temp.name] = tuple(sorted(name for name in direct if name not in implied))
-        below[temp.name] = implied | set(direct)
+        direct = begun[temp.last] & ~ended[temp.first] & (1 << at) - 1
+        implied = 0
+        for other in reversed(_bits(direct)):
+            if not implied >> other & 1:  # what is implied adds nothing of its own
+                implied |= below[other]
+        kept[temp.name] = tuple(sorted(ordered[k].name for k in _bits(direct & ~implied)))
+        below.append(implied | direct)
     return kept
+
+
+def _begun(temps: list[_Placed]) -> list[int]:
+    """For each step the temps whose life begins there or before."""
+    found = [0] * (2 + max((t.last for t in temps), default=0))
+    for at, temp in enumerate(temps):
+        found[temp.first] |= 1 << at
+    return list(accumulate(found, or_))
+
+
+def _ended(temps: list[_Placed]) -> list[int]:
+    """For each step the temps whose life ends before it."""
+    found = [0] * (2 + max((t.last for t in temps), default=0))
+    for at, temp in enumerate(temps):
+        found[temp.last + 1] |= 1 << at
+    return list(accumulate(found, or_))
+
+
+def _bits(mask: int) -> list[int]:
+    """The places of the bits that are set, lowest first."""
+    return [at for at, digit in enumerate(reversed(bin(mask))) if digit == "1"]
 
 
 def at_sizes(dim: Dim, sizes: Mapping[str, int]) -> int:
