@@ -163,6 +163,8 @@ def run_body(frame: Frame, function: syntax.Function) -> Value:
 def _result(frame: Frame, function: syntax.Function, value: Value | None, at: Span) -> Value:
     declared = function.result
     name = function.name.text
+    if declared is None and isinstance(function.body, syntax.Host):
+        return Many(()) if value is None else value  # Python need not declare its results
     if declared is None:
         if value is not None:
             raise Fault("wrong-count", f"`{name}` returns a value, but declares none", at,

@@ -58,6 +58,9 @@ def resolve(frame: Frame, expr: syntax.Expr) -> Value:
             return subscript(frame, resolve(frame, expr.value), expr)
         case syntax.Call():
             return call(frame, expr, _callee(frame, expr))
+        case syntax.Host():
+            made: Value = expr.run(frame)
+            return made
         case _:
             return _operation(frame, expr)
 

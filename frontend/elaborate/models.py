@@ -75,6 +75,13 @@ def elaborate(
     found = Diagnostics(program.sources)
     instance = instantiate(program, model, arguments or {}, found)
     found.raise_if_any()
+    return elaborate_instance(program, instance, found)
+
+
+def elaborate_instance(
+    program: Program, instance: Instance, found: Diagnostics
+) -> ModelProgram:
+    """The graphs of a model that was built."""
     functions: dict[str, Graph] = {}
     states: dict[str, Variable] = {}
     steps = []
@@ -87,9 +94,9 @@ def elaborate(
             steps += [member.name.text] if member.kind == "step" else []
     found.raise_if_any()
     variables = (*instance.variables(), *states.values())
-    init = elaborate_init(program, model, variables, found)
+    init = elaborate_init(program, instance.name, variables, found)
     found.raise_if_any()
-    return ModelProgram(model, variables, functions, frozenset(steps), init)
+    return ModelProgram(instance.name, variables, functions, frozenset(steps), init)
 
 
 def elaborate_functions(program: Program) -> dict[str, Graph]:

@@ -35,6 +35,8 @@ class Body:
 
 def minimizes(function: syntax.Function) -> bool:
     """Whether a `minimize` stands in a function."""
+    if isinstance(function.body, syntax.Host):
+        return function.body.minimizes
     return any(True for _ in _statements(function))
 
 

@@ -22,6 +22,7 @@ from dlc.frontend.text.syntax_expressions import (
     Ellipsis,
     Expr,
     Field,
+    Host,
     Index,
     List,
     Name,
@@ -42,7 +43,7 @@ from dlc.frontend.text.syntax_expressions import (
 __all__ = [
     "Argument", "Assert", "Assign", "Binary", "Block", "Boolean", "Call", "Carried", "Cast",
     "Choice", "Comparison", "Comprehension", "Const", "Definition", "Ellipsis", "Expr", "Field",
-    "File", "For", "Function", "If", "Import", "Index", "List", "Member", "Minimize", "Model",
+    "File", "For", "Function", "Host", "If", "Import", "Index", "List", "Member", "Minimize", "Model",
     "Name", "NewAxis", "Number", "On", "Optimizer", "Parameter", "Phase", "Print", "Rest",
     "Return", "Scan", "Setting", "Slice", "Statement", "String", "Subscript", "Syntax", "Test",
     "Train", "Tuple", "TupleTypeExpr", "TypeExpr", "Unary", "Update", "Variable", "While",

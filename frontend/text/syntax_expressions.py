@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from dlc.ir.diagnostics import Span
 
@@ -164,9 +166,21 @@ class Cast(Syntax):
     value: Expr
 
 
+@dataclass(frozen=True, slots=True)
+class Host(Syntax):
+    """What is worked out by Python: a value that is known already, or the body of a function.
+
+    No text has it; the Python face makes it. `run` gets the frame of the elaborator, and gives one
+    of its values; `minimizes` says whether `minimize` stands in it.
+    """
+
+    run: Callable[[Any], Any]
+    minimizes: bool = False
+
+
 Expr = (
     Name | Number | String | Boolean | Tuple | List | Comprehension | Unary | Binary | Comparison
-    | Choice | Call | Subscript | Field | Cast
+    | Choice | Call | Subscript | Field | Cast | Host
 )
 Index = Expr | Slice | Ellipsis | NewAxis
 
