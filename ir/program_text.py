@@ -6,9 +6,23 @@
       buffer w: f32[6, 25] @ (0/16, 1, 0) var
       buffer y: f32[N, 10] temp alive 0 to 3 above h, g @path("Net.scores")
       buffer y.flat: f32[10*N] temp alias y
+      buffer y.row: f32[10] temp alias y + 10*t
       launch dense<N, 2*N>(x, w, y) @path("Net.scores") @loc(net.dl:8:13)
       check ok 1 "labels are below 10" @loc(net.dl:9:3)
       commit
+      loop t < N {
+        launch row(x, y.row)
+      }
+      while t.2 more {
+        launch test(y, more)
+      } do {
+        print 1 ["y is ", ""](y)
+      }
+      if more {
+        launch one(y)
+      } else {
+        check ok 2 "{value} is below 10" value bad
+      }
     }
 
 Kernels follow, each with its schedule and its loops, then the numbers of large constants (`data`),
@@ -26,7 +40,18 @@ from dlc.ir.kernel_text import print_kernel, read_kernel, read_tensor, tensor_te
 from dlc.ir.loops import LoopFunction
 from dlc.ir.loops_text import print_loops, read_loops
 from dlc.ir.notation import path_text, places_text, quoted, value_text
-from dlc.ir.program import BufferKind, Check, Commit, Launch, Program, ProgramBuffer, Step
+from dlc.ir.program import (
+    Branch,
+    BufferKind,
+    Check,
+    Commit,
+    Launch,
+    Loop,
+    Print,
+    Program,
+    ProgramBuffer,
+    Step,
+)
 from dlc.ir.schedule import Schedule
 from dlc.ir.schedule_text import print_schedule, read_schedule
 from dlc.ir.text import BIG
@@ -44,8 +69,7 @@ def print_program(program: Program) -> str:
     lines += [f"  {_condition(condition)}" for condition in program.conditions]
     for buffer in program.buffers:
         lines += _buffer(buffer, data)
-    for step in program.steps:
-        lines += _step(step)
+    lines += _steps(program.steps, "  ")
     blocks = ["\n".join([*lines, "}"]) + "\n", *_code(program)]
     for name, items in data.items():
         blocks.append("\n".join(joined(f"data {name} = [", items, "]", "  ")) + "\n")
@@ -74,6 +98,8 @@ def _condition(condition: Condition) -> str:
 
 def _buffer(buffer: ProgramBuffer, data: dict[str, list[str]]) -> list[str]:
     alias = f" alias {name_text(buffer.alias_of)}" if buffer.alias_of else ""
+    if buffer.offset != 0:
+        alias += f" + {buffer.offset}"
     planned = buffer.first != -1 or buffer.last != -1
     alive = f" alive {buffer.first} to {buffer.last}" if planned else ""
     head = (f"  buffer {name_text(buffer.name)}: "
@@ -94,16 +120,46 @@ def _buffer(buffer: ProgramBuffer, data: dict[str, list[str]]) -> list[str]:
     return [*lines[:-1], lines[-1] + path]
 
 
-def _step(step: Step) -> list[str]:
-    if isinstance(step, Commit):
-        return ["  commit"]
-    if isinstance(step, Check):
-        return [f"  check {name_text(step.buffer)} {step.code} {quoted(step.text)}"
-                f"{places_text(step.locs)}"]
-    dims = f"<{', '.join(map(str, step.dims))}>" if step.dims else ""
-    buffers = list(map(name_text, step.buffers))
-    lines = joined(f"  launch {name_text(step.kernel)}{dims}(", buffers, ")", "      ")
-    return [*lines[:-1], f"{lines[-1]}{path_text(step.path)}{places_text(step.locs)}"]
+def _steps(steps: tuple[Step, ...], indent: str) -> list[str]:
+    return [line for step in steps for line in _step(step, indent)]
+
+
+def _step(step: Step, indent: str) -> list[str]:
+    match step:
+        case Commit():
+            return [f"{indent}commit"]
+        case Check():
+            value = f" value {name_text(step.value)}" if step.value else ""
+            return [f"{indent}check {name_text(step.buffer)} {step.code} {quoted(step.text)}{value}"
+                    f"{places_text(step.locs)}"]
+        case Print():
+            parts = ", ".join(map(quoted, step.parts))
+            return [f"{indent}print {step.code} [{parts}]({names_text(step.buffers)})"
+                    f"{places_text(step.locs)}"]
+        case Loop():
+            return _loop(step, indent)
+        case Branch():
+            return [f"{indent}if {name_text(step.condition)} {{",
+                    *_steps(step.then, f"{indent}  "), f"{indent}}} else {{",
+                    *_steps(step.otherwise, f"{indent}  "), f"{indent}}}"]
+        case Launch():
+            return _launch(step, indent)
+
+
+def _loop(loop: Loop, indent: str) -> list[str]:
+    body = [*_steps(loop.body, f"{indent}  "), f"{indent}}}"]
+    if not loop.condition:
+        return [f"{indent}loop {name_text(loop.var)} < {loop.count} {{", *body]
+    return [f"{indent}while {name_text(loop.var)} {name_text(loop.condition)} {{",
+            *_steps(loop.test, f"{indent}  "), f"{indent}}} do {{", *body]
+
+
+def _launch(launch: Launch, indent: str) -> list[str]:
+    dims = f"<{', '.join(map(str, launch.dims))}>" if launch.dims else ""
+    buffers = list(map(name_text, launch.buffers))
+    lines = joined(f"{indent}launch {name_text(launch.kernel)}{dims}(", buffers, ")",
+                   f"{indent}    ")
+    return [*lines[:-1], f"{lines[-1]}{path_text(launch.path)}{places_text(launch.locs)}"]
 
 
 def parse_program(text: str) -> Program:
@@ -138,19 +194,19 @@ class _ProgramParser:
         buffers = []
         while scan.take("buffer"):
             buffers.append(self._buffer())
-        steps = []
-        while not scan.take("}"):
-            steps.append(self._step())
+        steps = self._steps()
         scan.at = end
-        return Program(name, symbols, tuple(buffers), tuple(steps), tuple(self.kernels),
+        return Program(name, symbols, tuple(buffers), steps, tuple(self.kernels),
                        tuple(self.schedules), tuple(self.loops), conditions)
 
     def _skip_program(self) -> None:
         """Numbers stand after the buffers that hold them, so what follows is read first."""
-        self.scan.expect("program")
-        while self.scan.word != "}" and self.scan.kind != "end":
-            self.scan.at += 1
-        self.scan.expect("}")
+        scan, depth = self.scan, 0
+        scan.expect("program")
+        while scan.kind != "end" and (scan.word != "}" or depth > 1):
+            depth += (scan.word == "{") - (scan.word == "}")
+            scan.at += 1
+        scan.expect("}")
 
     def _block(self) -> None:
         scan = self.scan
@@ -187,6 +243,7 @@ class _ProgramParser:
             scan.fail(f"expected one of {', '.join(_KINDS)}, found {scan.word!r}")
         kind = _KINDS[scan.next("word")]
         alias = scan.name() if scan.take("alias") else ""
+        offset = scan.dim() if alias and scan.take("+") else 0
         first = last = -1
         if scan.take("alive"):
             first = scan.integer()
@@ -197,7 +254,7 @@ class _ProgramParser:
         path = scan.path()
         values = self._values() if scan.take("=") else ()
         return ProgramBuffer(name, dtype, dims, kind, layout, alias, first, last, above, path,
-                             values, default)
+                             values, default, offset)
 
     def _values(self) -> tuple[float, ...]:
         scan = self.scan
@@ -209,12 +266,40 @@ class _ProgramParser:
         scan.next("mark")
         return self.data[name]
 
+    def _steps(self) -> tuple[Step, ...]:
+        """Steps up to a closing brace, which is taken."""
+        found = []
+        while not self.scan.take("}"):
+            found.append(self._step())
+        return tuple(found)
+
+    def _block_of_steps(self) -> tuple[Step, ...]:
+        self.scan.expect("{")
+        return self._steps()
+
     def _step(self) -> Step:
         scan = self.scan
         if scan.take("commit"):
             return Commit()
         if scan.take("check"):
-            return Check(scan.name(), scan.integer(), scan.string(), scan.places())
+            name, code, text = scan.name(), scan.integer(), scan.string()
+            value = scan.name() if scan.take("value") else ""
+            return Check(name, code, text, scan.places(), value)
+        if scan.take("print"):
+            code, parts = scan.integer(), scan.bracketed("[", "]", scan.string)
+            return Print(scan.bracketed("(", ")", scan.name), code, parts, scan.places())
+        if scan.take("loop"):
+            name = scan.name()
+            scan.expect("<")
+            return Loop(name, scan.dim(), self._block_of_steps())
+        if scan.take("while"):
+            name, condition, test = scan.name(), scan.name(), self._block_of_steps()
+            scan.expect("do")
+            return Loop(name, 0, self._block_of_steps(), test, condition)
+        if scan.take("if"):
+            condition, then = scan.name(), self._block_of_steps()
+            scan.expect("else")
+            return Branch(condition, then, self._block_of_steps())
         scan.expect("launch")
         kernel = scan.name()
         dims = scan.bracketed("<", ">", scan.dim) if scan.word == "<" else ()

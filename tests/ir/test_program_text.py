@@ -13,7 +13,7 @@ from dlc.ir.dims import symbol
 from dlc.ir.graph import Loc
 from dlc.ir.kernel_text import parse_kernel
 from dlc.ir.parse import TextError
-from dlc.ir.program import Launch, Program
+from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program
 from dlc.ir.program_text import parse_program, print_program
 from dlc.ir.schedule_text import parse_schedule
 from tests.ir.kernel_examples import CONV, CONV_SCHEDULE, GATHER
@@ -26,6 +26,8 @@ program fit<N> {
   buffer image: f32[N, 1, 32, 32] in
   buffer y: f32[N, 6, 28, 28] @ (0/16, 1, 2, 3, 0) temp alive 0 to 3 above h, "h 2" @path("Net.c1")
   buffer y.flat: f32[4704*N] temp alias y
+  buffer y.row: f32[4704] temp alias y + 4704*t
+  buffer y.back: f32[4704] temp alias y + 4704*N - 4704*t - 4704
   buffer w: f32[6, 1, 5, 5] var
   buffer state: i64[2] random
   buffer table: f32[4] const = [1.0, -0.0, nan, 7]
@@ -35,6 +37,22 @@ program fit<N> {
   commit
   launch other<2*N, (N + 1) // 2>(w, "sum")
   launch nothing()
+  loop t < 2*N {
+    launch one(y.row)
+    loop "loop 2" < 3 {
+      commit
+    }
+  }
+  while t.2 more {
+    launch test(w, more)
+  } do {
+    if more {
+      print 1 ["w is ", ", \\"more\\" is ", ""](w, more) @loc(net.dl:12:3)
+      check ok 2 "{value} is below 10" value bad @loc(net.dl:13:3)
+    } else {
+      print 2 ["no more"]()
+    }
+  }
 }
 """
 
@@ -82,6 +100,22 @@ def test_what_is_parsed() -> None:
     assert values[2] is math.nan
 
 
+def test_steps_of_control_flow() -> None:
+    *_, loop, turns = parse_program(STEPS).steps
+    assert isinstance(loop, Loop)
+    assert (loop.var, loop.count, loop.condition, len(loop.body)) == ("t", symbol("N") * 2, "", 2)
+    assert isinstance(turns, Loop)
+    assert (turns.condition, len(turns.test)) == ("more", 1)
+    (branch,) = turns.body
+    assert isinstance(branch, Branch)
+    assert branch.then == (
+        Print(("w", "more"), 1, ("w is ", ', "more" is ', "")),
+        Check("ok", 2, "{value} is below 10", value="bad"))
+    assert branch.otherwise == (Print((), 2, ("no more",)),)
+    t, n = symbol("t"), symbol("N")
+    assert parse_program(STEPS).buffer("y.back").offset == (n - 1 - t) * 4704
+
+
 def test_large_constants_stand_at_the_end() -> None:
     whole = program()
     table = replace(whole.buffer("table"), values=tuple(k / 7 for k in range(300)))
@@ -108,10 +142,13 @@ def test_random_programs(seed: int) -> None:
     ("N >= 2", "N 2", "line 2, column 13: expected one of ==, >=, >, <=, <, found '2'"),
     (" in\n", "\n", "line 5, column 3: expected one of in, out, var, temp, random, const"),
     ("alive 0 to 3", "alive 0", "line 5, column 65: expected 'to', found 'above'"),
-    ("check ok 1", "check ok", "line 12, column 12: expected a whole number"),
-    ("commit", "finish", "line 13, column 3: expected 'launch', found 'finish'"),
-    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 11, column 62: expected a loc, found 'n.dl'"),
-    ("nothing()", "nothing", "line 16, column 1: expected '(', found '}'"),
+    ("check ok 1", "check ok", "line 14, column 12: expected a whole number"),
+    ("commit", "finish", "line 15, column 3: expected 'launch', found 'finish'"),
+    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 13, column 62: expected a loc, found 'n.dl'"),
+    ("nothing()", "nothing", "line 18, column 3: expected '(', found 'loop'"),
+    ("t < 2*N", "t 2*N", "line 18, column 10: expected '<', found '2'"),
+    ("} do {", "} {", "line 26, column 5: expected 'do', found '{'"),
+    ("else {", "other {", "line 30, column 7: expected 'else', found 'other'"),
 ])
 def test_errors_say_where(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:
