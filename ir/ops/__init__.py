@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dlc.ir.ops import contract, control, elementwise, loops, math, random, reduce, shape
+from dlc.ir.ops import (
+    contract,
+    control,
+    elementwise,
+    indices,
+    loops,
+    math,
+    random,
+    reduce,
+    shape,
+    sort,
+)
 from dlc.ir.ops.op import (
     OPS,
     EvalCall,
@@ -19,6 +30,6 @@ from dlc.ir.ops.op import (
 
 __all__ = [
     "OPS", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample", "TypeRuleError",
-    "array_shape", "contract", "control", "dense", "elementwise", "loops", "math", "not_differentiable",
-    "random", "reduce", "register", "shape",
+    "array_shape", "contract", "control", "dense", "elementwise", "indices", "loops", "math",
+    "not_differentiable", "random", "reduce", "register", "shape", "sort",
 ]

@@ -224,6 +224,27 @@ cast = register(Op(
 ))
 
 
+_BITS = {"f16": DTYPES["i16"], "f32": DTYPES["i32"], "f64": DTYPES["i64"]}
+
+
+def _infer_bits(
+    kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
+) -> tuple[Type, ...]:
+    kind = same_types("bits", kinds, 1, FLOAT)
+    if kind.dtype.name not in _BITS:
+        raise TypeRuleError(f"bits takes {', '.join(_BITS)}, not {kind}")
+    return (tensor(_BITS[kind.dtype.name], kind.dims),)
+
+
+bits = register(Op(
+    "bits", "the bits of a float, read as an integer", _infer_bits,
+    lambda call: (call.inputs[0].view(dense(call.types[0], "bits").dtype.numpy),),
+    not_differentiable("it gives an integer, whose derivative is 0"),
+    (Sample(("f32[3, 5]",)), Sample(("f32",)), Sample(("f64[17]",)), Sample(("f16[17]",))),
+    formula=lambda b, attrs, x: b.bitcast(x, _BITS[b.dtype(x).name]),
+))
+
+
 def evaluate_formula(op: Op, attrs: dict[str, Attr], *xs: Array) -> Array:
     """The formula of an elementwise op on arrays: what backends are held against."""
     assert op.formula is not None

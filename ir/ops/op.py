@@ -64,12 +64,21 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Inputs for the tests that walk the registry: types as text, attributes, a range of values."""
+    """Inputs for the tests that walk the registry: types as text, attributes, a range of values.
+
+    `ranges` are operands with a range of their own, as indices have: (operand, lowest, highest).
+    """
 
     types: tuple[str, ...]
     attrs: tuple[tuple[str, Attr], ...] = ()
     low: float = -2.0
     high: float = 2.0
+    ranges: tuple[tuple[int, float, float], ...] = ()
+
+    def range(self, operand: int) -> tuple[float, float]:
+        """The lowest and the highest number for an operand."""
+        own = {k: (low, high) for k, low, high in self.ranges}
+        return own.get(operand, (self.low, self.high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ class Op:
     access: AccessRule | None = None
     decompose: Decompose | None = None
     kernel: Literal["contract", "reduce", "call", "control", "effect", "constant", "index",
-                    "scatter", "sort", ""] = ""
+                    "gather", "scatter", "scan", "sort", ""] = ""
     cost: float = 1.0
 
     def order_attrs(self, attrs: Mapping[str, Attr]) -> tuple[tuple[str, Attr], ...]:

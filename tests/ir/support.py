@@ -34,18 +34,21 @@ def sample_graph(op: Op, sample: Sample, wide: bool = False) -> Graph:
 def random_inputs(graph: Graph, sample: Sample, seed: int = 0) -> list[Array]:
     """Arrays in the sample's range for all parameters."""
     rng = np.random.default_rng(seed)
-    return [random_array(rng, value.tensor, sample) for value in graph.inputs]
+    return [random_array(rng, value.tensor, sample, k) for k, value in enumerate(graph.inputs)]
 
 
-def random_array(rng: np.random.Generator, kind: TensorType, sample: Sample) -> Array:
-    """One array of `kind`, whose dims are numbers."""
+def random_array(
+    rng: np.random.Generator, kind: TensorType, sample: Sample, operand: int = 0
+) -> Array:
+    """One array of `kind`, whose dims are numbers, for an operand of a sample."""
     shape = tuple(int(str(dim)) for dim in kind.dims)
     if kind.dtype is BOOL:
         return rng.integers(0, 2, shape).astype(bool)
+    lowest, highest = sample.range(operand)
     if kind.dtype.is_float:
-        return np.asarray(rng.uniform(sample.low, sample.high, shape)).astype(kind.dtype.numpy)
+        return np.asarray(rng.uniform(lowest, highest, shape)).astype(kind.dtype.numpy)
     info = np.iinfo(kind.dtype.numpy)
-    low, high = max(int(sample.low), info.min), min(int(sample.high), info.max)
+    low, high = max(int(lowest), info.min), min(int(highest), info.max)
     return np.asarray(rng.integers(low, high, shape, endpoint=True)).astype(kind.dtype.numpy)
 
 
