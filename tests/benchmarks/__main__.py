@@ -1,10 +1,12 @@
 """Measures dlc beside its peers and writes tests/benchmarks/RESULTS.md.
 
-usage: python -m tests.benchmarks [lenet5] [lenet5.dl] [start] [memory] [accuracy] [OPTIONS]
+usage: python -m tests.benchmarks [lenet5] [lenet5.dl] [start] [compile] [memory] [accuracy]
+                                  [OPTIONS]
 
 Every framework runs alone in its process; they take turns over several rounds, so that a busy
 moment of the machine meets all of them. A workload that a peer has too is compared only once the
-losses of their first steps agree. Without names, everything is measured.
+losses of their first steps agree. Without names, everything is measured; what is not measured
+stays in the file as it was. Each section says when it was measured, on what, and by which command.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.benchmarks import accuracy, startup, steps
+from tests.benchmarks import accuracy, compiling, startup, steps
 from tests.benchmarks.processes import cpu_name, now
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -28,21 +30,32 @@ def main() -> None:
             sections += [steps.section(workload, threads, options) for threads in options.threads]
     if "start" in options.names:
         sections.append(startup.start_section())
+    if "compile" in options.names:
+        sections.append(compiling.section())
     if "memory" in options.names:
         sections.append(startup.memory_section())
     if "accuracy" in options.names:
         sections.append(accuracy.section())
     command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
-    head = f"# Figures\n\n{now()}, {cpu_name()}, by `{command}`.\n"
-    text = "\n".join([head, *sections])
-    print(text)
+    mark = f"{now()}, {cpu_name()}, by `{command}`."
+    sections = [text.replace("\n\n", f"\n\n{mark}\n\n", 1) for text in sections]
+    print("\n".join(sections))
     if not options.dry:
-        RESULTS.write_text(text)
+        RESULTS.write_text(merged(RESULTS.read_text() if RESULTS.exists() else "", sections))
+
+
+def merged(before: str, sections: list[str]) -> str:
+    """`before` with the sections of the same titles replaced, and new ones at the end."""
+    kept = {part.partition("\n")[0]: part for part in before.split("\n## ")[1:]}
+    made = {text.removeprefix("## ").partition("\n")[0]: text.removeprefix("## ")
+            for text in sections}
+    parts = [part.rstrip() for part in (kept | made).values()]
+    return "# Figures\n\n" + "\n\n".join(f"## {part}" for part in parts) + "\n"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    everything = [*steps.PEERS, "start", "memory", "accuracy"]
+    everything = [*steps.PEERS, "start", "compile", "memory", "accuracy"]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(everything)}")
     parser.add_argument("--peers", default="torch", help="with commas between (default: torch)")
