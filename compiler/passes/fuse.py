@@ -3,7 +3,7 @@
 A reduction starts a group; elementwise nodes over the same domain join the group of an operand,
 as its epilogue. What only moves or makes elements is computed where it is read. A chain that is
 read once, by a reduction of one operand or through a permutation or a pad, becomes part of its
-reader.
+reader. Calls, loops, branches and what has an effect are groups of their own.
 
     %a = contract %x, %w          group g0 [N, 84] -> %y {
     %s = add %a, %b        ->       %a = contract %x, %w   # root
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from dlc.compiler.kernels.invert import Inverse, inverses, outer_names
 from dlc.compiler.options import Options
+from dlc.compiler.passes.eliminate_dead import has_effect
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Graph, Node, Value, producers
@@ -49,6 +50,11 @@ def _place_in(at: Sequence[Dim | str], value: Value) -> tuple[Dim, ...]:
     """An index into `value`, 0 along axes of extent 1."""
     return tuple(0 if d == 1 else symbol(e) if isinstance(e, str) else e
                  for e, d in zip(at, value.dims, strict=True))
+
+
+def stands_alone(node: Node) -> bool:
+    """Whether a node is a group of its own: it holds graphs, or has an effect."""
+    return OPS[node.op].kernel in ("call", "control", "effect")
 
 
 class Shapes:
@@ -146,7 +152,7 @@ class Grouping:
         self.nodes[group].append(node)
         for value in node.results:
             self.of[value] = group
-        self._depend(group, self.sources(node))
+        self.depend(group, self.sources(node))
         self.far[group] |= sum(1 << source for source in self.far_sources(node))
 
     def far_sources(self, node: Node) -> set[int]:
@@ -167,7 +173,8 @@ class Grouping:
                 stack += self.shapes.made[value].operands
         return found
 
-    def _depend(self, group: int, sources: set[int]) -> None:
+    def depend(self, group: int, sources: set[int]) -> None:
+        """From now on `group` runs after all of `sources`."""
         added = 0
         for source in sources - {group}:
             added |= self.before[source] | 1 << source
@@ -237,11 +244,13 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
     grouping = Grouping(shapes)
     calls: dict[int, Node] = {}
     views: list[tuple[Value, Value]] = []
+    effects = Effects(grouping)
     for node in graph.nodes:
-        if node.op in ("call", "check"):
+        if stands_alone(node):
             group = grouping.open((), None)
             calls[group] = node
             grouping.put(node, group)
+            effects.order(node, group)
         elif node.op == "table":
             grouping.put(node, grouping.open(node.result.dims, None))
         elif shapes.is_view(node):
@@ -253,13 +262,33 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
     return _finish(graph, shapes, grouping, calls, views)
 
 
+class Effects:
+    """Keeps checks, prints and what holds them in the order of the program.
+
+    Loops and branches come after the effects before them: they may need what a check makes sure of.
+    """
+
+    def __init__(self, grouping: Grouping) -> None:
+        self.grouping = grouping
+        self.last: set[int] = set()
+        self.known: dict[int, bool] = {}
+
+    def order(self, node: Node, group: int) -> None:
+        """Puts the group of `node` behind the last effect."""
+        effect = has_effect(node, self.known)
+        if effect or OPS[node.op].kernel == "control":
+            self.grouping.depend(group, self.last)
+        if effect:
+            self.last = {group}
+
+
 def _place(node: Node, grouping: Grouping) -> None:
     domain = node.result.dims
     near = [grouping.of[v] for v in node.operands
             if v in grouping.of and grouping.domains[grouping.of[v]] == domain]
     # What the backward pass needs of a forward value is cheaper computed again than stored.
-    near = [g for g in near if grouping.nodes[g][0].op not in ("call", "check", "table")
-            and grouping.nodes[g][0].phase == node.phase]
+    near = [g for g in near if not stands_alone(first := grouping.nodes[g][0])
+            and first.op != "table" and first.phase == node.phase]
     group = grouping.join(node, near)
     if group is None:
         group = grouping.open(domain, None)
@@ -294,7 +323,7 @@ def _needed(graph: Graph, shapes: Shapes, grouping: Grouping) -> set[Value]:
         for value in node.operands:
             same = owner is not None and grouping.of.get(value) == owner
             inside = same and grouping.roots[owner or 0] is not node and node.op != "pad"
-            if shapes.is_view(node) or node.op in ("call", "check"):
+            if shapes.is_view(node) or stands_alone(node):
                 needed.add(value)
             elif value in grouping.of and not inside:
                 needed.add(value)
