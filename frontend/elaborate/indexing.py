@@ -1,11 +1,13 @@
-"""`x[…]`: places in lists, and slices, single places, new axes and `...` of tensors."""
+"""`x[…]`: places in lists; of tensors slices, single places, new axes, `...`, and indices that are
+data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dlc.frontend.elaborate.arithmetic import as_value, constant_of
+from dlc.frontend.elaborate.arithmetic import as_value, constant_of, table_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.gather import Place, follow, out_of_range, place_of
 from dlc.frontend.elaborate.values import (
     Listing,
     Many,
@@ -13,12 +15,14 @@ from dlc.frontend.elaborate.values import (
     Poisoned,
     Table,
     Tensor,
+    Truth,
     Value,
     Variable,
     describe,
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
+from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, ceildiv
 
 
@@ -26,77 +30,135 @@ def subscript(frame: Frame, value: Value, expr: syntax.Subscript) -> Value:
     """`value[indices]`."""
     if isinstance(value, Poisoned):
         raise Silent
-    if isinstance(value, Listing | Many):
-        return _of_list(frame, value, expr)
-    if not isinstance(value, Tensor | Variable | Table):
+    given = tuple(_evaluated(frame, index) for index in expr.indices)
+    if isinstance(value, Many) or (isinstance(value, Listing) and not _as_tensor(value, given)):
+        return _of_list(frame, value, expr, given)
+    if not isinstance(value, Tensor | Variable | Table | Listing):
         raise Fault("type-mismatch", f"{describe(value)} has no places", expr.span)
     made = as_value(frame, value, expr.value.span)
-    cut = _Cut()
-    axis = 0
     left = sum(1 for i in expr.indices if not isinstance(i, syntax.NewAxis | syntax.Ellipsis))
     if left > len(made.dims):
         raise Fault("shape-mismatch", f"{left} indices for {made.type}", expr.span)
-    for index in _expanded(expr, len(made.dims) - left):
+    cut, axis = _Cut(), 0
+    for index, found in _expanded(expr, given, len(made.dims) - left):
         if isinstance(index, syntax.NewAxis):
-            cut.shape.append(1)
+            cut.left.append(None)
             continue
-        _one(frame, cut, index, made.dims[axis])
+        _one(frame, cut, index, found, made.dims[axis])
         axis += 1
     return Tensor(_apply(frame, made, cut, expr))
 
 
+def _evaluated(frame: Frame, index: syntax.Index) -> Value | None:
+    """What an index is; None for a slice, `None` and `...`."""
+    if isinstance(index, syntax.Slice | syntax.NewAxis | syntax.Ellipsis):
+        return None
+    return frame.evaluate(index)
+
+
+def _as_tensor(value: Listing, given: tuple[Value | None, ...]) -> bool:
+    """Whether a list of numbers is indexed as the tensor that it is, not as a list."""
+    if not value.known or not all(isinstance(i, Number | Truth | Listing) for i in value.items):
+        return False
+    return len(given) > 1 or (given[0] is not None and constant_of(given[0]) is None)
+
+
 @dataclass(slots=True)
 class _Cut:
-    """A slice of every axis, and the shape that is left."""
+    """A slice of every axis; what is left of them: dims, None for new axes, and indices."""
 
     start: list[Dim] = field(default_factory=list)
     step: list[int] = field(default_factory=list)
     extent: list[Dim] = field(default_factory=list)
-    shape: list[Dim] = field(default_factory=list)
+    left: list[Dim | Place | None] = field(default_factory=list)
 
-    def add(self, start: Dim, step: int, extent: Dim, keep: bool) -> None:
-        """One axis more."""
+    def add(self, start: Dim, step: int, extent: Dim, *left: Dim | Place) -> None:
+        """One axis more, and what is left of it."""
         self.start.append(start)
         self.step.append(step)
         self.extent.append(extent)
-        if keep:
-            self.shape.append(extent)
+        self.left += left
 
 
-def _expanded(expr: syntax.Subscript, missing: int) -> list[syntax.Index]:
+def _expanded(
+    expr: syntax.Subscript, given: tuple[Value | None, ...], missing: int
+) -> list[tuple[syntax.Index, Value | None]]:
     """The indices with whole slices for `...`, or at the end."""
-    whole: list[syntax.Index] = [syntax.Slice(expr.span, None, None, None)] * missing
+    whole: list[tuple[syntax.Index, Value | None]] = [
+        (syntax.Slice(expr.span, None, None, None), None)] * missing
     dots = [i for i, index in enumerate(expr.indices) if isinstance(index, syntax.Ellipsis)]
     if len(dots) > 1:
         raise Fault("syntax", "one `...` is enough", expr.indices[dots[1]].span)
     at = dots[0] if dots else len(expr.indices)
-    return [*expr.indices[:at], *whole, *expr.indices[at + 1 :]]
+    pairs = list(zip(expr.indices, given, strict=True))
+    return [*pairs[:at], *whole, *pairs[at + 1 :]]
 
 
 def _apply(frame: Frame, made: ir.Value, cut: _Cut, expr: syntax.Subscript) -> ir.Value:
+    """The slice, then the indices that are data, then the new axes."""
     whole = all(a == 0 and s == 1 for a, s in zip(cut.start, cut.step, strict=True))
     if not whole or tuple(cut.extent) != made.dims:
         made = frame.emit(expr.span, "slice", made, start=tuple(cut.start), step=tuple(cut.step),
                           dims=tuple(cut.extent))
-    return frame.place(expr.span).reshape(made, cut.shape)
+    builder = frame.place(expr.span)
+    made = builder.reshape(made, [e.extent if isinstance(e, Place) else e
+                                  for e in cut.left if e is not None])
+    runs = _runs(cut, expr)
+    dims: list[Dim] = []
+    for at in reversed(range(len(cut.left))):
+        entry = cut.left[at]
+        if at in runs:
+            before = made
+            axis = sum(1 for e in cut.left[:at] if e is not None)
+            made = follow(frame, before, runs[at], axis, expr.span)
+            count = len(made.dims) - len(before.dims) + len(runs[at])
+            dims = [*made.dims[axis : axis + count], *dims]
+        elif not isinstance(entry, Place):
+            dims = [1 if entry is None else entry, *dims]
+    return builder.reshape(made, dims)
 
 
-def _one(frame: Frame, cut: _Cut, index: syntax.Index, extent: Dim) -> None:
+def _runs(cut: _Cut, expr: syntax.Subscript) -> dict[int, list[Place]]:
+    """The indices that stand side by side, by where the first of them stands."""
+    runs: dict[int, list[Place]] = {}
+    start = 0
+    for at, entry in enumerate(cut.left):
+        if not isinstance(entry, Place):
+            start = at + 1
+            continue
+        runs.setdefault(start, []).append(entry)
+    if sum(1 for run in runs.values() if any(p.value.dims for p in run)) > 1:
+        raise Fault("shape-mismatch", "several index tensors stand side by side", expr.span,
+                    help="`transpose` brings their axes together")
+    return runs
+
+
+def _one(
+    frame: Frame, cut: _Cut, index: syntax.Index, value: Value | None, extent: Dim
+) -> None:
     """One index into an axis of `extent`."""
     assert not isinstance(index, syntax.NewAxis | syntax.Ellipsis)
     if isinstance(index, syntax.Slice):
         _slice(frame, cut, index, extent)
         return
-    value = frame.evaluate(index)
+    assert value is not None
     if not isinstance(value, Number) or isinstance(value.value, float):
-        raise Fault("unsupported", f"an index that is {describe(value)} is not supported yet",
-                    index.span)
-    place = _from_end(value.value, extent)
+        given = table_of(value, index.span) if isinstance(value, Listing) else value
+        cut.add(0, 1, extent, place_of(frame, given, extent, index.span))
+        return
+    cut.add(constant_place(frame, value.value, extent, index.span), 1, 1)
+
+
+def constant_place(frame: Frame, index: Dim, extent: Dim, span: Span) -> Dim:
+    """A constant index or a dim as a place counted from the front; it is proved, or put off."""
+    place = _from_end(index, extent)
+    wrong = out_of_range(index, extent)
     if isinstance(place, int) and place < 0:
-        raise Fault("index-range", f"index {value.value} of an axis of {extent}", index.span)
-    frame.at_least(extent - place, 1, f"{place} < {extent}, for it is an index", index.span,
-                   f"index {value.value} of an axis of {extent}", "index-range")
-    cut.add(place, 1, 1, False)
+        raise Fault("index-range", wrong, span)
+    frame.at_least(extent - place, 1, f"{place} < {extent}, for it is an index", span, wrong,
+                   "index-range")
+    frame.at_least(place, 0, f"{place} >= 0, for it is an index", span, wrong, "index-range")
+    return place
 
 
 def _from_end(place: Dim, extent: Dim) -> Dim:
@@ -106,7 +168,7 @@ def _from_end(place: Dim, extent: Dim) -> Dim:
 
 def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
     if index.start is None and index.stop is None and index.step is None:
-        cut.add(0, 1, extent, True)
+        cut.add(0, 1, extent, extent)
         return
     start = _bound(frame, index.start, 0, extent)
     stop = _bound(frame, index.stop, extent, extent)
@@ -118,7 +180,8 @@ def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
     for low, high in ((0, start), (start, stop), (stop, extent)):
         frame.at_least(high - low, 0, f"{low} <= {high}, for they bound a slice", index.span,
                        wrong, "index-range")
-    cut.add(start, step, ceildiv(stop - start, step), True)
+    length = ceildiv(stop - start, step)
+    cut.add(start, step, length, length)
 
 
 def _bound(frame: Frame, expr: syntax.Expr | None, default: Dim, extent: Dim) -> Dim:
@@ -131,17 +194,19 @@ def _bound(frame: Frame, expr: syntax.Expr | None, default: Dim, extent: Dim) ->
                 f"{describe(value)}", expr.span)
 
 
-def _of_list(frame: Frame, value: Listing | Many, expr: syntax.Subscript) -> Value:
+def _of_list(
+    frame: Frame, value: Listing | Many, expr: syntax.Subscript, given: tuple[Value | None, ...]
+) -> Value:
     (index, *more) = expr.indices
     if more:
         raise Fault("type-mismatch", "a list has one index", expr.span)
     if isinstance(index, syntax.Slice):
-        bounds = [_place(frame, b) if b is not None else None
+        bounds = [_place(frame.evaluate(b), b.span) if b is not None else None
                   for b in (index.start, index.stop, index.step)]
         return Listing(value.items[slice(*bounds)], not isinstance(value, Listing) or value.known)
-    if isinstance(index, syntax.NewAxis | syntax.Ellipsis):
+    if given[0] is None:
         raise Fault("type-mismatch", "a list has places, no axes", expr.span)
-    place = _place(frame, index)
+    place = _place(given[0], index.span)
     if isinstance(value, Listing) and not value.known:
         return value.items[0]
     if not -len(value.items) <= place < len(value.items):
@@ -149,8 +214,8 @@ def _of_list(frame: Frame, value: Listing | Many, expr: syntax.Subscript) -> Val
     return value.items[place]
 
 
-def _place(frame: Frame, expr: syntax.Expr) -> int:
-    place = constant_of(frame.evaluate(expr))
+def _place(value: Value, span: Span) -> int:
+    place = constant_of(value)
     if isinstance(place, bool) or not isinstance(place, int):
-        raise Fault("type-mismatch", "a place in a list is a constant integer", expr.span)
+        raise Fault("type-mismatch", "a place in a list is a constant integer", span)
     return place
