@@ -10,6 +10,7 @@ from dlc.ir.kernel_rules import KernelError, TypeRuleError, result_dtype
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
@@ -53,7 +54,7 @@ class _Checker:
             Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
             LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
-            LoadIndex: self._load_index,
+            LoadIndex: self._load_index, AsIndex: self._as_index,
         }
 
     def run(self) -> None:
@@ -185,6 +186,12 @@ class _Checker:
         if not s.dtype.is_integer:
             self._fail(f"{s.dtype} is no integer")
         self._element(s.buffer, s.dtype, s.offset)
+        self._index(s.name)
+
+    def _as_index(self, s: AsIndex) -> None:
+        if not s.dtype.is_integer:
+            self._fail(f"{s.dtype} is no integer")
+        self._expect(s.value, s.dtype, 1)
         self._index(s.name)
 
     def _if(self, s: If) -> None:

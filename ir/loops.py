@@ -175,8 +175,17 @@ class LoadIndex:
     dtype: DType
 
 
+@dataclass(frozen=True, slots=True)
+class AsIndex:
+    """`name` = an integer register, to be used in index expressions."""
+
+    name: str
+    value: str
+    dtype: DType
+
+
 Statement = (Alloc | Mask | Load | Store | Const | IndexOf | Splat | Apply | LaneReduce | For | If
-             | Let | LoadIndex)
+             | Let | LoadIndex | AsIndex)
 
 
 @dataclass(frozen=True, slots=True)

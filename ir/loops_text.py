@@ -13,6 +13,7 @@
 have another type than its result. The other statements:
 
     let at = chunk % 5                 let row = ids[at]: i32           (an index that is loaded)
+    let row: i32 = v                                                    (a register as an index)
     i: i32x16 = index 16*chunk step 1  s: f32x16 = splat v              h: f32 = lanes add x16 v
     if N - 1 >= 0 { … }
     r = for k = 0 to N step 2 carry a: f32 = zero { …  next b }         (`doubling` for a step of 0)
@@ -29,6 +30,7 @@ from dlc.ir.expression_text import attr_text, read_attr
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
@@ -160,9 +162,14 @@ def _load_index(s: LoadIndex) -> str:
     return f"let {s.name} = {name_text(s.buffer)}[{s.offset}]: {s.dtype}"
 
 
+def _as_index(s: AsIndex) -> str:
+    return f"let {s.name}: {s.dtype} = {name_text(s.value)}"
+
+
 _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Alloc: _alloc, Mask: _mask, Load: _load, Store: _store, Const: _const, IndexOf: _index_of,
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
+    AsIndex: _as_index,
 }
 
 
@@ -249,10 +256,14 @@ class _LoopsParser:
         scan.expect("to")
         return Mask(name, base, scan.dim(), lanes)
 
-    def _let(self) -> Let | LoadIndex:
+    def _let(self) -> Let | LoadIndex | AsIndex:
         scan = self.scan
         scan.expect("let")
         name = scan.next("word")
+        if scan.take(":"):
+            dtype = scan.dtype()
+            scan.expect("=")
+            return AsIndex(name, scan.name(), dtype)
         scan.expect("=")
         if scan.after != "[":
             return Let(name, scan.dim())

@@ -16,6 +16,7 @@ from dlc.ir.dims import Dim
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
@@ -51,7 +52,7 @@ class FunctionEmitter(StatementEmitter):
             Alloc: self.alloc, Mask: self.mask, Load: self.load, Store: self.store,
             Const: self.const, IndexOf: self.index_of, Splat: self.splat, Apply: self.apply,
             LaneReduce: self.lane_reduce, Let: self.let, LoadIndex: self.load_index,
-            For: self._for, If: self._if,
+            AsIndex: self.as_index, For: self._for, If: self._if,
         }
 
     def emit(self, function: LoopFunction) -> str:

@@ -21,6 +21,7 @@ from dlc.ir.dims import Dim
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     IndexOf,
     LaneReduce,
@@ -239,9 +240,17 @@ class StatementEmitter:
         kind = stored(s.dtype)
         place = self.indices.address(self.pointers[s.buffer], kind, s.offset)
         loaded = self.writer.emit(f"load {kind}, ptr {place}, align {s.dtype.size}", s.name)
-        register = self._builder(1).cast(Operand(loaded, s.dtype), I64).text
-        low = 0.0 if s.dtype.kind == "uint" else -inf
-        self.indices.define(s.name, Name(register, self.writer.depth, (low, inf), True))
+        self._index(s.name, Operand(loaded, s.dtype))
+
+    def as_index(self, s: AsIndex) -> None:
+        """Names an index that was computed."""
+        self._index(s.name, self.values[s.value])
+
+    def _index(self, name: str, value: Operand) -> None:
+        """From here on `name` is an integer that may be anything its type holds."""
+        register = self._builder(1).cast(value, I64).text
+        low = 0.0 if value.dtype.kind == "uint" else -inf
+        self.indices.define(name, Name(register, self.writer.depth, (low, inf), True))
 
 
 def _count(dtype: DType, lanes: int, step: int) -> str:

@@ -9,6 +9,7 @@ from dlc.ir.kernel import digit_extents, storage_size
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
@@ -60,6 +61,8 @@ class Machine:
                 self.names[s.name] = self.number(s.value)
             case LoadIndex():
                 self.names[s.name] = int(self.memory[s.buffer][self.number(s.offset)])
+            case AsIndex():
+                self.names[s.name] = int(self.registers[s.value])
             case For():
                 self.loop(s)
             case If():

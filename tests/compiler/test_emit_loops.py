@@ -11,6 +11,7 @@ from dlc.ir.dims_text import parse_dim
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
@@ -25,7 +26,7 @@ from dlc.ir.loops import (
     Statement,
     Store,
 )
-from dlc.ir.types import BF16, BOOL, F16, F32, I32, I64, U8
+from dlc.ir.types import BF16, BOOL, F16, F32, I32, I64, U8, DType
 from tests.compiler.loop_runner import function, module_text, run
 
 N, K, M = symbol("N"), symbol("K"), symbol("M")
@@ -183,6 +184,20 @@ def test_conditions_and_loaded_indices() -> None:
     x, y = np.arange(10, dtype=np.float32), np.full(6, -1, np.float32)
     run(function((body,), {"ids": I32, "x": F32, "y": F32}, ("N", "M")), ids, x, y, N=6, M=5)
     assert y.tolist() == [6, -1, 0, -1, -1, 8]
+
+
+@pytest.mark.parametrize("dtype", [I32, I64, U8])
+def test_a_register_as_an_index(dtype: DType) -> None:
+    """Counts how often each number occurs, by what was computed and not by what was loaded."""
+    at = symbol("at")
+    body = For("i", 0, N, (
+        Load("v", "x", i, dtype), Const("one", 1, dtype), Apply("p", "sub", ("v", "one"), dtype,
+                                                                dtype), AsIndex("at", "p", dtype),
+        Load("c", "counts", at, I32), Const("1", 1, I32), Apply("d", "add", ("c", "1"), I32, I32),
+        Store("counts", at, "d", I32)))
+    x, counts = np.array([3, 1, 200, 3], dtype.numpy), np.zeros(200, np.int32)
+    run(function((body,), {"x": dtype, "counts": I32}, ("N",)), x, counts, N=4)
+    assert [counts[0], counts[2], counts[199], counts.sum()] == [1, 2, 1, 4]
 
 
 def test_conditions_that_are_known() -> None:

@@ -28,6 +28,7 @@ from dlc.ir.kernel import (
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
@@ -305,6 +306,9 @@ class LoopsMaker:
         self.count += 1
         value = self.dim()
         out.append(LoadIndex(name, "ids", value, I32) if lanes == 4 else Let(name, value))
+        if self.rng.random() < 0.3:
+            number, name = self.fresh("n"), f"from.{self.count}"
+            out += [IndexOf(number, value, I32), AsIndex(name, number, I32)]
         self.scope.append(name)
 
     def loop(self, out: list[Statement], depth: int) -> None:

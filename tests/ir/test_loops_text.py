@@ -29,6 +29,8 @@ loops tour<E, Z>(x: const f32, ids: const i32, y: f32) chunks (E + 15) // 16 {
   }
   for step.1 = 1 to Z doubling {
     i: i32x16 = index row + 2 step 1
+    n: i32 = index row
+    let from: i32 = n
     d: f64x16 = cast(i, to = f64) of i32
   }
   for l = 0 to Z step 2*at {
