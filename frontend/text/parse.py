@@ -93,6 +93,14 @@ def parse_source(source: SourceFile) -> syntax.File:
     return tree
 
 
+def concrete_tree(source: SourceFile) -> Tree[Token]:
+    """Lark's tree of a text that parses, with every token in it; `Newlines` adds its `_NL`.
+
+    No rule drops a token here, so that what is written can be written again.
+    """
+    return _parser(True).parse(source.text, start="file")
+
+
 def parse_expression(text: str, name: str, line: int = 1, column: int = 1) -> syntax.Expr:
     """The expression that `text` is; it stands at `line` and `column` of the file `name`."""
     padded = "\n" * (line - 1) + " " * (column - 1) + text.replace("\n", " ")
@@ -163,7 +171,7 @@ def _memoized() -> list[type]:
 
 
 @cache
-def _parser() -> Lark:
+def _parser(every_token: bool = False) -> Lark:
     loaded = json.loads((_FOLDER / "grammar.json").read_text())
     table = loaded["data"]["parser"]["parser"]
     # JSON's keys are strings: the numbers of states and terminals are made numbers again.
@@ -172,6 +180,9 @@ def _parser() -> Lark:
         int(state): {int(k): v for k, v in row.items()} for state, row in table["states"].items()
     }
     memo = {int(k): v for k, v in loaded["memo"].items()}
+    for each in memo.values() if every_token else ():
+        if each["__type__"] == "Rule":
+            each["options"]["keep_all_tokens"] = True
     loaded_parser: Lark = Lark._load_from_dict(  # type: ignore[no-untyped-call]
         loaded["data"], memo, postlex=Newlines()
     )
