@@ -63,6 +63,7 @@ class PhaseRecord:
     batch: int
     epochs: int
     settings: Mapping[str, float | str] = field(default_factory=dict)
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)

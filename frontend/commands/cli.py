@@ -130,6 +130,7 @@ def _add_train(commands: Commands) -> None:
     add("--data", metavar="DIR", help="folder of the data (default: data/NAME beside FILE)")
     add("--epochs", type=int, metavar="N", help="epochs of each phase, in place of the block's")
     add("--batch", type=int, metavar="N", help="examples a step, in place of the block's")
+    add("--length", type=int, metavar="N", help="of windows of a text, in place of the block's")
     add("--seed", type=_seed, metavar="N", help="of weights, order and random draws (default: 0)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", type=_setting,
         help="a parameter of the step with a default, e.g. lr=0.001; may be repeated")  # fmt: skip

@@ -31,9 +31,10 @@ def run(options: argparse.Namespace) -> int:
     model = program.model(name, seed=options.seed or 0, **program.trained[name])
     started = Start(model, options)
     save_to = _save_path(options, name)
-    sets = {p.data: _load(p.data, program.path, options.data) for p in started.phases}
-    first = data.find(started.phases[0].data).fields[0].name
-    report = Report(f"{first}s", options.json)
+    wanted = dict.fromkeys((p.data, p.fields) for p in started.phases)
+    sets = {(source, fields): data.load(source, program.path, options.data, fields)
+            for source, fields in wanted}
+    report = Report(data.find(started.phases[0].data).unit, options.json)
     training = Run(
         model, started.phases, sets, started.seed, save_to, report,
         started.settings, started.position,
@@ -62,7 +63,8 @@ class Start:
         if options.resume is not None:
             kept = self._resume(model, options)
         self.seed = int(kept.get("seed", options.seed or 0))
-        given = {"epochs": options.epochs, "batch": options.batch, "set": dict(options.set)}
+        given = {"epochs": options.epochs, "batch": options.batch, "length": options.length,
+                 "set": dict(options.set)}
         flags = {
             name: value if value not in (None, {}) else kept.get("flags", {}).get(name, value)
             for name, value in given.items()
@@ -70,7 +72,7 @@ class Start:
         self.settings = {"flags": flags}
         signatures = {name: each.inputs for name, each in model.record.functions.items()}
         phases = [_phase(each, model) for each in model.record.phases]
-        chosen = Flags(flags["epochs"], flags["batch"], flags["set"])
+        chosen = Flags(flags["epochs"], flags["batch"], flags["length"], flags["set"])
         self.phases = plan(phases, chosen, signatures)
 
     def _resume(self, model: Model, options: argparse.Namespace) -> Mapping[str, Any]:
@@ -85,7 +87,9 @@ class Start:
             self.position = Position.from_json(kept["position"])
         except (KeyError, TypeError) as error:
             raise user_error("cannot-resume", f"{options.resume} is damaged: {error!r}") from None
-        before = {"seed": kept.get("seed", 0), "batch": kept.get("flags", {}).get("batch")}
+        flags = kept.get("flags", {})
+        before = {"seed": kept.get("seed", 0), "batch": flags.get("batch"),
+                  "length": flags.get("length")}
         for name, value in before.items():
             given = getattr(options, name)
             if given is not None and given != value:
@@ -130,8 +134,9 @@ def _phase(record: PhaseRecord, model: Model) -> Phase:
         for name, value in record.settings.items()
     }
     return Phase(
-        record.data, record.step, record.test, record.batch, record.epochs, settings, record.name
-    )
+        record.data, record.step, record.test, record.batch, record.epochs, settings, record.name,
+        record.length,
+    )  # fmt: skip
 
 
 def model_schedule(model: Model, name: str) -> Schedule:
@@ -144,11 +149,6 @@ def model_schedule(model: Model, name: str) -> Schedule:
         return float(function(**{k: v for k, v in values.items() if k in takes}))
 
     return schedule
-
-
-def _load(name: str, program: Path, given: str | None) -> data.DataSet:
-    kind = data.find(name)
-    return kind.load(data.folder_of(name, program, given))
 
 
 def _save_path(options: argparse.Namespace, model: str) -> Path:

@@ -24,7 +24,7 @@ from dlc.ir.dims import Poly
 from dlc.ir.graph import Graph, Param
 from dlc.ir.types import F32, I32, TensorType, tensor
 
-KEYS: Final = ("data", "step", "test", "batch", "epochs")
+KEYS: Final = ("data", "step", "test", "batch", "length", "epochs")
 _GIVEN: Final = (("progress", F32), ("epoch", I32))
 Settings = dict[str, syntax.Setting]
 
@@ -136,6 +136,7 @@ class _Maker:
             None if "test" not in values else str(values["test"]),
             int(values["batch"] or 0), int(values["epochs"] or 0),
             {key: value for key, value in others.items() if value is not None},
+            int(values.get("length") or 0),
         )  # fmt: skip
 
     def _try(self, key: str, setting: syntax.Setting, phase: str) -> float | str | None:
@@ -144,7 +145,7 @@ class _Maker:
                 return self._data(setting)
             if key in ("step", "test"):
                 return self._function(key, setting)
-            if key in ("batch", "epochs"):
+            if key in ("batch", "length", "epochs"):
                 return self._count(key, setting)
             return self._parameter(key, setting, phase)
         except Fault as fault:

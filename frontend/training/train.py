@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.frontend.training.data import DataSet, Part
+from dlc.frontend.training.data import DataSet, Field, Part
 from dlc.frontend.training.train_plan import Input, Phase, Setting, fed
+from dlc.ir.types import DTYPES
 
 Array = NDArray[Any]
 Record = dict[str, object]
@@ -110,7 +111,7 @@ class Run:
 
     model: Trainable
     phases: Sequence[Phase]
-    data: Mapping[str, DataSet]
+    data: Mapping[tuple[str, tuple[Field, ...]], DataSet]  # by name and fields
     seed: int
     save_to: Path
     observer: Observer
@@ -143,7 +144,7 @@ class Run:
 
     def _epoch(self, phase: Phase, stop: StopSignals) -> None:
         at = self.position
-        part = self.data[phase.data].train
+        part = self.data[phase.data, phase.fields].train
         done = min(at.batch * phase.batch, part.size)
         self.observer.begin_epoch(phase, at.epoch, part.size, done)
         started = time.perf_counter()
@@ -165,7 +166,7 @@ class Run:
         step = self.model.function(phase.step)
         order = np.random.default_rng((self.seed, at.phase, at.epoch)).permutation(part.size)
         names = tuple(fed(phase.step, step.inputs, phase))
-        batches = Batches(part, names, phase.batch)
+        batches = Batches(part, [f for f in phase.fields if f.name in names], phase.batch)
         setting = Settings(phase, step)
         total = phase.epochs * batches.count
         for number in range(at.batch, batches.count):
@@ -184,14 +185,15 @@ class Run:
         assert phase.test is not None
         at = self.position
         test = self.model.function(phase.test)
-        part = self.data[phase.data].test
+        part = self.data[phase.data, phase.fields].test
         names = tuple(fed(phase.test, test.inputs, phase))
         settings = Settings(phase, test).at((at.epoch + 1) / phase.epochs, at.epoch)
+        batches = Batches(part, [f for f in phase.fields if f.name in names], phase.batch)
+        order = np.arange(part.size)
         total = 0.0
-        for start in range(0, part.size, phase.batch):
-            end = min(start + phase.batch, part.size)
-            arrays = {name: part.arrays[name][start:end] for name in names}
-            total += float(test(**arrays, **settings)) * (end - start)
+        for number in range(batches.count):
+            arrays = batches.gather(order, number)
+            total += float(test(**arrays, **settings)) * batches.size(number)
             if stop.number:
                 self._stop(stop)
         return total / part.size
@@ -204,14 +206,16 @@ class Run:
 class Batches:
     """Batches of a part, gathered into buffers that are used again and again."""
 
-    def __init__(self, part: Part, names: Sequence[str], batch: int) -> None:
+    def __init__(self, part: Part, fields: Sequence[Field], batch: int) -> None:
         self._part = part
         self._batch = batch
         self.count = -(-part.size // batch)
         size = min(batch, part.size)
-        self._buffers: dict[str, Array] = {
-            name: np.empty((size, *part.arrays[name].shape[1:]), part.arrays[name].dtype)
-            for name in names
+        self._buffers = {f: np.empty((size, *f.dims), DTYPES[f.dtype].numpy) for f in fields}
+        self._moved = {
+            f: np.empty((*f.dims[: f.axis], size, *f.dims[f.axis :]), DTYPES[f.dtype].numpy)
+            for f in fields
+            if f.axis
         }
 
     def size(self, number: int) -> int:
@@ -223,12 +227,26 @@ class Batches:
         start, size = number * self._batch, self.size(number)
         chosen = order[start : start + size]
         arrays = {}
-        for name, buffer in self._buffers.items():
-            arrays[name] = buffer[:size]
-            source: Array = self._part.arrays[name]
-            # "clip" lets NumPy write into the buffer directly; every index is in range.
-            np.take(source, chosen, axis=0, out=arrays[name], mode="clip")
+        for each, buffer in self._buffers.items():
+            found: Array = buffer[:size]
+            source: Array = self._part.arrays[each.name]
+            if source.dtype == found.dtype:
+                # "clip" lets NumPy write into the buffer directly; every index is in range.
+                np.take(source, chosen, axis=0, out=found, mode="clip")
+            else:
+                found[...] = source[chosen]
+            arrays[each.name] = self._along(each, found)
         return arrays
+
+    def _along(self, kind: Field, examples: Array) -> Array:
+        """Examples along the axis where batches have them."""
+        if not kind.axis:
+            return examples
+        moved = np.moveaxis(examples, 0, kind.axis)
+        if len(examples) < self._moved[kind].shape[kind.axis]:
+            return np.ascontiguousarray(moved)
+        self._moved[kind][...] = moved
+        return self._moved[kind]
 
 
 class Settings:

@@ -39,12 +39,17 @@ class Input:
     text: str
 
     def takes(self, field: Field) -> bool:
-        """Whether batches of `field` fit: a symbol in front for their size, the rest equal."""
+        """Whether batches of `field` fit: a symbol for their size, symbols or equal dims else."""
+        if self.dtype != field.dtype or len(self.dims) != 1 + len(field.dims):
+            return False
+        dims = list(self.dims)
+        size = dims.pop(field.axis)
+        others = [d for d in dims if isinstance(d, str)]
         return (
-            self.dtype == field.dtype
-            and len(self.dims) == 1 + len(field.dims)
-            and isinstance(self.dims[0], str)
-            and tuple(self.dims[1:]) == field.dims
+            isinstance(size, str)
+            and size not in others
+            and len(set(others)) == len(others)
+            and all(isinstance(d, str) or d == n for d, n in zip(dims, field.dims, strict=True))
         )
 
 
@@ -59,6 +64,8 @@ class Phase:
     epochs: int
     settings: Mapping[str, Setting] = field(default_factory=dict)
     name: str = ""
+    length: int = 0  # of what a data set cuts into windows (a text)
+    fields: tuple[Field, ...] = ()  # of its data; known once it is planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Flags:
 
     epochs: int | None = None
     batch: int | None = None
+    length: int | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -112,8 +120,12 @@ def _planned(phase: Phase, flags: Flags, signatures: Signatures) -> Phase:
         settings=settings,
         epochs=phase.epochs if flags.epochs is None else flags.epochs,
         batch=phase.batch if flags.batch is None else flags.batch,
+        length=phase.length if flags.length is None else flags.length,
     )
     _check_counts(changed)
+    wanted = {i.name: i for i in inputs.values() if i.default is None}
+    fields = find(phase.data).fields(tuple(wanted.values()), changed.length)
+    changed = replace(changed, fields=fields)
     for function in _functions(phase):
         tuple(fed(function, _of(function, signatures), changed))
     return changed
@@ -124,7 +136,7 @@ def _check_setting(name: str, inputs: Mapping[str, Input]) -> None:
         raise user_error(
             "unknown-setting",
             f"`{name}` is no setting: no function of this training run has such a parameter",
-            did_you_mean(name, [*inputs, "data", "step", "test", "batch", "epochs"]),
+            did_you_mean(name, [*inputs, "data", "step", "test", "batch", "length", "epochs"]),
         )
     if inputs[name].default is None:
         raise user_error(
@@ -138,11 +150,17 @@ def _check_counts(phase: Phase) -> None:
     for name, value, least in (("batch", phase.batch, 1), ("epochs", phase.epochs, 0)):
         if value < least:
             raise user_error("bad-setting", f"{name} is {value}, but must be at least {least}")
+    if find(phase.data).takes_length and phase.length < 2:
+        raise user_error(
+            "bad-setting",
+            f'the data set "{phase.data}" is cut into windows: `length` says how long, at least 2, '
+            f"and is {phase.length or 'not set'}",
+        )
 
 
 def fed(function: str, inputs: Sequence[Input], phase: Phase) -> Iterator[str]:
     """The names of the inputs that the data feeds; a field that is missing or unfit is an error."""
-    fields = {field.name: field for field in find(phase.data).fields}
+    fields = {field.name: field for field in phase.fields}
     for parameter in inputs:
         if parameter.default is not None:
             continue

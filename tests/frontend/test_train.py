@@ -14,7 +14,7 @@ import pytest
 
 from dlc.frontend.errors import UserError
 from dlc.frontend.training.data import DATA_SETS, DataSet, Field, Kind, Part
-from dlc.frontend.training.train import Interrupted, Position, Run
+from dlc.frontend.training.train import Batches, Interrupted, Position, Run
 from dlc.frontend.training.train_plan import Flags, Input, Phase, plan
 
 EXAMPLES = 50
@@ -78,13 +78,15 @@ def numbers(count: int) -> Part:
     return Part({"x": np.arange(count, dtype=np.float32)})
 
 
-DATA = {"numbers": DataSet("numbers", numbers(EXAMPLES), numbers(7))}
-PHASE = Phase("numbers", "fit", "error", 8, 3)
+FIELDS = (Field("x", "f32", ()),)
+DATA = {("numbers", FIELDS): DataSet("numbers", numbers(EXAMPLES), numbers(7))}
+PHASE = Phase("numbers", "fit", "error", 8, 3, fields=FIELDS)
 
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = Kind("numbers", (Field("x", "f32", ()),), lambda _: DATA["numbers"])
+    kind = Kind("numbers", lambda wanted, length: FIELDS,
+                lambda folder, fields: DATA["numbers", fields], "nothing", "numbers")
     monkeypatch.setattr("dlc.frontend.training.data.DATA_SETS", {**DATA_SETS, "numbers": kind})
 
 
@@ -104,6 +106,17 @@ def test_every_example_once_an_epoch_in_a_new_order() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_batches_along_the_axis_of_the_field() -> None:
+    part = Part({"text": np.arange(35, dtype=np.uint8).reshape(7, 5)})
+    batches = Batches(part, [Field("text", "i32", (5,), axis=1)], 3)
+    for number in range(3):
+        got = batches.gather(np.arange(7)[::-1], number)["text"]
+        assert got.dtype == np.int32
+        assert got.flags.c_contiguous
+        chosen = np.arange(7)[::-1][3 * number : 3 * number + 3]
+        np.testing.assert_array_equal(got, part.arrays["text"][chosen].T)
+
+
 def test_the_order_is_the_seeds() -> None:
     models = [StandIn(), StandIn(), StandIn()]
     for model, seed in zip(models, (1, 1, 2), strict=True):
@@ -112,12 +125,12 @@ def test_the_order_is_the_seeds() -> None:
 
 
 def test_the_test_is_a_mean_weighted_by_batch_size() -> None:
-    history = run(StandIn(), Phase("numbers", "fit", "error", 4, 1)).run()
+    history = run(StandIn(), Phase("numbers", "fit", "error", 4, 1, fields=FIELDS)).run()
     assert history[0]["error"] == 3.0  # of 0..6, whose batches 0..3 and 4..6 have means 1.5 and 5
 
 
 def test_the_loss_is_weighted_too() -> None:
-    phase = Phase("numbers", "fit", None, 8, 1, {"lr": 0.0})
+    phase = Phase("numbers", "fit", None, 8, 1, {"lr": 0.0}, fields=FIELDS)
     (record,) = run(StandIn(), phase).run()
     assert record["loss"] == pytest.approx(np.arange(EXAMPLES).mean())
     assert set(record) == {"epoch", "loss"}
@@ -129,13 +142,13 @@ def test_settings_and_schedules() -> None:
     def schedule(*, progress: float, epoch: int) -> float:
         return 1 - progress if epoch else 100.0
 
-    run(model, Phase("numbers", "fit", None, 25, 2, {"lr": schedule})).run()
+    run(model, Phase("numbers", "fit", None, 25, 2, {"lr": schedule}, fields=FIELDS)).run()
     assert model.rates == [100.0, 100.0, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("after", [1, 3, 7, 8, 20, 21])
 def test_stopped_and_resumed_is_as_if_never_stopped(after: int) -> None:
-    phases = (PHASE, Phase("numbers", "fit", "error", 5, 2, name="second"))
+    phases = (PHASE, Phase("numbers", "fit", "error", 5, 2, name="second", fields=FIELDS))
     whole = StandIn()
     expected = run(whole, *phases).run()
     model = StandIn()
@@ -162,7 +175,7 @@ SIGNATURES = {"fit": (X, LR), "error": (X,)}
 
 
 def test_flags_over_the_block() -> None:
-    (phase,) = plan([PHASE], Flags(1, 16, {"lr": 0.25}), SIGNATURES)
+    (phase,) = plan([PHASE], Flags(1, 16, settings={"lr": 0.25}), SIGNATURES)
     assert (phase.epochs, phase.batch, phase.settings) == (1, 16, {"lr": 0.25})
     assert plan([PHASE], Flags(), SIGNATURES) == (PHASE,)
 
@@ -203,9 +216,9 @@ def test_refuses_a_field_of_another_type(unfit: Input) -> None:
 
 def test_a_finished_run_can_be_given_more_epochs() -> None:
     whole, model = StandIn(), StandIn()
-    expected = run(whole, Phase("numbers", "fit", "error", 8, 4)).run()
+    expected = run(whole, Phase("numbers", "fit", "error", 8, 4, fields=FIELDS)).run()
     run(model, PHASE).run()
     position = Position.from_json(model.saved["progress"]["position"])
-    longer = run(model, Phase("numbers", "fit", "error", 8, 4), position=position)
+    longer = run(model, Phase("numbers", "fit", "error", 8, 4, fields=FIELDS), position=position)
     assert longer.run() == expected
     assert model.weight == whole.weight
