@@ -3,7 +3,8 @@
 The generator is that of Salmon, Moraes, Dror and Shaw, *Parallel Random Numbers: As Easy as 1, 2,
 3* (SC 2011). Its key is the seed (low word, high word); its counter is the element's number (low,
 high), the number of the call, and the place of the draw in the program. So a draw depends on
-nothing else, and the same element can be drawn again wherever it is needed.
+nothing else, and the same element can be drawn again wherever it is needed. In a loop the key is
+what `random_seed` makes of the key outside and the number of the turn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dlc.ir.ops.op import (
     register,
 )
 from dlc.ir.scalar import ScalarBuilder
-from dlc.ir.types import F32, I32, I64, Type, tensor
+from dlc.ir.types import F32, I32, I64, TensorType, Type, tensor
 
 if TYPE_CHECKING:
     from dlc.ir.graph import Attr, Graph
@@ -38,6 +39,7 @@ MULTIPLIERS: Final = (0xD2511F53, 0xCD9E8D57)
 INCREMENTS: Final = (0x9E3779B9, 0xBB67AE85)
 ROUNDS: Final = 10
 _WORD: Final = 0xFFFFFFFF
+_OTHER: Final = 1 << 31  # sets new seeds apart from draws
 
 
 def philox(b: ScalarBuilder[T], key: tuple[T, T], counter: tuple[T, T, T, T]) -> tuple[T, T, T, T]:
@@ -81,6 +83,18 @@ def _words(b: ScalarBuilder[T], place: int, seed: T, call: T, element: T) -> tup
             b.cast(b.primitive("lshr", second, eight), I32))
 
 
+def _seed(b: ScalarBuilder[T], place: int, seed: T, call: T, turn: T) -> T:
+    """Two whole words as one i64. The third word of the counter has its first bit turned over, so
+    that no draw at the same place and of the same number has these words."""
+    word, half = b.const(I64, _WORD), b.const(I64, 32)
+    low = [b.primitive("and", x, word) for x in (seed, call, turn)]
+    high = [b.primitive("lshr", x, half) for x in (seed, turn)]
+    third = _xor(b, low[1], b.const(I64, _OTHER))
+    counter = (low[2], high[1], third, b.const(I64, place & _WORD))
+    first, second, _, _ = philox(b, (low[0], high[0]), counter)
+    return b.primitive("or", first, b.primitive("shl", second, half))
+
+
 def _uniform(b: ScalarBuilder[T], place: int, seed: T, call: T, element: T) -> T:
     """24 bits over 2**24."""
     first, _ = _words(b, place, seed, call, element)
@@ -100,14 +114,17 @@ def _normal(b: ScalarBuilder[T], place: int, seed: T, call: T, element: T) -> T:
     return b.mul(radius, quarter_turns(b, angle, b.add(quarters, b.const(I32, 1))))
 
 
-def _reference_words(place: int, seed: Array, call: Array, element: Array) -> tuple[Array, Array]:
-    """`_words` in unsigned integers, written after the paper."""
+def _reference_words(
+    place: int, seed: Array, call: Array, element: Array, other: int = 0
+) -> tuple[Array, Array]:
+    """The first two words of a draw in unsigned integers, written after the paper."""
     def halves(x: Array) -> tuple[Array, Array]:
         bits = np.asarray(x).astype(np.int64).view(np.uint64)
         return np.asarray(bits & np.uint64(_WORD)), np.asarray(bits >> np.uint64(32))
 
     key = list(halves(seed))
-    counter = [*halves(element), halves(call)[0], np.asarray(place & _WORD, np.uint64)]
+    third = halves(call)[0] ^ np.uint64(other)
+    counter = [*halves(element), third, np.asarray(place & _WORD, np.uint64)]
     for turn in range(ROUNDS):
         if turn:
             key = [(k + np.uint64(w)) & np.uint64(_WORD)
@@ -115,8 +132,7 @@ def _reference_words(place: int, seed: Array, call: Array, element: Array) -> tu
         (low0, high0), (low1, high1) = (
             _wide_product(counter[2 * i], MULTIPLIERS[i]) for i in (0, 1))
         counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0]
-    first, second = (np.asarray(c >> np.uint64(8)).astype(np.float64) for c in counter[:2])
-    return first, second
+    return np.asarray(counter[0]), np.asarray(counter[1])
 
 
 def _wide_product(x: Array, multiplier: int) -> tuple[Array, Array]:
@@ -137,10 +153,29 @@ def _normal_reference(first: Array, second: Array) -> Array:
 def _infer(
     kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
 ) -> tuple[Type, ...]:
+    (kind,) = _infer_seed(kinds, attrs, regions)
+    return (tensor(F32, kind.dims),)
+
+
+def _infer_seed(
+    kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]
+) -> tuple[TensorType, ...]:
     kind = same_types("a draw", kinds, 3, INTEGER)
     if kind.dtype is not I64 or not isinstance(attrs["place"], int):
         raise TypeRuleError(f"a draw takes i64 and an integer place, not {kind}, {attrs['place']}")
-    return (tensor(F32, kind.dims),)
+    return (kind,)
+
+
+def _eval_seed(call: EvalCall) -> tuple[Array, ...]:
+    place = call.attrs["place"]
+    assert isinstance(place, int)
+    first, second = _reference_words(place, *call.inputs, other=_OTHER)
+    return (np.asarray(first | (second << np.uint64(32))).view(np.int64),)
+
+
+_SAMPLES: Final = tuple(
+    Sample((f"i64{dims}",) * 3, (("place", place),), 0, 2.0**40)
+    for dims, place in (("[3, 5]", 0), ("", 7), ("[17]", 2**31), ("[1]", 1)))
 
 
 def _draw(
@@ -152,15 +187,13 @@ def _draw(
     def run(call: EvalCall) -> tuple[Array, ...]:
         place = call.attrs["place"]
         assert isinstance(place, int)
-        words = _reference_words(place, *call.inputs)
+        words = (np.asarray(word >> np.uint64(8)).astype(np.float64)
+                 for word in _reference_words(place, *call.inputs))
         return (np.asarray(reference(*words)).astype(np.float32),)
 
-    samples = tuple(
-        Sample((f"i64{dims}",) * 3, (("place", place),), 0, 2.0**40)
-        for dims, place in (("[3, 5]", 0), ("", 7), ("[17]", 2**31), ("[1]", 1)))
     return register(Op(
         name, doc, _infer, run, not_differentiable("a draw does not depend on what it is drawn at"),
-        samples, attrs=("place",), cost=cost,
+        _SAMPLES, attrs=("place",), cost=cost,
         formula=lambda b, attrs, *xs: formula(b, attrs["place"], *xs)))
 
 
@@ -170,3 +203,8 @@ random_uniform = _draw(
 random_normal = _draw(
     "random_normal", "standard normal, from seed, call and element numbers", _normal,
     _normal_reference, 90)
+random_seed = register(Op(
+    "random_seed", "a seed of its own for a turn of a loop, from seed, call and turn",
+    _infer_seed, _eval_seed, not_differentiable("a seed is an integer"), _SAMPLES,
+    attrs=("place",), cost=60,
+    formula=lambda b, attrs, *xs: _seed(b, attrs["place"], *xs)))

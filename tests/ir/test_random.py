@@ -68,3 +68,25 @@ def test_normal_has_its_moments() -> None:
 def test_draws_differ_with_seed_call_and_place(changed: dict[str, int]) -> None:
     x, y = draw("random_normal"), draw("random_normal", **changed)
     assert abs(np.corrcoef(x, y)[0, 1]) < 0.02
+
+
+def test_a_seed_of_a_turn_is_two_words_of_the_generator() -> None:
+    third = np.array([11 ^ (1 << 31)])
+    words = philox(NumpyBuilder(), (np.array([5]), np.array([7])),
+                   (np.array([3]), np.array([2]), third, np.array([13])))
+    formula = OPS["random_seed"].formula
+    assert formula is not None
+    found = np.asarray(formula(NumpyBuilder(), {"place": 13}, np.array([5 + (7 << 32)]),
+                               np.array([11]), np.array([3 + (2 << 32)])))
+    assert found.dtype == np.int64
+    assert int(found[0]) & (2**64 - 1) == int(words[0][0]) | (int(words[1][0]) << 32)
+
+
+def test_the_turns_of_a_loop_draw_numbers_of_their_own() -> None:
+    seeds = draw("random_seed", count=50)
+    assert len(set(seeds.tolist())) == 50
+    rows = np.stack([draw("random_uniform", seed=int(seed), count=2000) for seed in seeds])
+    assert np.abs(rows.mean(axis=0) - 0.5).max() < 0.25
+    between = np.corrcoef(rows)[np.triu_indices(50, 1)]
+    assert np.abs(between).max() < 0.12
+    assert not np.intersect1d(draw("random_seed", count=50, call=1), seeds).size
