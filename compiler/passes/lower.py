@@ -3,29 +3,37 @@
 Launches that only serve the new values of variables come after the commit point, and write a
 variable in place where nothing reads its old value afterwards. A call of a graph that was kept
 whole (an optimizer) is lowered once, and its launches are repeated with other buffers and sizes.
+Bodies of loops and branches are lowered like graphs that are called.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dlc.compiler.kernels.flatten import flatten
 from dlc.compiler.kernels.invert import inverses
 from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
+from dlc.compiler.lowering.control import Control
+from dlc.compiler.lowering.splice import interface, splice
+from dlc.compiler.lowering.storage import Storage
+from dlc.compiler.lowering.updates import Updates
 from dlc.compiler.options import Options
-from dlc.compiler.passes.fuse import fuse, reads_in_place
+from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.ir.canonical import Key, kernel_key
-from dlc.ir.dims import Dim, substitute, symbol
+from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
-from dlc.ir.graph import Graph, Node, Role, Value, producers
+from dlc.ir.graph import Graph, Node, Value, producers, use_counts
 from dlc.ir.kernel import Kernel, Layout
+from dlc.ir.ops import OPS
 from dlc.ir.ops.control import bind_symbols
 from dlc.ir.program import (
     BufferKind,
     Check,
     Commit,
     Launch,
+    Print,
     Program,
     ProgramBuffer,
     Step,
@@ -59,153 +67,88 @@ class Lowering:
     def __init__(self, fused: FusedGraph, options: Options, kernels: Kernels) -> None:
         self.fused, self.options, self.kernels = fused, options, kernels
         graph = fused.graph
-        self.views = dict(fused.views)
         stored = {v for group in fused.groups for v in group.outputs}
-        stored |= set(graph.inputs) | set(self.views)
+        stored |= set(graph.inputs) | {v for v, _ in fused.views}
         made = producers(graph.nodes)
         self.memory = Memory(made, stored, dict(fused.layouts), inverses(graph, options))
-        self.buffers: dict[str, ProgramBuffer] = {}
-        self.place: dict[Value, str] = {}  # the buffer in which a value lies
+        self.updates = Updates(fused, self.memory)
+        self.storage = Storage(self.memory.layouts)
+        self.control = Control(self.storage, self._body, self._copy)
         self.early: list[Step] = []
         self.late: list[Step] = []
-        self.checks = 0
-        self.read_late: set[Value] = set()
 
     def program(self) -> Program:
         """Places the values, then lowers each group."""
         graph = self.fused.graph
-        late = self._late_groups()
-        in_place = self._in_place(late)
-        self._declare(in_place)
+        self._declare()
         for group in self.fused.groups:
-            steps = self.late if group.name in late else self.early
-            steps += self._lower(group, in_place)
-        self._copy_results(in_place)
-        self._copy_updates(in_place)
+            steps = self.late if group.name in self.updates.late else self.early
+            steps += self._lower(group)
+        self._copy_results()
+        self._copy_updates()
         steps = [*self.early, Commit(), *self.late] if graph.updates else self.early
-        symbols = sorted({s for p in graph.params for s in type_symbols(p.value.type)})
+        symbols = {s for p in graph.params for s in type_symbols(p.value.type)}
+        symbols |= {p.value.name for p in graph.params if p.role == "size"}
         return Program(
-            graph.name, tuple(symbols), tuple(self.buffers.values()), tuple(steps),
-            tuple(self.kernels.made.values()), conditions=graph.conditions)
+            graph.name, tuple(sorted(symbols)), tuple(self.storage.buffers.values()),
+            tuple(steps), tuple(self.kernels.made.values()), conditions=graph.conditions)
 
-    def _base(self, value: Value) -> Value:
-        while value in self.views:
-            value = self.views[value]
-        return value
-
-    def _late_groups(self) -> set[str]:
-        """Groups that only serve new values of variables, and so can come after the commit."""
-        graph = self.fused.graph
-        updated = {self._base(v) for _, v in graph.updates}
-        early = {self._base(v) for v in graph.results}
-        late: set[str] = set()
-        for group in reversed(self.fused.groups):
-            outputs = {self._base(v) for v in group.outputs}
-            check = group.call is not None and group.call.op == "check"
-            if not check and outputs and not outputs & early and (
-                    outputs & updated or outputs <= self.read_late):
-                late.add(group.name)
-                self.read_late |= self._reads(group)
-            else:
-                early |= self._reads(group)
-        return late
-
-    def _reads(self, group: Group) -> set[Value]:
-        """The values in memory that a group reads, views resolved."""
-        found: set[Value] = set()
-        nodes = group.nodes or tuple(
-            self.memory.made[v] for v in group.outputs if v in self.memory.made)
-        stack = [v for node in nodes for v in node.operands]
-        own = set(group.outputs)
-        while stack:
-            value = stack.pop()
-            if value in self.memory.stored and value not in own:
-                found.add(self._base(value))
-            elif value in self.memory.made:
-                stack += self.memory.made[value].operands
-        return found
-
-    def _in_place(self, late: set[str]) -> dict[Value, Value]:
-        """Which computed value is written over which variable's old value."""
-        groups = self.fused.groups
-        owner = {self._base(v): at for at, g in enumerate(groups) for v in g.outputs}
-        variables = {p.value.name: p.value for p in self.fused.graph.params}
-        chosen: dict[Value, Value] = {}
-        last_read = {v: at for at, group in enumerate(groups) for v in self._reads(group)}
-        for name, value in self.fused.graph.updates:
-            made, old = self._base(value), variables[name]
-            at = owner.get(made)
-            if at is None or groups[at].name not in late or made in chosen:
-                continue
-            if groups[at].nodes and groups[at].nodes[0].op == "table":
-                continue  # has memory of its own, which holds it from the start
-            if made.dims != old.dims and old in self.memory.layouts:
-                continue  # other dims are another view of row-major memory alone
-            if last_read.get(old, -1) <= at and self._overwrites(groups[at], old, made):
-                chosen[made] = old
-        return chosen
-
-    def _overwrites(self, group: Group, old: Value, made: Value) -> bool:
-        """Whether the group reads `old` only where it writes `made`."""
-        if group.call is not None:
-            return [self._base(v) for v in group.call.operands].count(old) <= 1
-        if made.dims != old.dims or not group.nodes:
-            return old not in self._reads(group)
-        root = group.root
-        far = tuple(node for node in group.nodes if node is root
-                    or not reads_in_place(node, self.memory.inverses))
-        if far and old in self._reads(replace(group, nodes=far, outputs=())):
-            return False
-        stack = [v for node in group.nodes if node is not root
-                 for v in node.operands if v not in group.outputs]
-        while stack:
-            value = stack.pop()
-            if value in self.memory.stored:
-                if value != old and self._base(value) == old:
-                    return False
-            elif value in self.memory.made:
-                node = self.memory.made[value]
-                if node not in group.nodes and old in map(self._base, node.operands):
-                    return False
-                stack += node.operands
-        return True
-
-    def _declare(self, in_place: dict[Value, Value]) -> None:
-        graph = self.fused.graph
-        outs: dict[Value, str] = {}
-        for value in graph.results:
-            node = self.memory.made.get(value)
-            if node and node.op != "table" and value not in self.views and value not in in_place:
-                outs.setdefault(value, f"{value.name}")
+    def _declare(self) -> None:
+        graph, in_place, place = self.fused.graph, self.updates.in_place, self.storage.place
         self._declare_params("in")
-        for k, value in enumerate(graph.results):
-            self._declare_result(k, value, outs)
+        self._declare_results()
         self._declare_params("var")
         self._declare_params("random")
+        self._declare_loops()
         for group in self.fused.groups:
             for value in group.outputs:
                 if value in in_place:
                     if in_place[value] in self.memory.layouts:
                         self.memory.layouts[value] = self.memory.layouts[in_place[value]]
-                    self._alias(value, self.place[in_place[value]])
-                elif value not in self.place:
+                    self.storage.alias_value(value, place[in_place[value]])
+                elif value not in place:
                     self._add(value, "temp")
-        for value in self.views:
-            self._alias(value, self.place[self._base(value)])
+        for value, _ in self.fused.views:
+            self.storage.alias_value(value, place[self.updates.base(value)])
 
-    def _declare_params(self, role: Role) -> None:
+    def _declare_loops(self) -> None:
+        """The memory of carried values, in which their initial values are made where they can."""
+        counts = use_counts(self.fused.graph)
+        made = {v for g in self.fused.groups for v in g.outputs
+                if g.call is None and v not in self.updates.in_place and not _is_table(g)}
+        viewed = {self.updates.base(source) for _, source in self.fused.views}
+        for group in self.fused.groups:
+            if group.call is None or OPS[group.call.op].kernel != "control":
+                continue
+            self.control.declare(group.call)
+            if group.call.op == "if":
+                continue
+            for at, value in enumerate(group.call.operands[:self.control.carried(group.call)]):
+                if counts[value] == 1 and value in made and value not in viewed:
+                    self.control.begin_in(group.call, at)
+
+    def _declare_params(self, role: Literal["in", "var", "random"]) -> None:
         for param in self.fused.graph.params:
             if param.role == role:
                 self._add(param.value, role)
                 name = param.value.name
-                self.buffers[name] = replace(self.buffers[name], default=param.default)
+                buffers = self.storage.buffers
+                buffers[name] = replace(buffers[name], default=param.default)
 
-    def _declare_result(self, k: int, value: Value, outs: dict[Value, str]) -> None:
-        if value in outs and value not in self.place:
-            self._add(value, "out")
-        else:
-            name = f"result.{k}"
-            self.buffers[name] = ProgramBuffer(name, value.dtype, value.dims, "out", Layout())
+    def _declare_results(self) -> None:
+        """Results are written where the caller wants them; what lies elsewhere is copied there."""
+        views = {v for v, _ in self.fused.views}
+        elsewhere = {v for g in self.fused.groups for v in g.outputs if _is_table(g)}
+        elsewhere |= views | self.updates.in_place.keys() | set(self.fused.graph.inputs)
+        elsewhere |= {v for g in self.fused.groups if g.call is not None
+                      for v in self.control.kept(g.call)}
+        for k, value in enumerate(self.fused.graph.results):
+            if value not in elsewhere and value not in self.storage.place:
+                self._add(value, "out")
+            else:
+                name = f"result.{k}"
+                self.storage.buffers[name] = ProgramBuffer(
+                    name, value.dtype, value.dims, "out", Layout())
 
     def _add(self, value: Value, kind: BufferKind) -> None:
         node = self.memory.made.get(value)
@@ -213,35 +156,41 @@ class Lowering:
         if node is not None and node.op == "table":
             kind, values = "const", node.attr("values")  # type: ignore[assignment]
         layout = self.memory.layouts.get(value, Layout())
-        self.buffers[value.name] = ProgramBuffer(
+        self.storage.buffers[value.name] = ProgramBuffer(
             value.name, value.dtype, value.dims, kind, layout, path=node.path if node else "",
             values=values)
-        self.place[value] = value.name
+        self.storage.place[value] = value.name
 
-    def _alias(self, value: Value, of: str) -> None:
-        layout = self.memory.layouts.get(value, Layout())
-        self.buffers[value.name] = ProgramBuffer(
-            value.name, value.dtype, value.dims, self.buffers[of].kind, layout,
-            alias_of=self.buffers[of].alias_of or of)
-        self.place[value] = value.name
-
-    def _lower(self, group: Group, in_place: dict[Value, Value]) -> list[Step]:
-        call = group.call
-        if call is not None and call.op == "check":
-            self.checks += 1
-            return [Check(self.place[call.operands[0]], self.checks, str(call.attr("text")),
-                          call.locs)]
-        if call is not None:
-            return self._call(call, in_place)
-        if len(group.nodes) == 1 and group.nodes[0].op == "table":
+    def _lower(self, group: Group) -> list[Step]:
+        if group.call is not None:
+            return self._lower_alone(group.call)
+        if _is_table(group):
             return []
         maker = KernelMaker(group, self.memory)
         # Under other dims it is a view of the variable, which the group then does not read.
+        in_place = self.updates.in_place
         kernel = maker.make({v: in_place[v] for v in group.outputs
                              if v in in_place and in_place[v].dims == v.dims})
         nodes = group.nodes or tuple(
             self.memory.made[v] for v in group.outputs if v in self.memory.made)
         return [self._launch(kernel, maker.buffers, nodes, _hint(group))]
+
+    def _lower_alone(self, node: Node) -> list[Step]:
+        """A node that is no kernel."""
+        places = [self.storage.place[v] for v in node.operands]
+        if node.op == "check":
+            self.storage.checks += 1
+            value = places[1] if len(places) > 1 else ""
+            return [Check(places[0], self.storage.checks, str(node.attr("text")), node.locs,
+                          value)]
+        if node.op == "print":
+            self.storage.prints += 1
+            parts = node.attr("parts")
+            assert isinstance(parts, tuple)
+            return [Print(tuple(places), self.storage.prints, tuple(map(str, parts)), node.locs)]
+        if OPS[node.op].kernel == "control":
+            return self.control.steps(node)
+        return self._call(node)
 
     def _launch(
         self, kernel: Kernel, values: list[Value], nodes: tuple[Node, ...], hint: str
@@ -252,42 +201,23 @@ class Lowering:
             kernel, dims = flat
         locs = tuple(dict.fromkeys(loc for node in nodes for loc in node.locs))
         path = nodes[-1].path if nodes else ""
-        return Launch(self.kernels.name(kernel, hint), tuple(self.place[v] for v in values), dims,
+        return Launch(self.kernels.name(kernel, hint), tuple(self.storage.place[v] for v in values), dims,
                       path, locs)
 
-    def _call(self, call: Node, in_place: dict[Value, Value]) -> list[Step]:
+    def _call(self, call: Node) -> list[Step]:
         (callee,) = call.regions
-        olds = {self._base(v): k for k, v in enumerate(call.operands)}
-        over = tuple((k, olds[in_place[r]]) for k, r in enumerate(call.results)
-                     if r in in_place and in_place[r] in olds)
-        lowered = self._callee(callee, over)
-        names = {v.name: self.place[operand]
-                 for v, operand in zip(callee.inputs, call.operands, strict=True)}
+        in_place, base, place = self.updates.in_place, self.updates.base, self.storage.place
+        olds = {base(v): k for k, v in enumerate(call.operands)}
+        over = {k: olds[in_place[r]] for k, r in enumerate(call.results)
+                if r in in_place and in_place[r] in olds}
+        lowered = self._callee(callee, tuple(over.items()))
+        names = interface(
+            lowered, callee, tuple(place[v] for v in call.operands),
+            tuple(place[r] for k, r in enumerate(call.results) if k not in over))
         bound = bind_symbols(tuple(v.type for v in callee.inputs),
                              tuple(v.type for v in call.operands))
-        replaced = dict(over)
-        given = [(inner, outer) for k, (inner, outer) in enumerate(
-            zip(callee.results, call.results, strict=True)) if k not in replaced]
-        for k, (inner, outer) in enumerate(given):
-            names[_result_name(lowered, k, inner)] = self.place[outer]
-        for buffer in lowered.buffers:
-            if buffer.name not in names:
-                names[buffer.name] = self._local(buffer, call, bound, names)
-        return [replace(step, buffers=tuple(names[b] for b in step.buffers),
-                        dims=tuple(substitute(d, bound) for d in step.dims),
-                        locs=call.locs or step.locs, path=call.path or step.path)
-                for step in lowered.steps if isinstance(step, Launch)]
-
-    def _local(
-        self, buffer: ProgramBuffer, call: Node, bound: dict[str, Dim], names: dict[str, str]
-    ) -> str:
-        if buffer.alias_of and buffer.alias_of in names:
-            return names[buffer.alias_of]
-        name = f"{call.results[0].name}.{buffer.name}"
-        dims = tuple(substitute(d, bound) for d in buffer.dims)
-        kind: BufferKind = "const" if buffer.kind == "const" else "temp"
-        self.buffers[name] = replace(buffer, name=name, dims=dims, kind=kind, alias_of="")
-        return name
+        steps = splice(lowered, self.storage, names, call.results[0].name, bound, call)
+        return [step for step in steps if not isinstance(step, Commit)]
 
     def _callee(self, callee: Graph, over: tuple[tuple[int, int], ...]) -> Program:
         """The program of a called graph; result k goes over parameter p for (k, p) in `over`."""
@@ -307,33 +237,43 @@ class Lowering:
             self.kernels.callees[key] = found
         return found
 
-    def _copy(self, source: Value, target: str, steps: list[Step]) -> None:
+    def _body(self, body: Graph) -> Program:
+        """The program of a body of a loop or a branch."""
+        found = self.kernels.callees.get((id(body), ()))
+        if found is None:
+            fused = fuse(pack_inputs(body), self.options)
+            found = Lowering(fused, self.options, self.kernels).program()
+            self.kernels.callees[id(body), ()] = found
+        return found
+
+    def _copy(self, source: Value, target: str) -> Launch:
         """Copies a stored value into a buffer of its own type."""
         fresh = Value(f"copy of {target}", source.type)
-        self.place[fresh] = target
+        self.storage.place[fresh] = target
         group = Group("copy", source.dims, (), (fresh,))
         maker = KernelMaker(group, self.memory)
         kernel = maker.make_copy(source)
-        steps.append(self._launch(kernel, maker.buffers, (), "copy"))
+        return self._launch(kernel, maker.buffers, (), "copy")
 
-    def _copy_results(self, in_place: dict[Value, Value]) -> None:
+    def _copy_results(self) -> None:
         for k, value in enumerate(self.fused.graph.results):
-            if f"result.{k}" in self.buffers:
+            if f"result.{k}" in self.storage.buffers:
                 # What is written after the commit (a variable's new value) is copied after it.
-                late = self._base(value) in in_place
-                self._copy(value, f"result.{k}", self.late if late else self.early)
+                late = self.updates.base(value) in self.updates.in_place
+                (self.late if late else self.early).append(self._copy(value, f"result.{k}"))
 
-    def _copy_updates(self, in_place: dict[Value, Value]) -> None:
+    def _copy_updates(self) -> None:
+        base, in_place = self.updates.base, self.updates.in_place
         variables = {p.value.name: p.value for p in self.fused.graph.params}
         for name, value in self.fused.graph.updates:
-            kept = self._base(value) == variables[name]
-            if not kept and in_place.get(self._base(value)) != variables[name]:
-                self._copy(value, name, self.late)
+            kept = base(value) == variables[name]
+            if not kept and in_place.get(base(value)) != variables[name]:
+                self.late.append(self._copy(value, name))
 
 
-def _result_name(lowered: Program, k: int, inner: Value) -> str:
-    name = f"result.{k}"
-    return name if any(b.name == name for b in lowered.buffers) else inner.name
+def _is_table(group: Group) -> bool:
+    """Whether a group is a constant, whose numbers are part of the code."""
+    return len(group.nodes) == 1 and group.nodes[0].op == "table"
 
 
 def _hint(group: Group) -> str:

@@ -1,0 +1,1 @@
+"""From groups to the steps of a program: memory, new values of variables, calls, loops, branches."""

@@ -1,0 +1,50 @@
+"""The buffers of a program in the making, and in which of them each value lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dlc.ir.dims import Dim
+from dlc.ir.graph import Value
+from dlc.ir.kernel import Layout
+from dlc.ir.program import ProgramBuffer
+
+
+@dataclass(slots=True)
+class Storage:
+    """Buffers by name, the place of each value, and the numbers that a program gives out."""
+
+    layouts: dict[Value, Layout]
+    buffers: dict[str, ProgramBuffer] = field(default_factory=dict)
+    place: dict[Value, str] = field(default_factory=dict)
+    checks: int = 0
+    prints: int = 0
+    loops: int = 0
+
+    def alias(
+        self, name: str, of: str, like: Value, offset: Dim = 0, layout: Layout | None = None
+    ) -> str:
+        """A buffer of the type of `like` that begins `offset` elements into another one."""
+        root = self.buffers[of]
+        self.buffers[name] = ProgramBuffer(
+            name, like.dtype, like.dims, root.kind, layout or Layout(),
+            alias_of=root.alias_of or of, offset=root.offset + offset)
+        return name
+
+    def alias_value(self, value: Value, of: str, offset: Dim = 0) -> None:
+        """Places `value` in the memory of a buffer."""
+        layout = self.layouts.get(value, Layout())
+        self.place[value] = self.alias(value.name, of, value, offset, layout)
+
+    def fresh(self, hint: str) -> str:
+        """A name that no buffer has."""
+        name, count = hint, 1
+        while name in self.buffers:
+            count += 1
+            name = f"{hint}.{count}"
+        return name
+
+    def turn(self) -> str:
+        """A name for the variable of a loop."""
+        self.loops += 1
+        return f"turn.{self.loops}"
