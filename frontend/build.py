@@ -7,6 +7,7 @@ and check the program, and the compiler run.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -77,27 +78,27 @@ class Build:
         return made
 
 
-class BuiltModel:
-    """A model with its arguments: its record, and the code of its functions."""
+class Built(ABC):
+    """A model that is ready to be run: its record, and the code of its functions."""
 
-    def __init__(self, build: Build, name: str, arguments: Arguments) -> None:
-        self.name = name
-        self._build = build
-        self._arguments = arguments
-        self._key = keys.model_key(build.key, name, arguments)
-        self.record = build.record(
-            f"model-{self._key}",
-            ModelRecord,
-            lambda: build.elaboration.model(name, arguments).record(),
-        )
+    name: str
 
+    @property
+    @abstractmethod
+    def record(self) -> ModelRecord:
+        """What it consists of."""
+
+    @abstractmethod
     def graph(self, function: str) -> Graph:
         """The function as the frontend made it."""
-        return self._build.elaboration.model(self.name, self._arguments).graph(function)
+
+    @abstractmethod
+    def code_key(self, function: str) -> str:
+        """The name under which the function's code is kept."""
 
     def artifact(self, function: str) -> Artifact:
         """The function's code for this machine, compiled if it never was."""
-        key = keys.code_key(self._key, function)
+        key = self.code_key(function)
         data = store.get(key)
         if data is not None:
             try:
@@ -122,6 +123,31 @@ class BuiltModel:
         from dlc.compiler.pipeline import dump_all
 
         yield from dump_all(self.graph(function), _options(self.record))
+
+
+class BuiltModel(Built):
+    """A model of a file with its arguments."""
+
+    def __init__(self, build: Build, name: str, arguments: Arguments) -> None:
+        self.name = name
+        self._build = build
+        self._arguments = arguments
+        self._key = keys.model_key(build.key, name, arguments)
+        self._record = build.record(
+            f"model-{self._key}",
+            ModelRecord,
+            lambda: build.elaboration.model(name, arguments).record(),
+        )
+
+    @property
+    def record(self) -> ModelRecord:
+        return self._record
+
+    def graph(self, function: str) -> Graph:
+        return self._build.elaboration.model(self.name, self._arguments).graph(function)
+
+    def code_key(self, function: str) -> str:
+        return keys.code_key(self._key, function)
 
 
 def _options(record: ModelRecord) -> Options:

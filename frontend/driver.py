@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc.frontend.build import Build, BuiltModel
+from dlc.frontend.build import Build, Built
 from dlc.frontend.errors import user_error
 from dlc.frontend.records import SHARED, ModelRecord, ParameterRecord
 from dlc.frontend.training.train_plan import Input
@@ -195,7 +195,7 @@ class VariableView(MutableMapping[str, "NDArray[Any]"]):
 class Model:
     """A model with values: its functions, parts and parameters are attributes."""
 
-    def __init__(self, built: BuiltModel, seed: int) -> None:
+    def __init__(self, built: Built, seed: int) -> None:
         self.__dict__.update(
             built=built,
             name=built.name,
@@ -208,7 +208,7 @@ class Model:
         )
 
     if TYPE_CHECKING:
-        built: BuiltModel
+        built: Built
         name: str
         seed: int
         record: ModelRecord

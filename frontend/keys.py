@@ -72,6 +72,11 @@ def model_key(program: str, model: str, arguments: Mapping[str, object]) -> str:
     return digest(program, model, json.dumps(arguments, sort_keys=True))
 
 
+def graph_key(graph: str, function: str) -> str:
+    """Of a compiled function that is known by its Graph's text: Python made it."""
+    return code_key(digest(_compiler(), graph), function)
+
+
 @cache
 def machine() -> tuple[str, str]:
     """The name and the features of this CPU, as LLVM says them."""

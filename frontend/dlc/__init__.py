@@ -12,10 +12,15 @@ in a call, a checkpoint or an artifact.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlc.frontend.driver import Compiled, Model, Program, load
+    from dlc.frontend.driver import Compiled, Program, load
+    from dlc.frontend.driver import Model as LoadedModel
+    from dlc.frontend.python.functions import fn, step
+    from dlc.frontend.python.models import Model, param, state
+    from dlc.frontend.python.training import check, grad, minimize, where
+    from dlc.frontend.python.types import symbol
     from dlc.ir.diagnostics import InternalError
     from dlc.ir.diagnostics import UserError as ProgramError
     from dlc.runtime.errors import UserError as RunError
@@ -25,34 +30,78 @@ __version__ = "0.1.0"
 __all__ = [
     "Compiled",
     "InternalError",
+    "LoadedModel",
     "Model",
     "Program",
     "ProgramError",
     "RunError",
+    "check",
+    "fn",
+    "grad",
     "load",
+    "minimize",
+    "param",
     "set_threads",
+    "state",
+    "step",
+    "symbol",
+    "where",
 ]
 
 _HOMES = {
     "Compiled": ("dlc.frontend.driver", "Compiled"),
     "InternalError": ("dlc.ir.diagnostics", "InternalError"),
-    "Model": ("dlc.frontend.driver", "Model"),
+    "LoadedModel": ("dlc.frontend.driver", "Model"),
+    "Model": ("dlc.frontend.python.models", "Model"),
     "Program": ("dlc.frontend.driver", "Program"),
     "ProgramError": ("dlc.ir.diagnostics", "UserError"),
     "RunError": ("dlc.runtime.errors", "UserError"),
+    "check": ("dlc.frontend.python.training", "check"),
+    "fn": ("dlc.frontend.python.functions", "fn"),
+    "grad": ("dlc.frontend.python.training", "grad"),
     "load": ("dlc.frontend.driver", "load"),
+    "minimize": ("dlc.frontend.python.training", "minimize"),
+    "param": ("dlc.frontend.python.models", "param"),
     "set_threads": ("dlc.runtime.pool", "set_threads"),
+    "state": ("dlc.frontend.python.models", "state"),
+    "step": ("dlc.frontend.python.functions", "step"),
+    "symbol": ("dlc.frontend.python.types", "symbol"),
+    "where": ("dlc.frontend.python.training", "where"),
 }
+_NOT_HERE = ("frontend", "compiler", "ir", "runtime")  # packages, not words of the language
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dlc' has no attribute {name!r}")
-    module, inner = _HOMES[name]
-    value: object = getattr(importlib.import_module(module), inner)
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        module, inner = _HOMES[name]
+        value = getattr(importlib.import_module(module), inner)
+    else:
+        value = None if name[0] == "_" or name in _NOT_HERE else _word(name)
+        if value is None:
+            raise AttributeError(f"module 'dlc' has no attribute {name!r}{_near(name)}", name=name)
     globals()[name] = value
     return value
 
 
+def _word(name: str) -> Any:
+    """A word of the language: a type, a builtin, what the prelude defines, `nn`."""
+    types = importlib.import_module("dlc.frontend.python.types")
+    library = importlib.import_module("dlc.frontend.python.library")
+    return types.TYPES.get(name) or library.find(name)
+
+
+def _near(name: str) -> str:
+    """The nearest name that there is, as a hint."""
+    if name[0] == "_":
+        return ""
+    from dlc.frontend.python import library
+    from dlc.ir.diagnostics import did_you_mean
+
+    near = did_you_mean(name, [*_HOMES, *library.names()])
+    return f"; {near}" if near else ""
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    from dlc.frontend.python import library, types
+
+    return sorted({*globals(), *_HOMES, *types.TYPES, *library.names()})

@@ -135,6 +135,7 @@ class Frame:
     declared: TensorType | None = None  # the type that a maker without a shape makes
     assigned: dict[str, Variable] = field(default_factory=dict)  # p and states of an optimizer
     computed: bool = False  # whether it was called with values that depend on variables
+    minimized: dict[str, list[Span]] = field(default_factory=dict)  # by a body of Python
 
     # Places
 

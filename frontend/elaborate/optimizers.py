@@ -167,8 +167,13 @@ def _prefix(frame: Frame, optimizer: Optimizer, statement: syntax.Minimize) -> s
     name = optimizer.definition.name.text
     assert frame.function is not None
     owner = frame.owner.path if frame.owner is not None else ""
-    same = [s for s in _statements(frame.function) if _named(s) == _named(statement)]
-    place = next(i for i, s in enumerate(same, 1) if s is statement)
+    if isinstance(frame.function.body, syntax.Host):
+        spans = frame.minimized.setdefault(name, [])
+        spans += [] if statement.span in spans else [statement.span]
+        place = spans.index(statement.span) + 1
+    else:
+        same = [s for s in _statements(frame.function) if _named(s) == _named(statement)]
+        place = next(i for i, s in enumerate(same, 1) if s is statement)
     parts = [owner, frame.function.name.text, name + (f"#{place}" if place > 1 else "")]
     return ".".join(filter(None, parts))
 

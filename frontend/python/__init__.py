@@ -1,0 +1,1 @@
+"""Programs written in Python: traced functions, models as classes, ops of the user's own."""

@@ -1,0 +1,61 @@
+"""What a traced function may do besides computing: train, differentiate, choose, check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlc.frontend.python import places
+from dlc.frontend.python.library import Chosen, Definition
+from dlc.frontend.python.trace import apply, error, frame_for
+from dlc.frontend.python.values import arguments_of, execute, expression
+from dlc.frontend.text import syntax
+
+__all__ = ["check", "grad", "minimize", "where"]
+
+
+def minimize(
+    loss: Any, with_: Any, *, over: Any = None, clip_norm: Any = None
+) -> None:
+    """In a step: gradients of `loss`, then one run of the optimizer for each param.
+
+    `over` names params, submodels or lists of them (all that the loss depends on without it);
+    `clip_norm` bounds the 2-norm of all gradients together.
+    """
+    span, frame = places.here(), frame_for("`dlc.minimize`")
+    if not isinstance(with_, Chosen):
+        raise error("type-mismatch", f"`with_` is an optimizer, not {with_!r}",
+                    help="`dlc.minimize(loss, with_=dlc.adam(lr=0.001))`")
+    if frame.computed and not (frame.function and _says_so(frame.function.body)):
+        raise error("unsupported", "`dlc.minimize` is reached by a name that does not say so, in a "
+                    "step that is called with computed values", help="call it `minimize`")
+    options = {name: value for name, value in (("over", over), ("clip_norm", clip_norm))
+               if value is not None}
+    execute(frame, syntax.Minimize(span, expression(loss, span), with_.call,
+                                   arguments_of((), options, span, whole=True)))
+
+
+def _says_so(body: syntax.Block | syntax.Expr) -> bool:
+    return isinstance(body, syntax.Host) and body.minimizes
+
+
+def grad(loss: Any, by: Any) -> Any:
+    """The gradient of a scalar with respect to a value, a param, or a tuple of them."""
+    span = places.here()
+    arguments = arguments_of((loss, by), {}, span, whole=True)
+    return apply(syntax.Call(span, Definition("grad").__dl_syntax__(span), arguments))
+
+
+def where(condition: Any, then: Any, otherwise: Any) -> Any:
+    """`then` where the condition holds, else `otherwise`, element by element.
+
+    A condition that Python knows chooses at once.
+    """
+    span = places.here()
+    chosen, a, b = (expression(each, span) for each in (condition, then, otherwise))
+    return apply(syntax.Choice(span, chosen, a, b))
+
+
+def check(condition: Any, text: str) -> None:
+    """Checked as the program runs: where it does not hold, the call raises with this line."""
+    span = places.here()
+    execute(frame_for("`dlc.check`"), syntax.Assert(span, expression(condition, span), text))
