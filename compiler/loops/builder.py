@@ -6,15 +6,17 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, symbol
 from dlc.ir.loops import (
     Alloc,
     Apply,
+    AsIndex,
     Const,
     For,
     If,
     IndexOf,
     Load,
+    LoadIndex,
     Mask,
     Splat,
     Statement,
@@ -114,6 +116,24 @@ class LoopBuilder:
             found = self.remember(key, Register(self.fresh("v"), dtype, lanes))
             self.add(Load(found.name, buffer, offset, dtype, lanes, mask))
         return found
+
+    def load_index(self, buffer: str, offset: Dim, dtype: DType, constant: bool) -> Dim:
+        """An integer element as an index; what is `constant` is never written here."""
+        key = ("index" if constant else "load", "index", buffer, str(offset))
+        found = self.recall(key)
+        if found is None:
+            found = self.remember(key, Register(self.fresh("at"), dtype))
+            self.add(LoadIndex(found.name, buffer, offset, dtype))
+        return symbol(found.name)
+
+    def as_index(self, value: Register) -> Dim:
+        """An integer in a register as an index."""
+        key = ("as index", value.name)
+        found = self.recall(key)
+        if found is None:
+            found = self.remember(key, Register(self.fresh("at"), value.dtype))
+            self.add(AsIndex(found.name, value.name, value.dtype))
+        return symbol(found.name)
 
     def store(self, buffer: str, offset: Dim, value: Register, mask: str = "") -> None:
         """Writes elements of a buffer."""

@@ -8,8 +8,7 @@ from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
 from dlc.compiler.loops.builder import LoopBuilder, Register
 from dlc.ir.dims import Dim, coefficient, maximum, minimum, substitute, symbol, symbols
-from dlc.ir.kernel import Access, Arg, Compute, IndexValue, Kernel, Number
-from dlc.ir.loops import LoadIndex
+from dlc.ir.kernel import Access, Arg, Compute, IndexValue, Kernel, Number, arg_names
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL, I64
 
@@ -80,30 +79,57 @@ class Computing(ABC):
         """Loads an element, or a vector of them."""
         if access.buffer in self.locals and not access.at:
             return self.locals[access.buffer]
-        buffer = self.kernel.buffer(access.buffer)
-        if access.fill is None and not any(isinstance(e, Access) for e in access.at):
-            return self._load_at(buffer.name, self._offset(access))
-        point = self.point | self._loaded(access)
-        index = tuple(
-            point[f"{access.buffer}[{k}]"] if isinstance(e, Access) else
-            bind(e, point, self.ranges) for k, e in enumerate(access.at))
-        plain = Access(access.buffer, index)
+        if self.by_lane(access):
+            return self._read_by_lane(access)
+        plain = self.resolved(access)
         if access.fill is None:
-            return self._load(plain, buffer.name)
-        return self._guarded(plain, access.fill)
+            return self._load_at(access.buffer, self._offset(plain))
+        index = tuple(bind(e, self.point, self.ranges) for e in plain.at
+                      if not isinstance(e, Access))
+        return self._guarded(Access(access.buffer, index), access.fill)
 
-    def _loaded(self, access: Access) -> dict[str, Dim]:
-        """Loads the indices that are themselves in memory."""
-        found: dict[str, Dim] = {}
-        for k, e in enumerate(access.at):
-            if isinstance(e, Access):
-                buffer = self.kernel.buffer(e.buffer)
-                offset = offset_of(self.kernel, e, self.point, self.ranges)
-                assert LANE not in symbols(offset), "no schedule has such an index in the lanes"
-                name = self.out.fresh("at")
-                self.out.add(LoadIndex(name, e.buffer, offset, buffer.dtype))
-                found[f"{access.buffer}[{k}]"] = symbol(name)
-        return found
+    def resolved(self, access: Access) -> Access:
+        """An access whose loaded indices are loaded, and have names."""
+        if not any(isinstance(e, Access) for e in access.at):
+            return access
+        at = tuple(self.loaded(e) if isinstance(e, Access) else e for e in access.at)
+        return Access(access.buffer, at, access.fill)
+
+    def loaded(self, access: Access) -> Dim:
+        """An integer element as an index: of memory, a local array or a local register."""
+        buffer = self.kernel.buffer(access.buffer)
+        if buffer.role == "local":
+            value = self.read(access)
+            assert value.lanes == 1, "an index in the lanes is read lane by lane"
+            return self.out.as_index(value)
+        offset = self._offset(self.resolved(access))
+        assert LANE not in symbols(offset), "an index in the lanes is read lane by lane"
+        return self.out.load_index(access.buffer, offset, buffer.dtype, buffer.role == "in")
+
+    def by_lane(self, access: Access) -> bool:
+        """Whether a loaded index of it differs from lane to lane."""
+        names = {n for e in access.at if isinstance(e, Access) for n in arg_names(e)}
+        return any(LANE in symbols(self.point.get(name, 0)) for name in names)
+
+    def _read_by_lane(self, access: Access) -> Register:
+        """Reads lane by lane, through the stack; lanes past the end are not touched."""
+        buffer, lanes = self.kernel.buffer(access.buffer), self.schedule.lanes
+        stack = self.out.alloc("lanes", buffer.dtype, lanes, zeroed=True)
+        var, before = self.out.fresh("l"), self.point
+        self.span(var, 0, lanes - 1)
+        high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
+        with self.out.block() as body:
+            self._in_lane(symbol(var))
+            self.out.store(stack, symbol(var), self.read(access))
+        self.point = before
+        self.offsets.clear()
+        self.out.loop(var, 0, high, body)
+        return self.out.load(stack, 0, buffer.dtype, lanes)
+
+    def _in_lane(self, lane: Dim) -> None:
+        """From here on the vector index stands for one of its lanes."""
+        self.point = {name: substitute(value, {LANE: lane}) for name, value in self.point.items()}
+        self.offsets.clear()
 
     def _offset(self, access: Access) -> Dim:
         """The offset of an access here.
@@ -208,7 +234,7 @@ class Computing(ABC):
         if buffer.role == "local":
             self.locals[target.buffer] = value
             return
-        offset = self._offset(target)
+        offset = self._offset(self.resolved(target))
         step = coefficient(offset, LANE)
         lanes = self.schedule.lanes
         if step == 0:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.compiler.kernels.accesses import offset_of
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.compute import Computing
 from dlc.ir.dims import Dim, ceildiv, coefficient, maximum, minimum, symbol
-from dlc.ir.kernel import Access, Combine, Compute, Index
-from dlc.ir.loops import LaneReduce, LoadIndex
+from dlc.ir.kernel import Access, Combine, Compute, Index, arg_names
+from dlc.ir.loops import LaneReduce
 from dlc.ir.types import BOOL, I32, DType
 
 State = tuple[Register, ...]  # the accumulator of one place; argmax has the largest and its index
@@ -36,6 +35,7 @@ class Reducing(Computing):
         lanes = self.schedule.lanes if inner or self._outer_vector() else 1
         states = [self._empty(combine, lanes) for _ in points]
         before = dict(self.point)
+        self._load_early(compute, points)
         if compute.where:
             states = self._where(compute, points, over, states)
         else:
@@ -43,6 +43,19 @@ class Reducing(Computing):
         self.point = before
         results = [self._lanes(combine, s) if inner else s for s in states]
         return [s[-1] for s in results]
+
+    def _load_early(self, compute: Compute, points: list[dict[str, Dim]]) -> None:
+        """Loads the indices that no turn changes before the loops, where it is known to be safe."""
+        if compute.where:
+            return
+        names = {i.name for i in compute.over}
+        for access in compute.args:
+            for e in access.at if isinstance(access, Access) else ():
+                if isinstance(e, Access) and not arg_names(e) & names:
+                    for point in points:
+                        self.point = point
+                        if not self.by_lane(access):
+                            self.loaded(e)
 
     def _outer_vector(self) -> bool:
         return any(i.name == self.schedule.vector for i in self.kernel.outer)
@@ -120,11 +133,10 @@ class Reducing(Computing):
     def _bound(self, bound: Dim | Access, point: dict[str, Dim]) -> Dim:
         if not isinstance(bound, Access):
             return bind(bound, point, self.ranges)
-        name = self.out.fresh("at")
-        offset = offset_of(self.kernel, bound, point, self.ranges)
-        self.out.add(LoadIndex(name, bound.buffer, offset,
-                               self.kernel.buffer(bound.buffer).dtype))
-        return symbol(name)
+        before, self.point = self.point, point
+        found = self.loaded(bound)
+        self.point = before
+        return found
 
     def _loop(
         self, name: str, low: Dim, high: Dim, states: list[State],

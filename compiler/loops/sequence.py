@@ -82,7 +82,7 @@ class Sequencing(Reducing, Computing):
         return buffer
 
     def _place(self, local: Buffer, access: Access) -> Dim:
-        index = tuple(bind(e, self.point, self.ranges) for e in access.at
+        index = tuple(bind(e, self.point, self.ranges) for e in self.resolved(access).at
                       if not isinstance(e, Access))
         return self.simple(address(local.layout, local.dims, index)) * self.width
 
@@ -106,6 +106,7 @@ class Sequencing(Reducing, Computing):
         state = tuple(self.out.widen(self.locals[c], self.width) for c in carried)
 
         def body(inside: list[tuple[Register, ...]]) -> list[tuple[Register, ...]]:
+            self.out.forget_memory()  # a turn may read what the one before has written
             self.locals |= dict(zip(carried, inside[0], strict=True))
             self.sequence(seq.body)
             return [tuple(self.out.widen(self.locals[c], self.width) for c in carried)]
@@ -115,6 +116,7 @@ class Sequencing(Reducing, Computing):
             self.locals |= dict(zip(carried, after, strict=True))
         else:
             with self.out.block() as statements:
+                self.out.forget_memory()
                 self.sequence(seq.body)
             self.out.loop(name, low, high, statements)
         self.point = before

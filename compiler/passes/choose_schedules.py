@@ -13,7 +13,7 @@ from math import ceil, log2
 from dlc.compiler.kernels.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
-from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
 from dlc.ir.program import Launch, Program
 from dlc.ir.schedule import Edge, Schedule, Tile
@@ -52,12 +52,16 @@ class Chooser:
     sizes: dict[str, int]
     options: Options
     extents: dict[Index, int] = field(default_factory=dict)
+    turns: dict[Compute, float] = field(default_factory=dict)  # of ordered loops round a compute
 
     def choose(self) -> Schedule:
         """The schedule with the best score."""
         kernel = self.kernel
         computes = [c for c in kernel.body if isinstance(c, Compute)]
         reduction = next((c for c in computes if c.combine is not None), None)
+        if len(computes) < len(kernel.body):
+            self._count_turns(kernel.body, 1.0)
+            computes = list(self.turns)
         vector = self._vector(computes, reduction)
         lanes = self.options.lanes if vector else 1
         tiles = self._tiles(reduction, vector, lanes) if reduction else ()
@@ -85,6 +89,22 @@ class Chooser:
             env[name] = 1
         return evaluate(dim, env)
 
+    def _count_turns(self, body: tuple[Compute | Seq | Opaque, ...], turns: float) -> None:
+        """How often each compute is carried out at one place of the outer indices."""
+        for step in body:
+            if isinstance(step, Seq):
+                self._count_turns(step.body, turns * self.extent(step.index))
+            elif isinstance(step, Compute):
+                own = turns
+                for index in step.over:
+                    own *= self.extent(index)
+                self.turns[step] = self.turns.get(step, 0) + own
+
+    @property
+    def work(self) -> float:
+        """How often the compute that comes most often is carried out, in ordered loops."""
+        return max(self.turns.values(), default=1.0)
+
     def _vector(self, computes: list[Compute], reduction: Compute | None) -> str:
         """The index for the lanes: the cheapest, if any is cheaper than scalar code."""
         candidates = [(i, False) for i in self.kernel.outer]
@@ -95,13 +115,19 @@ class Chooser:
         for index, reduced in candidates:
             if isinstance(index.high, Access) or self.extent(index) < 2:
                 continue
-            if self._bounds_use(reduction, index.name) or any(
+            if self._picks(computes) or self._bounds_use(reduction, index.name) or any(
                     index.name in symbols(e) for c in computes for e in c.where):
                 continue
             score = self._cost(computes, reduction, index, reduced)
             if score < cost:
                 best, cost = index.name, score
         return best
+
+    def _picks(self, computes: list[Compute]) -> bool:
+        """Whether an index is computed: each lane would have its own."""
+        found = [a for c in computes for a in accesses(c)]
+        local = {b.name for b in self.kernel.locals}
+        return any(isinstance(e, Access) and e.buffer in local for a in found for e in a.at)
 
     def _bounds_use(self, reduction: Compute | None, name: str) -> bool:
         if reduction is None:
@@ -115,7 +141,7 @@ class Chooser:
     ) -> float:
         """Cycles an element of the reduction's domain, roughly."""
         lanes = self.options.lanes if index else 1
-        turns = 1.0
+        turns = self.work
         if reduction is not None:
             for i in reduction.over:
                 turns *= self.extent(i)
@@ -125,11 +151,14 @@ class Chooser:
             useful = extent / (ceil(extent / lanes) * lanes)
         total = 0.0
         for compute in computes:
-            weight = 1.0 if compute is reduction else 1.0 / turns
+            weight = 1.0 if compute is reduction else self.turns.get(compute, 1.0) / turns
             wide = index is not None and not (inner and compute is not reduction)
             cost = sum(OPS[op.op].cost for op in compute.body if op.op in OPS)
             for access in accesses(compute):
                 cost += self._access_cost(access, index if wide else None, lanes)
+                if wide and index is not None and access is compute.target and loads_by(
+                        access, index.name):
+                    cost = float("inf")
             total += weight * cost / (lanes * useful if wide else 1)
         if inner:
             total += 2 * log2(lanes) / turns
@@ -141,7 +170,7 @@ class Chooser:
         if index is None:
             return 1.0
         if loads_by(access, index.name):
-            return float("inf")
+            return 4.0 * lanes  # lane by lane
         step = stride(self.kernel, access, index, lanes)
         return {0: 0.5, 1: 1.0}.get(step, 3.0 * lanes) if step is not None else 3.0 * lanes
 
@@ -212,7 +241,7 @@ class Chooser:
         self, schedule: Schedule, computes: list[Compute], reduction: Compute | None
     ) -> Schedule:
         """How many of the outer loops are split over threads, and what a chunk costs."""
-        total = 1.0
+        total = self.work
         for index in self.kernel.outer:
             total *= self.extent(index)
         for index in reduction.over if reduction else ():

@@ -83,7 +83,7 @@ def test_long_lists_are_broken_at_commas() -> None:
     ("f32[48]", "f32[E]", "line 2, column 20: expected a whole number, found 'E'"),
     ("x16 = 16", "16 = 16", "line 7, column 13: expected a number of lanes as in x16, found '16'"),
     ("fma(v, s, a)", "fma(v, s, a", "line 12, column 5: expected ')', found 'g'"),
-    ("maximum x16", "mul x16", "line 25, column 18: expected one of add, maximum, minimum"),
+    ("maximum x16", "mul x16", "line 27, column 18: expected one of add, maximum, minimum"),
     ("splat one", "splat 1", "line 10, column 23: expected a name, found '1'"),
     ("next f, w", "next f,", "line 15, column 3: expected a name, found '}'"),
 ])
