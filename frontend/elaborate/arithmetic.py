@@ -181,9 +181,9 @@ def meet(
 def operand_notes(frame: Frame, values: Sequence[ir.Value]) -> tuple[str, ...]:
     """The types of operands, and where those of them that are variables are declared."""
     labels = ("left:  ", "right: ") if len(values) == 2 else ("",) * len(values)
-    places = {value: variable.span for variable, value in frame.context.variables.values()}
+    origins = frame.context.store.origins
     return tuple(
-        f"{label}{v.type}" + (f", declared at {places[v]}" if v in places else "")
+        f"{label}{v.type}" + (f", declared at {origins[v].span}" if v in origins else "")
         for label, v in zip(labels, values, strict=True))
 
 

@@ -9,7 +9,7 @@ from dlc.frontend.elaborate.builtin_table import call_builtin
 from dlc.frontend.elaborate.declared import bind_symbols, fit, require_where
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.instances import build
-from dlc.frontend.elaborate.optimizers import minimizes
+from dlc.frontend.elaborate.optimizers import differentiates
 from dlc.frontend.elaborate.values import (
     Builtin,
     Callee,
@@ -92,24 +92,25 @@ def call_function(
     values = {name: frame.evaluate(a.value) for name, a in given.items()}
     context.active.append((function, callee.owner))
     try:
-        _bind(inner, function, given, values, span)
-        _hold_constant(inner, function, span)
-        return run_body(inner, function)
+        if not differentiates(function):
+            _bind(inner, function, given, values, span)
+            return run_body(inner, function)
+        with context.store.view():
+            _bind(inner, function, given, values, span)
+            _rename(inner, span)
+            return run_body(inner, function)
     finally:
         context.active.pop()
 
 
-def _hold_constant(inner: Frame, function: syntax.Function, span: Span) -> None:
-    """To `grad` and `minimize` the parameters of the function that they stand in are constants."""
-    computed = [name for name, value in inner.locals.items()
-                if isinstance(value, Tensor) and value.value not in inner.context.inputs]
-    inner.computed = bool(computed)
-    if computed and minimizes(function):
-        for name in computed:
-            value = inner.locals[name]
-            assert isinstance(value, Tensor)
-            made = inner.emit(span, "stop_gradient", value.value)
-            inner.locals[name] = Tensor(made, value.untyped)
+def _rename(inner: Frame, span: Span) -> None:
+    """To `grad` and `minimize` the parameters of the function that they stand in are constants: it
+    knows what it was called with by names of its own."""
+    store = inner.context.store
+    for name, value in inner.locals.items():
+        if isinstance(value, Tensor) and value.value.dtype.is_float:
+            inner.place(span)
+            inner.locals[name] = Tensor(store.same(value.value), value.untyped)
 
 
 def path_of(frame: Frame, callee: Callee) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from dlc.frontend.elaborate.levels import Store
 from dlc.frontend.elaborate.modules import Module, Program
 from dlc.frontend.elaborate.values import Instance, Many, Poisoned, Value, Variable
 from dlc.frontend.text import syntax
@@ -16,7 +17,7 @@ from dlc.ir.graph import Attr, Builder, Condition, Loc
 from dlc.ir.ops import TypeRuleError
 from dlc.ir.types import DType, TensorType, tensor
 
-Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting"]
+Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting", "test"]
 
 
 MOST_TURNS: Final = 50_000  # statements, calls and items that one function may come to
@@ -58,18 +59,18 @@ class Context:
     cut: bool = True  # whether no gradient flows through updates
     checking: bool = False  # models' integers are symbols, nothing is kept
     builder: Builder = field(default_factory=Builder)
-    variables: dict[str, tuple[Variable, ir.Value]] = field(default_factory=dict)
-    versions: dict[str, list[ir.Value]] = field(default_factory=dict)
-    updated: dict[str, ir.Value] = field(default_factory=dict)
+    store: Store = field(init=False)
     conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
     optimizer_states: dict[str, Variable] = field(default_factory=dict)
     order: tuple[str, ...] = ()  # the names of the model's variables, as it declares them
     active: list[tuple[syntax.Syntax, Instance | None]] = field(default_factory=list)
-    inputs: set[ir.Value] = field(default_factory=set)
     constants: dict[int, Value] = field(default_factory=dict)
     random: ir.Value | None = None
     draws: dict[str, int] = field(default_factory=dict)
     turns: int = 0
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.builder)
 
     def report(self, fault: Fault) -> None:
         """Keeps an error."""
@@ -91,22 +92,21 @@ class Context:
             self.constants[key] = self.engine.constant(self, definition, module)
         return self.constants[key]
 
+    @property
+    def updated(self) -> dict[str, ir.Value]:
+        """The new values of the variables that the function updates."""
+        root = self.store.level.chain()[0]
+        return {name: root.values[name] for name in root.written}
+
     def read(self, variable: Variable) -> ir.Value:
         """The value that a variable has now."""
-        if variable.name in self.updated:
-            return self.updated[variable.name]
-        if variable.name not in self.variables:
-            value = self.builder.fresh(variable.name, variable.kind)
-            self.variables[variable.name] = variable, value
-            self.versions[variable.name] = [value]
-        return self.variables[variable.name][1]
+        return self.store.read(variable)
 
     def write(self, variable: Variable, value: ir.Value) -> None:
         """Gives a variable a new value, through which no gradient flows to what it was made of."""
-        self.read(variable)
-        new = self.builder.op("stop_gradient", value, hint=variable.name) if self.cut else value
-        self.updated[variable.name] = new
-        self.versions[variable.name].append(new)
+        if self.cut:
+            value = self.builder.op("stop_gradient", value, hint=variable.name)
+        self.store.write(variable, value)
 
     def require(
         self, left: Dim, relation: Literal[">=", "=="], right: Dim, text: str, loc: Loc
@@ -134,7 +134,9 @@ class Frame:
     new_model: str | None = None  # the path that a model built here gets
     declared: TensorType | None = None  # the type that a maker without a shape makes
     assigned: dict[str, Variable] = field(default_factory=dict)  # p and states of an optimizer
-    computed: bool = False  # whether it was called with values that depend on variables
+    fixed: frozenset[str] = frozenset()  # names of locals outside of the loop that this is in
+    lost: dict[str, Span] = field(default_factory=dict)  # names given in one branch of an `if` only
+    yields: dict[syntax.Yield, Value | None] = field(default_factory=dict)  # of the scan round it
     minimized: dict[str, list[Span]] = field(default_factory=dict)  # by a body of Python
 
     # Places

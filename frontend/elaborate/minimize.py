@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.expressions import evaluate, resolve
 from dlc.frontend.elaborate.frames import Fault, Frame
+from dlc.frontend.elaborate.gradients import gradients, gradients_of, reach, why_not
 from dlc.frontend.elaborate.optimizers import prepare
 from dlc.frontend.elaborate.values import (
     Instance,
@@ -19,7 +20,6 @@ from dlc.frontend.elaborate.values import (
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span, did_you_mean
-from dlc.ir.graph import producers
 from dlc.ir.types import tensor
 
 _OPTIONS = ("over", "clip_norm", "every")
@@ -89,34 +89,18 @@ def variables_in(value: Value) -> tuple[Variable, ...]:
     return ()
 
 
-def reachable(frame: Frame, loss: ir.Value) -> set[ir.Value]:
-    """All values that `loss` depends on by a way on which a gradient may flow."""
-    made = producers(frame.context.builder.nodes)
-    seen, waiting = {loss}, [loss]
-    while waiting:
-        node = made.get(waiting.pop())
-        if node is None or node.op == "stop_gradient":
-            continue
-        for operand in node.operands:
-            if operand not in seen:
-                seen.add(operand)
-                waiting.append(operand)
-    return seen
-
-
 def _params(
     frame: Frame, loss: ir.Value, wanted: tuple[Variable, ...] | None, statement: syntax.Minimize
 ) -> list[Variable]:
     """The params to train, in the order in which the model declares them."""
     context = frame.context
-    seen = reachable(frame, loss)
-    reached = [v for v, _ in context.variables.values()
-               if v.trained and any(x in seen for x in context.versions[v.name])]
+    seen = reach(frame, loss).values
+    reached = [v for v in context.store.seen()
+               if v.trained and any(x in seen for x in context.store.versions(v))]
     if wanted is not None:
         for param in wanted:
             if param not in reached:
-                raise Fault("no-gradient", f"the loss does not depend on `{param.name}`",
-                            statement.loss.span, (f"declared at {param.span}",))
+                raise _independent(frame, loss, param, statement.loss.span)
         return list(wanted)
     if not reached:
         raise Fault("no-gradient", "the loss depends on no param", statement.loss.span)
@@ -124,21 +108,10 @@ def _params(
     return sorted(reached, key=lambda v: order.index(v.name) if v.name in order else len(order))
 
 
-def gradients_of(
-    frame: Frame, loss: ir.Value, params: list[Variable], span: Span
-) -> list[ir.Value]:
-    """The gradient for each param: the sum over the values that it had where the loss read it."""
-    seen = reachable(frame, loss)
-    reads = [(place, value) for place, param in enumerate(params)
-             for value in frame.context.versions[param.name] if value in seen]
-    builder = frame.place(span)
-    with builder.located((), phase="backward"):
-        made = builder.emit("gradient", loss, *(v for _, v in reads), hint="gradient")
-        sums: dict[int, ir.Value] = {}
-        for (place, _), gradient in zip(reads, made, strict=True):
-            before = sums.get(place)
-            sums[place] = gradient if before is None else builder.op("add", before, gradient)
-    return [sums[place] for place in range(len(params))]
+def _independent(frame: Frame, loss: ir.Value, param: Variable, span: Span) -> Fault:
+    notes = why_not(frame, loss, frame.context.store.versions(param))
+    return Fault("no-gradient", f"the loss does not depend on `{param.name}`", span,
+                 (f"declared at {param.span}", *notes))
 
 
 def _clip(frame: Frame, gradients: list[ir.Value], expr: syntax.Expr) -> list[ir.Value]:
@@ -166,22 +139,26 @@ def grad(frame: Frame, call: tuple[syntax.Argument, ...], span: Span) -> Value:
         raise Fault("wrong-arguments", "`grad` takes a loss, and what to differentiate by", span)
     loss = scalar_loss(frame, evaluate(frame, call[0].value), call[0].span)
     target = resolve(frame, call[1].value)
-    if frame.computed:
-        raise Fault("unsupported", "`grad` in a function that was called with computed values is "
-                    "not supported yet", span)
     items = target.items if isinstance(target, Many | Listing) else (target,)
     made = tuple(Tensor(_by(frame, loss, item, call[1].span)) for item in items)
     return Many(made) if isinstance(target, Many | Listing) else made[0]
 
 
 def _by(frame: Frame, loss: ir.Value, item: Value, span: Span) -> ir.Value:
-    seen = reachable(frame, loss)
+    seen = reach(frame, loss).values
     if isinstance(item, Variable):
-        if not any(v in seen for v in frame.context.versions.get(item.name, ())):
-            raise Fault("no-gradient", f"the loss does not depend on `{item.name}`", span)
+        if not any(v in seen for v in frame.context.store.versions(item)):
+            raise _independent(frame, loss, item, span)
         return gradients_of(frame, loss, [item], span)[0]
-    if not isinstance(item, Tensor) or item.value not in seen:
+    if isinstance(item, Instance):
+        raise Fault("type-mismatch", f"`grad` takes params and values, not {describe(item)}", span,
+                    help="`grad(loss, params(m))` gives all gradients of a model `m`")
+    if not isinstance(item, Tensor) or item.untyped:
         raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span)
-    builder = frame.place(span)
-    with builder.located((), phase="backward"):
-        return builder.emit("gradient", loss, item.value, hint="gradient")[0]
+    if not item.value.dtype.is_float:
+        raise Fault("no-gradient", f"there is no gradient with respect to {item.value.type}", span,
+                    help="only floats have one")
+    if item.value not in seen:
+        raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span,
+                    why_not(frame, loss, [item.value]))
+    return gradients(frame, loss, [item.value], span)[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dlc.frontend.elaborate import builtins_make, builtins_math, builtins_shape
+from dlc.frontend.elaborate import builtins
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
 from dlc.frontend.elaborate.calls import run_body
 from dlc.frontend.elaborate.declared import conform, declare_symbols, fit, require_where, resolve
@@ -39,7 +39,7 @@ from dlc.ir.graph import Graph, Param
 from dlc.ir.types import I64, tensor
 
 Argument = int | float | bool
-_LIBRARY = (builtins_make, builtins_math, builtins_shape)  # imported for what they register
+_LIBRARY = builtins  # imported for what it registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,6 @@ def _inputs(frame: Frame, function: syntax.Function) -> list[Param]:
     for name, dim in frame.symbols.items():
         frame.context.require(dim, ">=", 1, f"{name} >= 1", frame.loc(function.name.span))
     params = [_input(frame, parameter) for parameter in function.parameters]
-    frame.context.inputs.update(p.value for p in params)
     require_where(frame, function.where)
     return params
 
@@ -228,11 +227,12 @@ def _graph(
     context: Context, name: str, params: list[Param], results: tuple[ir.Value, ...]
 ) -> Graph:
     rank = {variable: place for place, variable in enumerate(context.order)}
-    used = sorted(context.variables.values(), key=lambda v: rank.get(v[0].name, len(rank)))
+    updated = context.updated
+    used = sorted(context.store.variables.values(), key=lambda v: rank.get(v[0].name, len(rank)))
     params = [*params, *(Param(value, "var") for _, value in used)]
     if context.random is not None:
         params.append(Param(context.random, "random"))
-    updates = tuple((v.name, context.updated[v.name]) for v, _ in used if v.name in context.updated)
+    updates = tuple((v.name, updated[v.name]) for v, _ in used if v.name in updated)
     conditions = tuple(c for c in context.conditions.values()
                        if c.relation != ">=" or not _follows(c, context))
     return Graph(name, tuple(params), tuple(context.builder.nodes), results, updates, conditions)

@@ -7,7 +7,7 @@ graph through reshapes, so that one kernel serves them all. Otherwise each type 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dlc.frontend.elaborate.arguments import assign_arguments
 from dlc.frontend.elaborate.arithmetic import as_value
@@ -33,11 +33,21 @@ class Body:
     written: tuple[str, ...]  # those of them that get new values
 
 
-def minimizes(function: syntax.Function) -> bool:
-    """Whether a `minimize` stands in a function."""
-    if isinstance(function.body, syntax.Host):
-        return function.body.minimizes
-    return any(True for _ in _statements(function))
+def differentiates(function: syntax.Function) -> bool:
+    """Whether a `minimize` or a `grad` stands in a function; a body of Python may hold some."""
+    waiting: list[object] = [function.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, syntax.Minimize | syntax.Host):
+            return True
+        if isinstance(node, syntax.Call) and isinstance(node.function, syntax.Name) and (
+                node.function.text == "grad"):
+            return True
+        if isinstance(node, tuple):
+            waiting += node
+        elif isinstance(node, syntax.Syntax):
+            waiting += [getattr(node, each.name) for each in fields(node)]
+    return False
 
 
 def _statements(function: syntax.Function) -> Iterator[syntax.Minimize]:
@@ -245,12 +255,13 @@ def _make(
     inner: Frame, definition: syntax.Optimizer, first: list[ir.Value], runtime: tuple[str, ...]
 ) -> Body:
     context = inner.context
-    read = [v for v, _ in context.variables.values()]
-    written = [v for v in read if v.name in context.updated]
-    params = [*first, *(context.variables[v.name][1] for v in read)]
+    variables, updated = context.store.variables, context.updated
+    read = [v for v, _ in variables.values()]
+    written = [v for v in read if v.name in updated]
+    params = [*first, *(variables[v.name][1] for v in read)]
     graph = Graph(
         definition.name.text, tuple(Param(value) for value in params),
-        tuple(context.builder.nodes), tuple(context.updated[v.name] for v in written))
+        tuple(context.builder.nodes), tuple(updated[v.name] for v in written))
     return Body(graph, runtime, tuple(v.name for v in read), tuple(v.name for v in written))
 
 
