@@ -20,17 +20,27 @@ give zeros.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
+from dlc.compiler.gradients.activity import (
+    Marks,
+    body_marks,
+    everything,
+    floats,
+    mark,
+    reach,
+)
+from dlc.compiler.gradients.branches import pull_branches
+from dlc.compiler.gradients.errors import no_gradient
+from dlc.compiler.gradients.scans import pull_scan
+from dlc.compiler.gradients.sweep import Forward, Pull, Sweep
 from dlc.compiler.passes.inline import inline, names
-from dlc.ir.diagnostics import Diagnostic, InternalError, Span, UserError
-from dlc.ir.graph import Builder, Graph, Loc, Node, Value, producers
-from dlc.ir.ops import OPS
-from dlc.ir.ops.op import NotDifferentiable
-from dlc.ir.types import TensorType
+from dlc.ir.graph import Builder, Graph, Node, Value
 
-FLAT = "derivative is 0"  # in the reason of an op whose gradient is zero where it exists
+PULLS: Final[dict[str, Pull]] = {"scan": pull_scan, "if": pull_branches}
+"""The ways back through the ops with bodies, one file each in `gradients/`."""
 
 
 def differentiate(graph: Graph) -> Graph:
@@ -66,33 +76,30 @@ def _differentiate_bodies(graph: Graph, done: dict[int, Graph]) -> Graph:
 
 
 def _calls_on_the_way(graph: Graph) -> list[Node]:
-    """The calls that lie between a loss and a value that a gradient is asked for."""
-    if not any(node.op == "call" for node in graph.nodes):
+    """The calls that lie between a loss and a value that a gradient is asked for.
+
+    All calls in the bodies of a control node that lies there are among them.
+    """
+    if not any(True for _ in _calls(graph.nodes)):
         return []
     found: list[Node] = []
-    made = producers(graph.nodes)
-    order = {id(node): at for at, node in enumerate(graph.nodes)}
+    forward = Forward(list(graph.nodes))
     for gradient in graph.nodes:
         if gradient.op == "gradient":
             loss, *wrt = gradient.operands
-            active = set(wrt)
-            for node in _slice(loss, made, order):
-                if not active.isdisjoint(node.operands):
-                    active.update(node.results)
-                    found += [node] if node.op == "call" else []
+            way = mark(forward.upstream([loss]), set(wrt), everything)
+            found += _calls(way)
     return found
 
 
-def _slice(loss: Value, made: dict[Value, Node], order: dict[int, int]) -> list[Node]:
-    """The nodes that `loss` is computed by, in the order of the program."""
-    seen: dict[int, Node] = {}
-    stack = [loss]
-    while stack:
-        node = made.get(stack.pop())
-        if node is not None and id(node) not in seen:
-            seen[id(node)] = node
-            stack.extend(node.operands)
-    return sorted(seen.values(), key=lambda node: order[id(node)])
+def _calls(nodes: Sequence[Node]) -> Iterator[Node]:
+    """The calls among `nodes` and in the bodies of control nodes among them."""
+    for node in nodes:
+        if node.op == "call":
+            yield node
+        else:
+            for region in node.regions:
+                yield from _calls(region.nodes)
 
 
 class _Expander:
@@ -101,9 +108,8 @@ class _Expander:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.builder = Builder(names(graph))
+        self.forward = Forward(self.builder.nodes)
         self.replaced: dict[Value, Value] = {}
-        self.made: dict[Value, Node] = {}
-        self.order: dict[int, int] = {}
 
     def run(self) -> Graph:
         """The graph, every gradient expanded."""
@@ -125,132 +131,41 @@ class _Expander:
             updates=tuple((name, get(v, v)) for name, v in self.graph.updates),
         )
 
-    def index(self) -> None:
-        """Takes note of the nodes appended since the last time."""
-        nodes = self.builder.nodes
-        for at in range(len(self.order), len(nodes)):
-            self.order[id(nodes[at])] = at
-            self.made.update(dict.fromkeys(nodes[at].results, nodes[at]))
-
     def expand(self, gradient: Node) -> tuple[Value, ...]:
         """Appends what computes `gradient` (already in terms of new values)."""
-        self.index()
         loss, *wrt = gradient.operands
-        way = _Way(_slice(loss, self.made, self.order), wrt)
-        way.demand(loss, gradient)
-        builder = self.builder
-        adjoints: dict[Value, Value] = {}
-        with builder.located(gradient.locs, gradient.path, "backward"):
-            adjoints[loss] = builder.constant(1.0, loss.type, "one")
-        for node in reversed(way.nodes):
-            with builder.located(node.locs, node.path, "backward"):
-                self.pull(node, adjoints, way.active)
-        with builder.located(gradient.locs, gradient.path, "backward"):
-            return tuple(adjoints.get(v) or builder.zeros(v.type) for v in wrt)
-
-    def pull(self, node: Node, adjoints: dict[Value, Value], active: set[Value]) -> None:
-        """Adds to the adjoints of the operands of `node` what its results pass on."""
-        if not any(v in adjoints for v in node.results):
-            return
-        vjp = OPS[node.op].vjp
-        assert not isinstance(vjp, NotDifferentiable)
-        builder = self.builder
-        given = tuple(adjoints.get(v) or builder.zeros(v.type) for v in node.results)
-        for operand, part in zip(node.operands, vjp(builder, node, given), strict=True):
-            if part is None or operand not in active:
-                continue
-            if part.type is not operand.type:
-                raise InternalError(
-                    f"the gradient of {node.op} gives {part.type} for an operand {operand.type}"
-                )
-            before = adjoints.get(operand)
-            adjoints[operand] = part if before is None else builder.op("add", before, part)
+        upstream = self.forward.upstream([loss])
+        active = set(wrt)
+        way = mark(upstream, active, floats)
+        _demand(gradient, upstream, reach(way, {loss} & active, active))
+        sweep = Sweep(self.forward, self.builder, gradient, PULLS)
+        with self.builder.located(gradient.locs, gradient.path, "backward"):
+            sweep.adjoints[loss] = self.builder.constant(1.0, loss.type, "one")
+        sweep.run(way, active)
+        with self.builder.located(gradient.locs, gradient.path, "backward"):
+            return sweep.given(wrt)
 
 
-class _Way:
-    """What lies between a loss and the values that its gradient is asked for.
+def _demand(gradient: Node, upstream: Sequence[Node], reached: Marks) -> None:
+    """A `UserError` if `gradient` asks for the adjoint of what no gradient reaches.
 
-    `active` are the values that a gradient flows to, `nodes` what it flows through, in the order
-    of the program; `upstream` is all that the loss is computed by.
+    It is none if the loss does not depend on the value, or if a `stop_gradient` stands between.
     """
-
-    def __init__(self, upstream: Iterable[Node], wrt: Iterable[Value]) -> None:
-        self.wrt = tuple(wrt)
-        self.active = set(self.wrt)
-        self.nodes: list[Node] = []
-        self.upstream = tuple(upstream)
-        for node in self.upstream:
-            if self.active.isdisjoint(node.operands):
-                continue
-            if _passes(node) and any(_is_float(v) for v in node.results):
-                self.nodes.append(node)
-                self.active.update(v for v in node.results if _is_float(v))
-
-    def demand(self, loss: Value, gradient: Node) -> None:
-        """A `UserError` if the gradient of `loss` asks for what no gradient flows to or through."""
-        for node in self.upstream:
-            vjp = OPS[node.op].vjp
-            if isinstance(vjp, NotDifferentiable) and FLAT not in vjp.reason:
-                if any(map(_is_float, node.results)) and not self.active.isdisjoint(node.operands):
-                    raise _no_gradient(node, gradient)
-        if any(node.phase == "backward" for node in self.upstream):
-            return  # what is flat in a gradient (of `abs`, of a maximum), the user has not written
-        reached = _reached({loss}, self.nodes)
-        for value in self.wrt:
-            stop = self.obstacle(value) if value not in reached else None
-            if stop is not None:
-                raise _no_gradient(stop, gradient)
-
-    def obstacle(self, value: Value) -> Node | None:
-        """What keeps the gradient from `value`, which no gradient reaches.
-
-        None if the loss does not depend on it, or if a `stop_gradient` stands there too.
-        """
-        behind = {value}
-        stop: Node | None = None
-        for node in self.upstream:
-            if not behind.isdisjoint(node.operands):
-                if node.op == "stop_gradient":
-                    return None
-                behind.update(node.results)
-                if stop is None and not (_passes(node) and any(map(_is_float, node.results))):
-                    stop = node
-        return stop
+    if any(node.phase == "backward" for node in upstream):
+        return  # what is flat in a gradient (of `abs`, of a maximum), the user has not written
+    for value in gradient.operands[1:]:
+        if value not in reached:
+            stops = list(_stops(upstream, {value}))
+            if stops and all(node.op != "stop_gradient" for node in stops):
+                raise no_gradient(stops[0], gradient)
 
 
-def _reached(values: set[Value], nodes: list[Node]) -> set[Value]:
-    """All that a gradient flows back to from `values` through `nodes`."""
-    for node in reversed(nodes):
-        if not values.isdisjoint(node.results):
-            values.update(node.operands)
-    return values
-
-
-def _passes(node: Node) -> bool:
-    return node.op != "stop_gradient" and not isinstance(OPS[node.op].vjp, NotDifferentiable)
-
-
-def _is_float(value: Value) -> bool:
-    return isinstance(value.type, TensorType) and value.type.dtype.is_float
-
-
-def _no_gradient(node: Node, gradient: Node) -> UserError:
-    vjp = OPS[node.op].vjp
-    reason = vjp.reason if isinstance(vjp, NotDifferentiable) else f"it gives {node.result.type}"
-    notes = [f"the gradient is asked for at {loc}" for loc in gradient.locs[:1]]
-    return UserError([
-        Diagnostic(
-            "no-gradient",
-            f"no gradient flows through `{node.op}`: {reason}",
-            _span(node.locs or gradient.locs),
-            tuple(notes),
-            "`stop_gradient` says that none is meant to",
-        )
-    ])
-
-
-def _span(locs: tuple[Loc, ...]) -> Span | None:
-    if not locs:
-        return None
-    loc = locs[0]
-    return Span(loc.file, loc.line, loc.column, loc.line, loc.column + 1)
+def _stops(nodes: Sequence[Node], behind: Marks) -> Iterator[Node]:
+    """The nodes, also in bodies, that no gradient flows through to the values `behind`."""
+    for node in mark(nodes, behind, everything):
+        if node.op == "call" or not node.regions:
+            if not floats(node):
+                yield node
+            continue
+        for body, inside in zip(node.regions, body_marks(node, behind, everything), strict=True):
+            yield from _stops(body.nodes, inside)

@@ -21,6 +21,7 @@ from dlc.ir.ops.op import (
     Op,
     Read,
     Sample,
+    Structured,
     TypeRuleError,
     array_shape,
     dense,
@@ -29,7 +30,7 @@ from dlc.ir.ops.op import (
 )
 
 __all__ = [
-    "OPS", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample", "TypeRuleError",
-    "array_shape", "contract", "control", "dense", "elementwise", "indices", "loops", "math",
-    "not_differentiable", "random", "reduce", "register", "shape", "sort",
+    "OPS", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample", "Structured",
+    "TypeRuleError", "array_shape", "contract", "control", "dense", "elementwise", "indices",
+    "loops", "math", "not_differentiable", "random", "reduce", "register", "shape", "sort",
 ]

@@ -4,6 +4,9 @@ A body is open: it speaks of the symbols of the graph around it, and gets every 
 as a parameter, so that it can be read, differentiated and lowered by itself. Parameters of a body
 are the carried values, then (of a scan) the items of a turn, then what is captured, which stays the
 same in all turns.
+
+The flag `recompute` of a scan is about its gradient: of its turns nothing but what is carried is
+kept, and all else computed again on the way back.
 """
 
 from __future__ import annotations
@@ -14,11 +17,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlc.ir.dims import Dim, evaluate
-from dlc.ir.ops.op import Array, EvalCall, Op, TypeRuleError, array_shape, dense, register
+from dlc.ir.ops.op import (
+    STRUCTURED,
+    Array,
+    EvalCall,
+    Op,
+    TypeRuleError,
+    array_shape,
+    dense,
+    not_differentiable,
+    register,
+)
 from dlc.ir.types import BOOL, TensorType, Type, tensor
 
 if TYPE_CHECKING:
-    from dlc.ir.graph import Attr, Builder, Graph, Node, Value
+    from dlc.ir.graph import Attr, Graph, Node, Value
 
 
 def scan_parts(node: Node) -> tuple[tuple[Value, ...], tuple[Value, ...], tuple[Value, ...]]:
@@ -97,15 +110,11 @@ def _eval_scan(call: EvalCall) -> tuple[Array, ...]:
     return (*state, *stacks)
 
 
-def _vjp_scan(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
-    raise NotImplementedError("differentiate expands scans itself")
-
-
 scan = register(Op(
     "scan", "runs its body once for each place of a leading axis, and carries values from turn to "
     "turn; gives what was carried at the end, and what each turn yielded, stacked",
-    _infer_scan, _eval_scan, _vjp_scan, (), attrs=("carried", "items", "length", "reverse"),
-    kernel="control",
+    _infer_scan, _eval_scan, STRUCTURED, (), attrs=("carried", "items", "length", "reverse"),
+    flags=("recompute",), kernel="control",
 ))
 
 
@@ -138,14 +147,11 @@ def _eval_while(call: EvalCall) -> tuple[Array, ...]:
     return tuple(state)
 
 
-def _vjp_while(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
-    raise NotImplementedError("differentiate says why there is none")
-
-
 while_ = register(Op(
     "while", "runs its second body as long as the first one gives true, and carries values from "
-    "turn to turn", _infer_while, _eval_while, _vjp_while, (), attrs=("carried",),
-    kernel="control",
+    "turn to turn", _infer_while, _eval_while,
+    not_differentiable("how often it turns is known only when it ends, so nothing can be kept of "
+                       "its turns"), (), attrs=("carried",), kernel="control",
 ))
 
 
@@ -169,11 +175,7 @@ def _eval_if(call: EvalCall) -> tuple[Array, ...]:
     return run_body(chosen, call.inputs[1:], call.env)
 
 
-def _vjp_if(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
-    raise NotImplementedError("differentiate expands branches itself")
-
-
 if_ = register(Op(
-    "if", "runs one of its two bodies, as the first operand says", _infer_if, _eval_if, _vjp_if,
-    (), kernel="control",
+    "if", "runs one of its two bodies, as the first operand says", _infer_if, _eval_if,
+    STRUCTURED, (), kernel="control",
 ))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from dlc.ir.dims import Dim, Env
 from dlc.ir.scalar import Array, ScalarBuilder
@@ -33,6 +33,17 @@ class NotDifferentiable:
     """Stands in the place of a gradient, and says why there is none."""
 
     reason: str
+
+
+class Structured:
+    """Stands in the place of the gradient of an op with bodies, which is no list of nodes.
+
+    For such a gradient the node itself must change (a scan yields more than it did), so the pass
+    that differentiates does it.
+    """
+
+
+STRUCTURED: Final = Structured()
 
 
 def not_differentiable(reason: str) -> NotDifferentiable:
@@ -87,15 +98,17 @@ class Op:
 
     Exactly one of `formula` (elementwise), `access` (a map of indices), `decompose` (into other
     ops) and `kernel` (the name of a loop nest that the compiler knows) says how it is computed.
+    `flags` are attributes that a node has (and they are true) or has not.
     """
 
     name: str
     doc: str
     infer: Infer
     eval: Eval
-    vjp: Vjp | NotDifferentiable
+    vjp: Vjp | NotDifferentiable | Structured
     samples: tuple[Sample, ...]
     attrs: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     formula: Formula | None = None
     access: AccessRule | None = None
     decompose: Decompose | None = None
@@ -104,13 +117,17 @@ class Op:
     cost: float = 1.0
 
     def order_attrs(self, attrs: Mapping[str, Attr]) -> tuple[tuple[str, Attr], ...]:
-        """`attrs` as a node keeps them; TypeRuleError if one is missing or unknown."""
-        if attrs.keys() != set(self.attrs):
+        """`attrs` as a node keeps them, without flags that are false.
+
+        TypeRuleError if one is missing or unknown.
+        """
+        if attrs.keys() - set(self.flags) != set(self.attrs):
             raise TypeRuleError(
                 f"{self.name} has the attributes {', '.join(self.attrs) or '(none)'}, "
                 f"not {', '.join(attrs) or '(none)'}"
             )
-        return tuple((name, _one_nan(attrs[name])) for name in self.attrs)
+        flags = tuple((name, True) for name in self.flags if attrs.get(name, False))
+        return tuple((name, _one_nan(attrs[name])) for name in self.attrs) + flags
 
 
 def _one_nan(value: Attr) -> Attr:
@@ -143,6 +160,6 @@ def array_shape(kind: Type, env: Env) -> tuple[int, ...]:
     return tuple(evaluate(dim, env) for dim in dense(kind, "an array").dims)
 
 
-__all__ = ["OPS", "Array", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample",
-           "ScalarBuilder", "TypeRuleError", "array_shape", "dense", "not_differentiable",
-           "register"]
+__all__ = ["OPS", "STRUCTURED", "Array", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample",
+           "ScalarBuilder", "Structured", "TypeRuleError", "array_shape", "dense",
+           "not_differentiable", "register"]

@@ -1,0 +1,147 @@
+"""Sums over all turns of a scan that need no loop: one contraction with the turn as an index.
+
+What a turn gives to the adjoint of a weight is `contract %x, %dy`; the sum over the turns is that
+contraction, of the stacks of all `x` and all `dy`, summed over the turn too. So a weight's adjoint
+is not carried from turn to turn. In the same way what turns add to a table (`scatter`) is added at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from dlc.ir.dims import Dim, symbol, symbols
+from dlc.ir.graph import Builder, Node, Value
+from dlc.ir.ops import OPS
+from dlc.ir.ops.contract import extents_of, map_of, maps_of, spec, sum_spec
+from dlc.ir.ops.indices import axis_attr
+
+
+class Turns:
+    """Parts of adjoints that are summed after the loop.
+
+    `made` says which node makes a value of a turn, forward or backward. `invariant` are the values
+    of a body that are the same in all turns, with the values around that they are; `stacked` those
+    with stacks that are there already; `kept` those that the forward scan may yield. All else that
+    is needed the scan back yields.
+    """
+
+    def __init__(
+        self, builder: Builder, length: Dim, made: Mapping[Value, Node],
+        invariant: dict[Value, Value], stacked: dict[Value, Value], kept: set[Value],
+    ) -> None:
+        self.builder = builder
+        self.length = length
+        self.made = made
+        self.invariant = invariant
+        self.stacked = stacked
+        self.kept = kept
+        self.wanted: list[Value] = []
+        self.yields: list[Value] = []
+        self.parts: list[tuple[Value, Value]] = []
+
+    def takes(self, param: Value, part: Value) -> bool:
+        """Whether the sum over the turns of `part`, for `param`, is taken after the loop."""
+        node = self.made.get(part)
+        if part in self.stacked:
+            operands: tuple[Value, ...] = (part,)
+        elif node is not None and node.op == "contract":
+            operands = node.operands
+        elif node is not None and node.op == "scatter" and self.adds_to_zeros(node):
+            operands = node.operands[1:]
+        else:
+            return False
+        for operand in operands:
+            self.request(operand)
+        self.parts.append((param, part))
+        return True
+
+    def adds_to_zeros(self, node: Node) -> bool:
+        """Whether `node` is the adjoint of a table: updates added to zeros."""
+        base = self.made.get(node.operands[0])
+        if base is not None and base.op == "broadcast":
+            base = self.made.get(base.operands[0])
+        return (node.attr("mode") == "add" and base is not None and base.op == "constant"
+                and base.attr("value") == 0)
+
+    def request(self, value: Value) -> None:
+        """Sees to it that `value` is there for all turns."""
+        if self.outside(value) is not None or value in self.stacked:
+            return
+        (self.wanted if value in self.kept else self.yields).append(value)
+
+    def outside(self, value: Value) -> Value | None:
+        """What `value` is outside of the loop, if it is the same in all turns; else None."""
+        if value in self.invariant:
+            return self.invariant[value]
+        node = self.made.get(value)
+        if node is None or OPS[node.op].kernel not in ("", "constant", "index"):
+            return None
+        operands = [self.outside(v) for v in node.operands]
+        if None in operands:
+            return None
+        results = self.builder.copy(node, tuple(v for v in operands if v is not None))
+        self.invariant.update(zip(node.results, results, strict=True))
+        return self.invariant[value]
+
+    def sums(self, stacks: Mapping[Value, Value]) -> Iterator[tuple[Value, Value]]:
+        """For each part that was taken: for which value, and its sum over the turns."""
+        for param, part in self.parts:
+            if part in self.stacked:
+                stack = stacks[part]
+                yield param, self.builder.op("contract", stack, **sum_spec(stack.dims, (0,)))
+                continue
+            node = self.made[part]
+            with self.builder.located(node.locs, node.path):
+                make = self.contraction if node.op == "contract" else self.scattering
+                yield param, make(node, stacks)
+
+    def contraction(self, node: Node, stacks: Mapping[Value, Value]) -> Value:
+        """The sum over the turns of a contraction."""
+        return over_turns(self.builder, node, self.length, {
+            v: self.invariant[v] for v in node.operands if v in self.invariant}, stacks)
+
+    def scattering(self, node: Node, stacks: Mapping[Value, Value]) -> Value:
+        """What all turns add to a table of zeros: the turn is the first axis of the indices."""
+        updates, *ids = (self.whole(v, stacks) for v in node.operands[1:])
+        axis = axis_attr(node)
+        order = (*range(1, axis + 1), 0, *range(axis + 1, len(updates.dims)))
+        if axis:
+            updates = self.builder.op("transpose", updates, order=order)
+        base = self.builder.zeros(node.result.type)
+        return self.builder.op("scatter", base, updates, *ids, hint=node.result.name,
+                               axis=axis, mode="add")
+
+    def whole(self, value: Value, stacks: Mapping[Value, Value]) -> Value:
+        """`value` of all turns, also where it is the same in all."""
+        if value not in self.invariant:
+            return stacks[value]
+        same = self.invariant[value]
+        return self.builder.broadcast(same, (self.length, *same.dims))
+
+
+def over_turns(
+    builder: Builder, node: Node, length: Dim, same: Mapping[Value, Value],
+    stacks: Mapping[Value, Value],
+) -> Value:
+    """A contraction of a turn, summed over all of them.
+
+    `same` are the operands that do not change from turn to turn, `stacks` has the others.
+    """
+    extents, maps = extents_of(node), maps_of(node)
+    turn = turn_index(node, length)
+    operands = [same.get(v) or stacks[v] for v in node.operands]
+    placed = [at if v in same else (symbol(turn), *at)
+              for v, at in zip(node.operands, maps, strict=True)]
+    attrs = spec({turn: length, **extents}, tuple(placed), map_of(node.attr("out")),
+                 node.result.dims)
+    return builder.op("contract", *operands, hint=node.result.name, **attrs)
+
+
+def turn_index(node: Node, length: Dim) -> str:
+    """A name for the turn as an index of a contraction: no index, nor symbol of a dim, of it."""
+    extents = extents_of(node)
+    dims = [length, *extents.values(), *(d for v in (*node.operands, node.result) for d in v.dims)]
+    taken = set(extents).union(*map(symbols, dims))
+    names = ("t", *(f"t{k}" for k in range(len(taken))))
+    return next(name for name in names if name not in taken)
