@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dlc.compiler.kernels.invert import Inverse, outer_names, outer_ranges
 from dlc.compiler.kernels.ranges import nonnegative, simplify
-from dlc.compiler.passes.fuse import is_unit_reshape
+from dlc.compiler.kernels.shapes import is_unit_reshape
 from dlc.ir.dims import Dim, substitute, symbol, symbols
 from dlc.ir.fused import Group
 from dlc.ir.graph import Node, Value

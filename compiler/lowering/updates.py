@@ -1,12 +1,12 @@
-"""New values of variables: what is computed after the commit point, and what is written in place."""
+"""New values of variables: what is computed after the commit point, what is written in place."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from dlc.compiler.kernels.make_kernel import Memory
+from dlc.compiler.kernels.shapes import reads_in_place
 from dlc.compiler.passes.eliminate_dead import has_effect
-from dlc.compiler.passes.fuse import reads_in_place
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Value
 from dlc.ir.ops import OPS

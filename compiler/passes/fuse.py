@@ -3,7 +3,9 @@
 A reduction starts a group; elementwise nodes over the same domain join the group of an operand,
 as its epilogue. What only moves or makes elements is computed where it is read. A chain that is
 read once, by a reduction of one operand or through a permutation or a pad, becomes part of its
-reader. Calls, loops, branches and what has an effect are groups of their own.
+reader. Calls, loops, branches and what has an effect are groups of their own, and so is what goes
+through its operands in order (cumsum, scatter, radix_pass). A gather is computed where it is read,
+which is never before a check that stands before it: its indices and its table lie in memory.
 
     %a = contract %x, %w          group g0 [N, 84] -> %y {
     %s = add %a, %b        ->       %a = contract %x, %w   # root
@@ -16,110 +18,13 @@ memory is an output of exactly one group, a parameter, or a view of one of these
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from dlc.compiler.kernels.invert import Inverse, inverses, outer_names
+from dlc.compiler.kernels.shapes import SEQUENCES, Shapes, reads_in_place, stands_alone
 from dlc.compiler.options import Options
 from dlc.compiler.passes.eliminate_dead import has_effect
-from dlc.ir.dims import Dim, symbol
+from dlc.ir.dims import Dim
 from dlc.ir.fused import FusedGraph, Group
-from dlc.ir.graph import Graph, Node, Value, producers
+from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
-
-MOVERS = frozenset({"transpose", "slice", "stop_gradient", "reshape"})
-
-
-def is_unit_reshape(node: Node) -> bool:
-    """Whether a reshape only adds and drops axes of extent 1."""
-    before = [d for d in node.operands[0].dims if d != 1]
-    return before == [d for d in node.result.dims if d != 1]
-
-
-def reads_in_place(node: Node, inverses: dict[Value, Inverse]) -> bool:
-    """Whether each element needs the operands' elements at its own place alone."""
-    if node.op == "contract":
-        inverse = inverses[node.result]
-        here = _place_in(outer_names(len(node.result.dims)), node.result)
-        return inverse.is_read and all(
-            _place_in(read, v) == here
-            for read, v in zip(inverse.reads, node.operands, strict=True))
-    return OPS[node.op].formula is not None or node.op == "pack"
-
-
-def _place_in(at: Sequence[Dim | str], value: Value) -> tuple[Dim, ...]:
-    """An index into `value`, 0 along axes of extent 1."""
-    return tuple(0 if d == 1 else symbol(e) if isinstance(e, str) else e
-                 for e, d in zip(at, value.dims, strict=True))
-
-
-def stands_alone(node: Node) -> bool:
-    """Whether a node is a group of its own: it holds graphs, or has an effect."""
-    return OPS[node.op].kernel in ("call", "control", "effect")
-
-
-class Shapes:
-    """What each node of a graph is to fusion."""
-
-    def __init__(self, graph: Graph, options: Options) -> None:
-        self.graph = graph
-        self.made = producers(graph.nodes)
-        self.inverses = inverses(graph, options)
-        self.users: dict[Value, list[Node]] = {}
-        for node in graph.nodes:
-            for value in node.operands:
-                self.users.setdefault(value, []).append(node)
-        self.kept = set(graph.outputs)
-        self.inlined: set[Value] = set()
-
-    def is_view(self, node: Node) -> bool:
-        """Whether the result is the operand's memory under other dims."""
-        return node.op == "reshape" and not is_unit_reshape(node)
-
-    def is_map(self, node: Node) -> bool:
-        """Whether it is computed element by element (a pad chooses between two values)."""
-        if node.op == "contract":
-            return self.inverses[node.result].is_read and len(node.operands) > 1
-        return OPS[node.op].formula is not None or node.op in ("pad", "pack")
-
-    def is_reduction(self, node: Node) -> bool:
-        """Whether it combines many elements into one."""
-        inverse = self.inverses.get(node.results[0]) if node.results else None
-        return inverse is not None and not inverse.is_read
-
-    def mark_inlined(self) -> None:
-        """Finds the elementwise nodes that become part of their only reader."""
-        for node in reversed(self.graph.nodes):
-            if node.results and self.is_map(node) and node.op != "contract":
-                reader = self._only_reader(node)
-                if reader is not None and self._absorbs(reader):
-                    self.inlined.add(node.result)
-
-    def _only_reader(self, node: Node) -> Node | None:
-        """The one node that reads `node`, if each element is read once and not at its own place."""
-        value, moved = node.result, False
-        while value not in self.kept and len(self.users.get(value, ())) == 1:
-            (user,) = self.users[value]
-            if user.op in MOVERS and not self.is_view(user):
-                value, moved = user.result, True
-            elif user.op == "pad" or (self.is_reduction(user) and len(user.operands) == 1):
-                return user
-            elif user.results and user.results[0] in self.inlined:
-                return user
-            else:
-                return user if moved and self.is_map(user) else None
-        return None
-
-    def _absorbs(self, reader: Node) -> bool:
-        if self.is_reduction(reader):
-            # A window that overlaps itself would compute an element more than once.
-            inverse = self.inverses[reader.result]
-            distinct = reader.op != "contract" or _distinct(inverse)
-            return distinct and reader.op != "tree_sum"
-        return self.is_map(reader)
-
-
-def _distinct(inverse: Inverse) -> bool:
-    return len(inverse.reads) == 1 and all(len(str(e).split()) == 1 for e in inverse.reads[0])
 
 
 class Grouping:
@@ -137,6 +42,7 @@ class Grouping:
         self.before: list[int] = []
         self.far: list[int] = []
         self.of: dict[Value, int] = {}
+        self.guards: dict[Value, frozenset[int]] = {}  # what comes before whoever reads a value
 
     def open(self, domain: tuple[Dim, ...], root: Node | None) -> int:
         """A new group."""
@@ -167,6 +73,7 @@ class Grouping:
         stack = list(node.operands if operands is None else operands)
         while stack:
             value = stack.pop()
+            found |= self.guards.get(value, frozenset())
             if value in self.of:
                 found.add(self.of[value])
             elif value in self.shapes.made:
@@ -255,8 +162,13 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
             grouping.put(node, grouping.open(node.result.dims, None))
         elif shapes.is_view(node):
             views.append((node.result, node.operands[0]))
-        elif shapes.is_reduction(node):
-            grouping.put(node, grouping.open(node.result.dims, node))
+        elif shapes.is_reduction(node) or node.op in SEQUENCES:
+            group = grouping.open(node.result.dims, node)
+            grouping.put(node, group)
+            if node.op == "scatter":
+                grouping.depend(group, effects.last)
+        elif node.op == "gather":
+            grouping.guards[node.result] = frozenset(effects.last)
         elif shapes.is_map(node) and node.result not in shapes.inlined:
             _place(node, grouping)
     return _finish(graph, shapes, grouping, calls, views)
@@ -288,7 +200,7 @@ def _place(node: Node, grouping: Grouping) -> None:
             if v in grouping.of and grouping.domains[grouping.of[v]] == domain]
     # What the backward pass needs of a forward value is cheaper computed again than stored.
     near = [g for g in near if not stands_alone(first := grouping.nodes[g][0])
-            and first.op != "table" and first.phase == node.phase]
+            and first.op != "table" and first.op not in SEQUENCES and first.phase == node.phase]
     group = grouping.join(node, near)
     if group is None:
         group = grouping.open(domain, None)
@@ -327,7 +239,24 @@ def _needed(graph: Graph, shapes: Shapes, grouping: Grouping) -> set[Value]:
                 needed.add(value)
             elif value in grouping.of and not inside:
                 needed.add(value)
+        needed |= set(shapes.in_memory(node))
+        if node.op == "pad":  # it also reads where its operand, and so an index, is not
+            needed |= _gathered(node, grouping)
     return needed
+
+
+def _gathered(node: Node, grouping: Grouping) -> set[Value]:
+    """The gathers that a node would compute where it reads."""
+    found: set[Value] = set()
+    stack = list(node.operands)
+    while stack:
+        value = stack.pop()
+        maker = grouping.shapes.made.get(value)
+        if maker is not None and maker.op == "gather":
+            found.add(value)
+        elif maker is not None and value not in grouping.of:
+            stack += maker.operands
+    return found
 
 
 def _ordered(groups: list[Group], grouping: Grouping) -> list[Group]:
@@ -354,10 +283,11 @@ def _interleave(groups: list[Group], copied: list[Group], grouping: Grouping) ->
     names = {v: f"g{g}" for v, g in grouping.of.items()}
     names |= {v: group.name for group in copied for v in group.outputs}
     for group in copied:
-        sources: set[str] = set()
+        sources = {f"g{g}" for g in grouping.guards.get(group.outputs[0], ())}
         stack = list(made[group.outputs[0]].operands)
         while stack:
             value = stack.pop()
+            sources |= {f"g{g}" for g in grouping.guards.get(value, ())}
             if value in names:
                 sources.add(names[value])
             elif value in made:
