@@ -86,6 +86,8 @@ def _table_value(frame: Frame, table: Table, span: Span) -> ir.Value:
     kind = table.kind
     if not kind.dims:
         return frame.place(span).constant(table.numbers[0], kind)
+    if kind.rank == 1 and kind.dtype is I32 and table.numbers == tuple(range(len(table.numbers))):
+        return frame.emit(span, "iota", dtype=I32, dims=kind.dims, axis=0)
     return frame.emit(span, "table", dtype=kind.dtype, dims=kind.dims, values=table.numbers)
 
 

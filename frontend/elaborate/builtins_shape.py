@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dlc.frontend.elaborate.arithmetic import as_value, meet
 from dlc.frontend.elaborate.builtin_table import Given, builtin
 from dlc.frontend.elaborate.frames import Fault
-from dlc.frontend.elaborate.operators import matmul
 from dlc.frontend.elaborate.proofs import put_off
 from dlc.frontend.elaborate.values import (
     Listing,
     Many,
     Number,
     Tensor,
-    Text,
     Value,
     Variable,
-    describe,
 )
 from dlc.ir import graph as ir
-from dlc.ir.dims import Dim, Poly, floordiv, product
-from dlc.ir.ops import TypeRuleError
-from dlc.ir.ops.contract import Spec, conv_spec, einsum_spec, pool_spec
+from dlc.ir.dims import Dim, floordiv, product
+from dlc.ir.types import I32
 
 
 @builtin("reshape", "x, *shape")
@@ -114,8 +110,6 @@ def _concat(given: Given) -> Value:
 
 def _side_by_side(given: Given, parts: Sequence[ir.Value], axis: int, total: Dim) -> ir.Value:
     """Each part where it belongs, chosen by the place along the axis."""
-    from dlc.ir.types import I32
-
     builder = given.frame.place(given.span)
     result: ir.Value | None = None
     before: Dim = 0
@@ -136,6 +130,21 @@ def _side_by_side(given: Given, parts: Sequence[ir.Value], axis: int, total: Dim
     return result
 
 
+@builtin("stack", "parts, axis?")
+def _stack(given: Given) -> Value:
+    """Values of one type side by side along a new axis."""
+    parts = _several(given, "parts")
+    if any(p.dims != parts[0].dims for p in parts):
+        raise Fault("shape-mismatch", "`stack` takes values of the same dims", given.span,
+                    [str(p.type) for p in parts])
+    rank = len(parts[0].dims)
+    axis = given.axis("axis", rank + 1, 0)
+    builder = given.frame.place(given.span)
+    dims = (*parts[0].dims[:axis], 1, *parts[0].dims[axis:])
+    thick = [builder.reshape(p, dims) for p in parts]
+    return Tensor(_side_by_side(given, thick, axis, len(parts)))
+
+
 @builtin("split", "x, count, axis?")
 def _split(given: Given) -> Value:
     x, count = given.tensor("x"), given.integer("count", 1)
@@ -151,76 +160,3 @@ def _split(given: Given) -> Value:
             given.span, "slice", x, step=step, dims=dims,
             start=tuple(part * place if i == axis else 0 for i in range(len(dims)))))
         for place in range(count)))
-
-
-# Contractions
-
-
-def _contract(
-    given: Given, make: Callable[[], Spec], operands: Sequence[ir.Value], hint: str
-) -> ir.Value:
-    """A contraction; what its sizes say against it is an error at the call."""
-    try:
-        made = make()
-    except TypeRuleError as error:
-        notes = [str(v.type) for v in operands]
-        raise Fault("shape-mismatch", f"`{given.name}`: {error}", given.span, notes) from None
-    dims = made["dims"]
-    assert isinstance(dims, tuple)
-    for dim in dims:
-        assert isinstance(dim, int | Poly)
-        given.frame.at_least(
-            dim, 1, f"{dim} >= 1, for it is a size of what `{given.name}` gives", given.span,
-            f"a size of what `{given.name}` gives is {dim}, but must be at least 1")
-    return given.frame.emit(given.span, "contract", *operands, hint=hint, **made)
-
-
-def _stride(given: Given, name: str, default: int, least: int) -> int:
-    number = given.integer(name, default)
-    if number < least:
-        raise given.fault(name, f"`{name}` is at least {least}", "number-range")
-    return number
-
-
-@builtin("conv2d", "x, w, stride?, padding?, dilation?, groups?")
-def _conv2d(given: Given) -> Value:
-    (x, w), _ = meet(given.frame, (given.values["x"], given.values["w"]), "`conv2d`", given.span)
-    if len(x.dims) != 4 or len(w.dims) != 4:
-        raise Fault("shape-mismatch", "`conv2d` takes x[N, I, H, W] and w[O, I, kernel, kernel]",
-                    given.span, (f"x: {x.type}", f"w: {w.type}"))
-    stride, padding = _stride(given, "stride", 1, 1), _stride(given, "padding", 0, 0)
-    dilation, groups = _stride(given, "dilation", 1, 1), _stride(given, "groups", 1, 1)
-    return Tensor(_contract(
-        given, lambda: conv_spec(x.dims, w.dims, stride, padding, dilation, groups), (x, w),
-        "conv2d"))
-
-
-@builtin("avg_pool2d", "x, size, stride?")
-def _avg_pool2d(given: Given) -> Value:
-    x = given.tensor("x")
-    if len(x.dims) != 4 or not x.dtype.is_float:
-        raise Fault("shape-mismatch", f"`avg_pool2d` takes floats [N, C, H, W], not {x.type}",
-                    given.span)
-    size = _stride(given, "size", 1, 1)
-    stride = _stride(given, "stride", size, 1)
-    total = _contract(given, lambda: pool_spec(x.dims, size, stride), (x,), "avg_pool2d")
-    builder = given.frame.place(given.span)
-    area = size * size
-    if area & (area - 1) == 0:  # a power of two: the product is exact, and cheaper
-        return Tensor(builder.op("mul", total, builder.constant(1 / area, total.type)))
-    return Tensor(builder.op("div", total, builder.constant(area, total.type)))
-
-
-@builtin("matmul", "a, b")
-def _matmul(given: Given) -> Value:
-    return Tensor(matmul(given.frame, given.tensor("a"), given.tensor("b"), given.span))
-
-
-@builtin("einsum", "formula, *operands")
-def _einsum(given: Given) -> Value:
-    formula = given.values["formula"]
-    if not isinstance(formula, Text):
-        raise given.fault("formula", f"the formula of `einsum` is a text, not {describe(formula)}")
-    operands, _ = meet(given.frame, given.shape, "`einsum`", given.span)
-    dims = [v.dims for v in operands]
-    return Tensor(_contract(given, lambda: einsum_spec(formula.value, *dims), operands, "einsum"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlc.frontend.elaborate.arithmetic import as_value, broadcast_dims, is_untyped
+from dlc.frontend.elaborate.arithmetic import as_value, broadcast_dims, is_untyped, table_of
 from dlc.frontend.elaborate.frames import Fault, Frame
-from dlc.frontend.elaborate.values import Number, Table, Value, describe
+from dlc.frontend.elaborate.values import Listing, Number, Table, Value, describe
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, at_least, product
@@ -25,6 +25,8 @@ class Place:
 
 def place_of(frame: Frame, value: Value, extent: Dim, span: Span) -> Place:
     """`value` as an index into an axis; what can't be proved is checked as the program runs."""
+    if isinstance(value, Listing):
+        value = table_of(value, span)
     if isinstance(value, Table) and value.kind.dtype.is_integer:
         return Place(as_value(frame, _counted(frame, value, extent, span), span), extent)
     if is_untyped(value):
@@ -155,11 +157,3 @@ def along(frame: Frame, x: ir.Value, order: ir.Value, span: Span) -> ir.Value:
     rows = [builder.op("iota", dtype=I32, dims=order.dims, axis=a)
             for a in range(len(order.dims) - 1)]
     return builder.op("gather", x, *rows, order, axis=0)
-
-
-def scattered(
-    frame: Frame, base: ir.Value, updates: ir.Value, ids: Sequence[ir.Value], mode: str, span: Span
-) -> ir.Value:
-    """`base` with updates added or set at indices into its first axes."""
-    return frame.emit(span, "scatter", base, updates, *ids, axis=0, mode=mode)
-

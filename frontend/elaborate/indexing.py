@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dlc.frontend.elaborate.arithmetic import as_value, constant_of, table_of
+from dlc.frontend.elaborate.arithmetic import as_value, constant_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.gather import Place, follow, out_of_range, place_of
 from dlc.frontend.elaborate.values import (
@@ -31,7 +31,7 @@ def subscript(frame: Frame, value: Value, expr: syntax.Subscript) -> Value:
     if isinstance(value, Poisoned):
         raise Silent
     given = tuple(_evaluated(frame, index) for index in expr.indices)
-    if isinstance(value, Many) or (isinstance(value, Listing) and not _as_tensor(value, given)):
+    if isinstance(value, Many) or (isinstance(value, Listing) and not _as_tensor(value, expr, given)):
         return _of_list(frame, value, expr, given)
     if not isinstance(value, Tensor | Variable | Table | Listing):
         raise Fault("type-mismatch", f"{describe(value)} has no places", expr.span)
@@ -56,11 +56,16 @@ def _evaluated(frame: Frame, index: syntax.Index) -> Value | None:
     return frame.evaluate(index)
 
 
-def _as_tensor(value: Listing, given: tuple[Value | None, ...]) -> bool:
+def _as_tensor(
+    value: Listing, expr: syntax.Subscript, given: tuple[Value | None, ...]
+) -> bool:
     """Whether a list of numbers is indexed as the tensor that it is, not as a list."""
     if not value.known or not all(isinstance(i, Number | Truth | Listing) for i in value.items):
         return False
-    return len(given) > 1 or (given[0] is not None and constant_of(given[0]) is None)
+    (first, *more), (place, *_) = expr.indices, given
+    if isinstance(first, syntax.NewAxis) or more:
+        return True
+    return place is not None and constant_of(place) is None
 
 
 @dataclass(slots=True)
@@ -143,8 +148,7 @@ def _one(
         return
     assert value is not None
     if not isinstance(value, Number) or isinstance(value.value, float):
-        given = table_of(value, index.span) if isinstance(value, Listing) else value
-        cut.add(0, 1, extent, place_of(frame, given, extent, index.span))
+        cut.add(0, 1, extent, place_of(frame, value, extent, index.span))
         return
     cut.add(constant_place(frame, value.value, extent, index.span), 1, 1)
 

@@ -100,13 +100,36 @@ def conv_spec(
     return spec(extents, maps, out, dims)
 
 
-def pool_spec(x: tuple[Dim, ...], size: int, stride: int) -> Spec:
+def conv_transpose_spec(
+    x: tuple[Dim, ...], w: tuple[Dim, ...], stride: int = 1, padding: int = 0,
+    output_padding: int = 0,
+) -> Spec:
+    """What the gradient of a convolution with w[I, O, *kernel] does with x[N, I, *space]: each
+    element of x is spread over a window, at `stride` from one to the next; `padding` is cut off on
+    all sides, and `output_padding` is added at the end."""
+    rank = len(x) - 2
+    if len(w) != len(x) or not 1 <= rank <= 3:
+        raise TypeRuleError(f"a convolution of {x} by {w}: their ranks do not fit")
+    if x[1] != w[0]:
+        raise TypeRuleError(f"the input has {x[1]} channels, the weights take {w[0]}")
+    n, o, i = map(symbol, "noi")
+    space = [symbol(c) for c in "uvw"[:rank]]
+    taps = [symbol(c) for c in "rst"[:rank]]
+    sizes = [(x[2 + k] - 1) * stride - 2 * padding + w[2 + k] + output_padding
+             for k in range(rank)]
+    at = [space[k] * stride + taps[k] - padding for k in range(rank)]
+    extents: dict[str, Dim] = {"n": x[0], "o": w[1]} | dict(zip("uvw", x[2:], strict=False))
+    extents |= {"i": x[1]} | dict(zip("rst", w[2:], strict=False))
+    return spec(extents, ((n, i, *space), (i, o, *taps)), (n, o, *at), (x[0], w[1], *sizes))
+
+
+def pool_spec(x: tuple[Dim, ...], size: int, stride: int, padding: int = 0) -> Spec:
     """The sum over windows of size x size of x[N, C, H, W]; parts of a window are left out."""
     n, c, u, v, r, s = map(symbol, "ncuvrs")
-    h, w = (floordiv(d - size, stride) + 1 for d in x[2:])
+    h, w = (floordiv(d + 2 * padding - size, stride) + 1 for d in x[2:])
     extents: dict[str, Dim] = {"n": x[0], "c": x[1], "u": h, "v": w, "r": size, "s": size}
-    return spec(extents, ((n, c, u * stride + r, v * stride + s),), (n, c, u, v),
-                (x[0], x[1], h, w))
+    at = (u * stride + r - padding, v * stride + s - padding)
+    return spec(extents, ((n, c, *at),), (n, c, u, v), (x[0], x[1], h, w))
 
 
 def einsum_spec(formula: str, *operands: tuple[Dim, ...]) -> Spec:
@@ -299,7 +322,10 @@ contract = register(Op(
         _sample(("f32[1, 4, 11, 9]", "f32[4, 2, 3, 3]"),
                 conv_spec((1, 4, 11, 9), (4, 2, 3, 3), dilation=2, groups=2)),
         _sample(("f32[3, 2, 13]", "f32[4, 2, 5]"), conv_spec((3, 2, 13), (4, 2, 5), stride=3)),
+        _sample(("f32[2, 3, 5, 4]", "f32[3, 4, 3, 3]"),
+                conv_transpose_spec((2, 3, 5, 4), (3, 4, 3, 3), 2, 1, 1)),
         _sample(("f32[2, 3, 7, 6]",), pool_spec((2, 3, 7, 6), 2, 2)),
+        _sample(("f32[2, 3, 7, 6]",), pool_spec((2, 3, 7, 6), 3, 2, 1)),
         _sample(("f32[2, 3, 8, 9]",), pool_spec((2, 3, 8, 9), 3, 2)),
         _sample(("f32[5, 7, 3]",), sum_spec((5, 7, 3), (0, 2))),
         _sample(("f32[129]",), sum_spec((129,), (0,))),
