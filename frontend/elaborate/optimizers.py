@@ -34,12 +34,16 @@ class Body:
 
 
 def differentiates(function: syntax.Function) -> bool:
-    """Whether a `minimize` or a `grad` stands in a function; a body of Python may hold some."""
+    """Whether a `minimize` or a `grad` stands in a function."""
     waiting: list[object] = [function.body]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, syntax.Minimize | syntax.Host):
+        if isinstance(node, syntax.Minimize):
             return True
+        if isinstance(node, syntax.Host):
+            if node.differentiates:
+                return True
+            continue
         if isinstance(node, syntax.Call) and isinstance(node.function, syntax.Name) and (
                 node.function.text == "grad"):
             return True

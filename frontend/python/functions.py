@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dlc.frontend.elaborate.frames import Frame
@@ -88,7 +88,7 @@ class Function(Operand):
                 result = self.python(*first, **given)
                 return _result(frame, result, span)
 
-        body = syntax.Host(span, run, "minimize" in self.python.__code__.co_names)
+        body = syntax.Host(span, run, _differentiates(self.python.__code__))
         return syntax.Function(span, self.kind, syntax.Name(span, self.__name__),
                                signature.parameters, signature.result, (), body)
 
@@ -157,7 +157,7 @@ class Bound(Operand):
         return self._model.function(self._function.__name__)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._compiled, name)
 
@@ -176,6 +176,12 @@ def fn(function: Callable[..., Any]) -> Any:
 def step(function: Callable[..., Any]) -> Any:
     """Makes a step of a method of a `dlc.Model`: it may give params and states new values."""
     return Function(function, "step")
+
+
+def _differentiates(code: CodeType) -> bool:
+    """Whether `minimize` or `grad` stands in a body, by name; `training` holds those to it."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return not {"minimize", "grad"}.isdisjoint(code.co_names) or any(map(_differentiates, inner))
 
 
 def _result(frame: Frame, result: Any, span: Span) -> Value:

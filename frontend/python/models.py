@@ -61,7 +61,7 @@ class ModelType(type):
     """Building: `Net(width, seed=0)` runs `__init__`; after it the members are settled."""
 
     def __call__(cls, *arguments: Any, seed: int = 0, **named: Any) -> Any:
-        made: Any = object.__new__(cls)
+        made: Any = object.__new__(cls)  # type: ignore[arg-type]
         made.__dict__.update(_members={}, _ready=False, _holder="", seed=seed, span=places.here())
         made.__init__(*arguments, **named)
         made.__dict__["_ready"] = True

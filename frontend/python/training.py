@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlc.frontend.elaborate.frames import Frame
+from dlc.frontend.elaborate.optimizers import differentiates
 from dlc.frontend.python import places
 from dlc.frontend.python.library import Chosen, Definition
 from dlc.frontend.python.trace import apply, error, frame_for
@@ -21,26 +23,32 @@ def minimize(
     `over` names params, submodels or lists of them (all that the loss depends on without it);
     `clip_norm` bounds the 2-norm of all gradients together.
     """
-    span, frame = places.here(), frame_for("`dlc.minimize`")
+    span, frame = places.here(), _frame("minimize")
     if not isinstance(with_, Chosen):
         raise error("type-mismatch", f"`with_` is an optimizer, not {with_!r}",
                     help="`dlc.minimize(loss, with_=dlc.adam(lr=0.001))`")
-    if frame.computed and not (frame.function and _says_so(frame.function.body)):
-        raise error("unsupported", "`dlc.minimize` is reached by a name that does not say so, in a "
-                    "step that is called with computed values", help="call it `minimize`")
     options = {name: value for name, value in (("over", over), ("clip_norm", clip_norm))
                if value is not None}
     execute(frame, syntax.Minimize(span, expression(loss, span), with_.call,
                                    arguments_of((), options, span, whole=True)))
 
 
-def _says_so(body: syntax.Block | syntax.Expr) -> bool:
-    return isinstance(body, syntax.Host) and body.minimizes
+def _frame(name: str) -> Frame:
+    """The frame of the trace, whose function must say by that name that it differentiates.
+
+    What such a function is called with are constants to its gradients, so this is known before.
+    """
+    frame = frame_for(f"`dlc.{name}`")
+    if frame.caller and frame.function and not differentiates(frame.function):
+        raise error("unsupported", f"`{name}` is reached through another name here",
+                    help=f"write `{name}(…)` in the body of the function itself")
+    return frame
 
 
 def grad(loss: Any, by: Any) -> Any:
     """The gradient of a scalar with respect to a value, a param, or a tuple of them."""
     span = places.here()
+    _frame("grad")
     arguments = arguments_of((loss, by), {}, span, whole=True)
     return apply(syntax.Call(span, Definition("grad").__dl_syntax__(span), arguments))
 

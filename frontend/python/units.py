@@ -1,4 +1,4 @@
-"""What Python made, as the driver takes it: elaborated as a whole, compiled function by function."""
+"""What Python made, as the driver takes it: traced as a whole, compiled function by function."""
 
 from __future__ import annotations
 

@@ -171,11 +171,11 @@ class Host(Syntax):
     """What is worked out by Python: a value that is known already, or the body of a function.
 
     No text has it; the Python face makes it. `run` gets the frame of the elaborator, and gives one
-    of its values; `minimizes` says whether `minimize` stands in it.
+    of its values; `differentiates` says whether `minimize` or `grad` stands in it.
     """
 
     run: Callable[[Any], Any]
-    minimizes: bool = False
+    differentiates: bool = False
 
 
 Expr = (
