@@ -13,11 +13,12 @@ import numpy as np
 from dlc.runtime.dims import Expression, format_dim
 from dlc.runtime.errors import ArtifactError
 from dlc.runtime.memory import DTYPES
+from dlc.runtime.printing import PrintSpec
 from dlc.runtime.variables import VariableSpec
 
 __all__ = ["ABI", "Artifact", "Manifest", "TensorSpec"]
 
-ABI = 1
+ABI = 2
 MAGIC = b"dlc-artifact-1\n"
 DIGEST_BYTES = 32
 
@@ -73,6 +74,7 @@ class Manifest:
     offsets: int
     conditions: tuple[Condition, ...]
     checks: tuple[tuple[str, str], ...]
+    prints: tuple[PrintSpec, ...]
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Manifest:
@@ -108,6 +110,10 @@ class Manifest:
                 for each in fields["conditions"]
             ),
             checks=tuple((each["text"], each.get("location", "")) for each in fields["checks"]),
+            prints=tuple(
+                PrintSpec(tuple(each["parts"]), tuple(each["dtypes"]), tuple(each["ranks"]))
+                for each in fields["prints"]
+            ),
         )
 
 

@@ -21,11 +21,12 @@ from dlc.runtime.artifact import Artifact, Manifest, TensorSpec
 from dlc.runtime.dims import evaluate
 from dlc.runtime.errors import CheckFailed
 from dlc.runtime.memory import Arena, Array, Recycler, address_of, arenas
+from dlc.runtime.printing import Printer
 from dlc.runtime.variables import Variables
 
 __all__ = ["Function"]
 
-CONTEXT_VERSION = 1
+CONTEXT_VERSION = 2
 KEPT_BINDINGS = 256
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the GIL while it runs
 _LAYOUT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -35,7 +36,7 @@ _NO_ARENA = Arena(0)  # where nothing is needed: a place all the same, never nul
 
 
 class Context(ctypes.Structure):
-    """The block that compiled code gets. Every field has 8 bytes; `pool` may be null."""
+    """The block that compiled code gets. Every field has 8 bytes; `pool`, `print` may be null."""
 
     version: int
     arena: int | None
@@ -49,6 +50,7 @@ class Context(ctypes.Structure):
         ("random", ctypes.c_void_p),
         ("status", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
+        ("print", ctypes.c_void_p),
     )
 
 
@@ -71,7 +73,7 @@ class Binding:
 class Frame:
     """The block of one call: pointers, scalar arguments and results, status."""
 
-    __slots__ = ("address", "cells", "context", "pointers", "status", "version")
+    __slots__ = ("address", "cells", "context", "pointers", "printer", "status", "version")
 
     def __init__(self, function: Function, binding: Binding) -> None:
         manifest = function.manifest
@@ -80,6 +82,7 @@ class Frame:
         self.status = (ctypes.c_int64 * 2)()
         self.cells = self._make_cells((*manifest.inputs, *manifest.outputs))
         self.version = -1
+        self.printer = Printer(manifest.prints) if manifest.prints else None
         self.context = Context(
             version=CONTEXT_VERSION,
             dims=ctypes.addressof(binding.dims),
@@ -88,6 +91,7 @@ class Frame:
             random=address_of(function.variables.random),
             status=ctypes.addressof(self.status),
             offsets=ctypes.addressof(binding.offsets),
+            print=self.printer.address if self.printer else None,
         )
         self.address = ctypes.c_void_p(ctypes.addressof(self.context))
 
@@ -228,6 +232,8 @@ class Function:
                     values[at] = values[at].copy()
                     frame.pointers[at] = address_of(values[at])
             self._enter(frame, binding)
+            if frame.printer is not None:
+                frame.printer.settle()
             if frame.status[0]:
                 self._raise_status(frame)
         return True

@@ -1,1 +1,1 @@
-"""From groups to the steps of a program: memory, new values of variables, calls, loops, branches."""
+"""From groups to the steps of a program: its memory, updates, calls, loops and branches."""

@@ -14,7 +14,6 @@ copied from turn to turn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from dlc.compiler.lowering.splice import interface, splice
 from dlc.compiler.lowering.storage import Storage

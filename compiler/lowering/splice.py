@@ -9,8 +9,8 @@ from dlc.compiler.lowering.storage import Storage
 from dlc.ir.dims import Dim, substitute, symbol
 from dlc.ir.graph import Graph, Node
 from dlc.ir.program import (
-    BufferKind,
     Branch,
+    BufferKind,
     Check,
     Commit,
     Launch,

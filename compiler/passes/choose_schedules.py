@@ -15,7 +15,7 @@ from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
-from dlc.ir.program import Launch, Program
+from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
 
 TILE_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
@@ -28,7 +28,7 @@ UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 
 
 def choose_schedules(program: Program, options: Options) -> Program:
     """Adds a schedule for every kernel."""
-    hints = {launch.kernel: launch for launch in program.steps if isinstance(launch, Launch)}
+    hints = {step.kernel: step for step in each_step(program.steps) if isinstance(step, Launch)}
     schedules = []
     for kernel in program.kernels:
         sizes = _sizes(kernel, hints.get(kernel.name), options)

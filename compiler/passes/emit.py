@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dlc.compiler.levels import Compiled
-from dlc.compiler.llvm.program import emit_module, pointer_buffers
+from dlc.compiler.llvm.entry import pointer_buffers
+from dlc.compiler.llvm.program import emit_module
 from dlc.compiler.llvm.target import target
 from dlc.compiler.options import Options
 from dlc.compiler.passes.plan_memory import planned
 from dlc.ir.dims import Atom, Dim, Factor
 from dlc.ir.graph import Loc
-from dlc.ir.program import Check, Launch, Program, ProgramBuffer
+from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, each_step
 
 Json = dict[str, object]
-ABI = 1
+ABI = 2
 
 
 def emit(program: Program, options: Options) -> Compiled:
@@ -37,7 +38,8 @@ def manifest(program: Program) -> Json:
             for c in program.conditions],
         "checks": _checks(program),
         "launches": [{"name": s.kernel, "locations": [place(loc) for loc in s.locs]}
-                     for s in program.steps if isinstance(s, Launch)],
+                     for s in each_step(program.steps) if isinstance(s, Launch)],
+        "prints": _prints(program),
     }
 
 
@@ -66,21 +68,26 @@ def _uses(program: Program) -> tuple[set[str], set[str]]:
     kernels = {kernel.name: kernel for kernel in program.kernels}
     read: set[str] = set()
     written: set[str] = set()
-    for step in program.steps:
-        if isinstance(step, Check):
-            read.add(roots[step.buffer])
-        if isinstance(step, Launch):
-            for param, name in zip(kernels[step.kernel].params, step.buffers, strict=True):
-                if param.role in ("in", "inout"):
-                    read.add(roots[name])
-                if param.role != "in":
-                    written.add(roots[name])
+    for step in each_step(program.steps):
+        match step:
+            case Check():
+                read |= {roots[name] for name in (step.buffer, step.value) if name}
+            case Print():
+                read |= {roots[name] for name in step.buffers}
+            case Branch() | Loop():
+                read |= {roots[name] for name in (step.condition,) if name}
+            case Launch():
+                for param, name in zip(kernels[step.kernel].params, step.buffers, strict=True):
+                    if param.role in ("in", "inout"):
+                        read.add(roots[name])
+                    if param.role != "in":
+                        written.add(roots[name])
     return read, written
 
 
 def _checks(program: Program) -> list[Json]:
     """The checks by code, which counts from 1; a code that no check has is left blank."""
-    found = {step.code: step for step in program.steps if isinstance(step, Check)}
+    found = {step.code: step for step in each_step(program.steps) if isinstance(step, Check)}
     return [_check(found.get(code)) for code in range(1, max(found, default=0) + 1)]
 
 
@@ -88,6 +95,18 @@ def _check(step: Check | None) -> Json:
     if step is None:
         return {"text": "", "location": ""}
     return {"text": step.text, "location": place(step.locs[0]) if step.locs else ""}
+
+
+def _prints(program: Program) -> list[Json]:
+    """The prints by code: the texts round what is printed, and the type of each buffer."""
+    found = [step for step in each_step(program.steps) if isinstance(step, Print)]
+    return [_print(program, step) for step in sorted(found, key=lambda step: step.code)]
+
+
+def _print(program: Program, step: Print) -> Json:
+    buffers = [program.buffer(name) for name in step.buffers]
+    return {"parts": list(step.parts), "dtypes": [b.dtype.name for b in buffers],
+            "ranks": [len(b.dims) for b in buffers]}
 
 
 def place(loc: Loc) -> str:

@@ -94,7 +94,7 @@ class Lowering:
             tuple(steps), tuple(self.kernels.made.values()), conditions=graph.conditions)
 
     def _declare(self) -> None:
-        graph, in_place, place = self.fused.graph, self.updates.in_place, self.storage.place
+        in_place, place = self.updates.in_place, self.storage.place
         self._declare_params("in")
         self._declare_results()
         self._declare_params("var")
@@ -201,8 +201,8 @@ class Lowering:
             kernel, dims = flat
         locs = tuple(dict.fromkeys(loc for node in nodes for loc in node.locs))
         path = nodes[-1].path if nodes else ""
-        return Launch(self.kernels.name(kernel, hint), tuple(self.storage.place[v] for v in values), dims,
-                      path, locs)
+        buffers = tuple(self.storage.place[v] for v in values)
+        return Launch(self.kernels.name(kernel, hint), buffers, dims, path, locs)
 
     def _call(self, call: Node) -> list[Step]:
         (callee,) = call.regions

@@ -4,6 +4,9 @@ Temps whose lifetimes overlap must not. Offsets are chosen once, at likely sizes
 only the order is kept: for each two temps that live at the same time, which one lies below. At any
 sizes a temp then begins at the largest end of those below it, so that no size can make two of them
 meet.
+
+Steps are numbered in the order of the text. What lies in memory inside a loop and outside it lives
+over the whole loop; what is only there within a turn can share its place with the turn's others.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from operator import or_
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import storage_size
-from dlc.ir.program import Check, Launch, Program, ProgramBuffer
+from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, Step
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 
@@ -39,16 +42,63 @@ def plan_memory(program: Program, options: Options) -> Program:
 
 def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
     """The first and the last step that use each buffer, by itself or by an alias."""
-    roots = {b.name: b.alias_of or b.name for b in program.buffers}
-    lives: dict[str, tuple[int, int]] = {}
-    for at, step in enumerate(program.steps):
-        used = step.buffers if isinstance(step, Launch) else ()
-        if isinstance(step, Check):
-            used = (step.buffer,)
-        for name in used:
-            first, _ = lives.get(roots[name], (at, at))
-            lives[roots[name]] = first, at
-    return lives
+    uses = _Uses({b.name: b.alias_of or b.name for b in program.buffers})
+    uses.walk(program.steps, ())
+    return {name: uses.life(name) for name in uses.touched}
+
+
+class _Uses:
+    """Which steps use each buffer, and in which loops these steps stand."""
+
+    def __init__(self, roots: dict[str, str]) -> None:
+        self.roots = roots
+        self.touched: dict[str, list[tuple[int, tuple[int, ...]]]] = {}
+        self.ends: dict[int, int] = {}  # the last step of a loop, by its first
+        self.at = -1
+
+    def walk(self, steps: tuple[Step, ...], loops: tuple[int, ...]) -> None:
+        """Numbers steps and what stands in them; `loops` are the loops around them."""
+        for step in steps:
+            self.at += 1
+            match step:
+                case Launch() | Print():
+                    self._touch(step.buffers, loops)
+                case Check():
+                    self._touch((step.buffer, step.value), loops)
+                case Branch():
+                    self._touch((step.condition,), loops)
+                    self.walk(step.then, loops)
+                    self.walk(step.otherwise, loops)
+                case Loop():
+                    start = self.at
+                    self.walk(step.test, (*loops, start))
+                    self._touch((step.condition,), (*loops, start))
+                    self.walk(step.body, (*loops, start))
+                    self.ends[start] = self.at
+
+    def _touch(self, names: tuple[str, ...], loops: tuple[int, ...]) -> None:
+        for name in filter(None, names):
+            self.touched.setdefault(self.roots[name], []).append((self.at, loops))
+
+    def life(self, name: str) -> tuple[int, int]:
+        """The first and the last step of the life of a buffer."""
+        uses = self.touched[name]
+        shared = _shared([loops for _, loops in uses])
+        first, last = uses[0][0], uses[-1][0]
+        for _, loops in uses:
+            if len(loops) > shared:  # another use stands outside this loop
+                first, last = min(first, loops[shared]), max(last, self.ends[loops[shared]])
+        return first, last
+
+
+def _shared(paths: list[tuple[int, ...]]) -> int:
+    """How many of the loops around it all uses stand in."""
+    depth = 0
+    for loops in zip(*paths, strict=False):
+        if len(set(loops)) > 1:
+            break
+        depth += 1
+    return depth
 
 
 def byte_size(buffer: ProgramBuffer) -> Dim:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.compiler.llvm.program import pointer_buffers
+from dlc.compiler.llvm.entry import pointer_buffers
 from dlc.compiler.llvm.target import compile_module, host
 from dlc.compiler.options import Options
 from dlc.compiler.passes.emit import emit
@@ -66,10 +66,10 @@ class CompiledProgram:
         start = -arena.ctypes.data % 64
         pointers = (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
         state = np.array(random, np.int64)
-        context = (ctypes.c_void_p * 9)(
-            1, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
+        context = (ctypes.c_void_p * 10)(
+            2, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
             ctypes.addressof(pool.memory) if pool else None, state.ctypes.data,
-            self.status.ctypes.data, places.ctypes.data)
+            self.status.ctypes.data, places.ctypes.data, None)
         self.entry(ctypes.addressof(context))
 
     def run(self, inputs: dict[str, Array], pool: Pool | None = None) -> dict[str, Array]:

@@ -1,0 +1,289 @@
+"""LLVM IR of `dlc_entry(ctx)`, which runs the steps of a program in order.
+
+The context is a struct of 8-byte fields; see `FIELDS`. `print` is called for what a program prints,
+with the number of the print, and two blocks: pointers to what is printed, and the dims of it all.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from dlc.compiler.llvm.index import Indices, Name
+from dlc.compiler.llvm.loops import function_name
+from dlc.compiler.llvm.target import Target
+from dlc.compiler.llvm.text import Writer, mangle, stored
+from dlc.compiler.passes.plan_memory import ALIGNMENT, planned
+from dlc.ir.dims import substitute
+from dlc.ir.loops import LoopFunction
+from dlc.ir.program import (
+    Branch,
+    BufferKind,
+    Check,
+    Commit,
+    Launch,
+    Loop,
+    Print,
+    Program,
+    ProgramBuffer,
+    Step,
+    each_step,
+)
+
+FIELDS: Final = ("version", "dims", "pointers", "strides", "arena", "pool", "random", "status",
+                 "offsets", "print")
+POINTER_KINDS: Final[tuple[BufferKind, ...]] = ("in", "out", "var")
+
+
+def pointer_buffers(program: Program) -> list[ProgramBuffer]:
+    """The buffers that the caller gives, in the order of the context's pointers."""
+    return [b for kind in POINTER_KINDS for b in program.buffers
+            if b.kind == kind and not b.alias_of]
+
+
+def table_name(buffer: ProgramBuffer) -> str:
+    """The name of the table of a constant buffer."""
+    return f"@table.{mangle(buffer.name)}"
+
+
+class EntryEmitter:
+    """Emits `dlc_entry`."""
+
+    def __init__(self, program: Program, target: Target) -> None:
+        self.program, self.target = program, target
+        self.writer = Writer()
+        self.indices = Indices(self.writer)
+        self.buffers = {b.name: b for b in program.buffers}
+        self.slots = {b.name: at for at, b in enumerate(pointer_buffers(program))}
+        self.temps = {b.name: at for at, b in enumerate(planned(program), 1)}
+        self.places: dict[str, str] = {}
+        self.mode = "%mode"  # where the caller's floating-point mode is kept
+        self.flushing = ""  # the mode of this function, where it is in a register
+        self.costs = {name: schedule.cost for name, schedule in program.schedules}
+        self.loops = {f.name: f for f in program.loops}
+        self.args: dict[int, str] = {}  # what each slot of the block of arguments holds
+
+    def emit(self) -> str:
+        """The definition as text."""
+        self._reserve()
+        load_symbols(self.indices, self.program.symbols, self._field("dims"))
+        self._flush_denormals()
+        self.steps(self.program.steps)
+        self.writer.line("br label %leave")
+        self.writer.start("leave")
+        self._restore_mode()
+        self.writer.line("ret void")
+        return f"define void @dlc_entry(ptr %ctx) #0 {{\n{self.writer.text()}\n}}\n"
+
+    def _reserve(self) -> None:
+        """The blocks of arguments of kernels, and of prints."""
+        steps = list(each_step(self.program.steps))
+        slots = [len(s.buffers) + len(s.dims) for s in steps if isinstance(s, Launch)]
+        prints = [s for s in steps if isinstance(s, Print)]
+        sizes = {"args": max(slots, default=1)}
+        if prints:
+            ranks = [sum(len(self.buffers[b].dims) for b in s.buffers) for s in prints]
+            sizes |= {"printed": max(len(s.buffers) for s in prints), "extents": max(ranks)}
+        for name, size in sizes.items():
+            self.writer.allocas.append(
+                f"  %{name} = alloca [{max(size, 1)} x i64], align {ALIGNMENT}")
+
+    def steps(self, steps: tuple[Step, ...]) -> None:
+        """Steps in order."""
+        for step in steps:
+            match step:
+                case Launch():
+                    self._launch(step)
+                case Check():
+                    self._check(step)
+                case Print():
+                    self._print(step)
+                case Loop():
+                    self._loop(step)
+                case Branch():
+                    self._branch(step)
+                case Commit():
+                    pass  # a place in the order, nothing to do
+
+    def _slot(self, pointer: str, at: int) -> str:
+        """The address of a slot of a block that stays where it is."""
+        return self.writer.once(
+            ("slot", pointer, at), f"getelementptr i64, ptr {pointer}, i64 {at}", "p", 0)
+
+    def _field(self, name: str) -> str:
+        """A field of the context, loaded once."""
+        at = self._slot("%ctx", FIELDS.index(name))
+        return self.writer.once(("field", name), f"load ptr, ptr {at}", name, 0)
+
+    def _place(self, name: str) -> str:
+        """The address of a buffer; that of a part is computed anew in each turn of a loop."""
+        buffer = self.buffers[name]
+        root = buffer.alias_of or name
+        if root not in self.places:
+            self.places[root] = self._find(self.buffers[root])
+        if buffer.offset == 0:
+            return self.places[root]
+        return self.indices.address(self.places[root], stored(buffer.dtype), buffer.offset)
+
+    def _find(self, buffer: ProgramBuffer) -> str:
+        """The address of memory, found where it can be seen by all steps that follow."""
+        if buffer.kind == "random":
+            return self._field("random")
+        if buffer.kind == "const":
+            return table_name(buffer)
+        if buffer.name in self.slots:
+            at = self._slot(self._field("pointers"), self.slots[buffer.name])
+            return self.writer.emit(f"load ptr, ptr {at}", buffer.name, 0)
+        at = self._slot(self._field("offsets"), self.temps[buffer.name])
+        offset = self.writer.emit(f"load i64, ptr {at}", "offset", 0)
+        return self.writer.emit(
+            f"getelementptr i8, ptr {self._field('arena')}, i64 {offset}", buffer.name, 0)
+
+    def _launch(self, launch: Launch) -> None:
+        function = self.loops[launch.kernel]
+        dims = dict(zip(function.symbols, launch.dims, strict=True))
+        if len(launch.buffers) != len(function.pointers):
+            raise ValueError(f"{launch.kernel} takes {len(function.pointers)} buffers")
+        for at, name in enumerate(launch.buffers):
+            self._argument(at, "ptr", self._place(name))
+        for at, dim in enumerate(launch.dims, len(launch.buffers)):
+            self._argument(at, "i64", self.indices.value(dim))
+        self._call(function, self.indices.value(substitute(function.chunks, dims)))
+
+    def _argument(self, at: int, kind: str, value: str) -> None:
+        """Fills a slot, unless it holds the value still."""
+        if self.args.get(at) != value:
+            self.args[at] = value
+            self.writer.line(f"store {kind} {value}, ptr {self._slot('%args', at)}")
+
+    def _call(self, function: LoopFunction, chunks: str) -> None:
+        name = function_name(function)
+        if chunks == "1":
+            self.writer.line(f"call void {name}(ptr %args, i64 0)")
+            return
+        self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr {name}, ptr %args,"
+                         f" i64 {chunks}, i64 {self.costs.get(function.name, 0)})")
+
+    def _is_true(self, name: str) -> str:
+        """The bool in a buffer."""
+        byte = self.writer.emit(f"load i8, ptr {self._place(name)}", "bool")
+        return self.writer.emit(f"icmp ne i8 {byte}, 0", "is")
+
+    def _check(self, check: Check) -> None:
+        """Leaves with the check's code in the status if its bool is false."""
+        well = self._is_true(check.buffer)
+        stop, on = self.writer.label("stop"), self.writer.label("on")
+        status = self._field("status")
+        code, value = self._slot(status, 0), self._slot(status, 1)
+        given = self._place(check.value) if check.value else ""
+        self.writer.line(f"br i1 {well}, label %{on}, label %{stop}")
+        self.writer.start(stop)
+        number = self.writer.emit(f"load i64, ptr {given}", "value") if given else "0"
+        self.writer.line(f"store i64 {check.code}, ptr {code}")
+        self.writer.line(f"store i64 {number}, ptr {value}")
+        self.writer.line("br label %leave")
+        self.writer.start(on)
+
+    def _print(self, step: Print) -> None:
+        """Calls the caller's function, if there is one, in the caller's floating-point mode."""
+        function = self._field("print")
+        dims = [dim for name in step.buffers for dim in self.buffers[name].dims]
+        for at, name in enumerate(step.buffers):
+            self.writer.line(
+                f"store ptr {self._place(name)}, ptr {self._slot('%printed', at)}")
+        for at, dim in enumerate(dims):
+            self.writer.line(
+                f"store i64 {self.indices.value(dim)}, ptr {self._slot('%extents', at)}")
+        none = self.writer.emit(f"icmp eq ptr {function}, null", "none")
+        tell, on = self.writer.label("tell"), self.writer.label("on")
+        self.writer.line(f"br i1 {none}, label %{on}, label %{tell}")
+        self.writer.start(tell)
+        self._restore_mode()
+        self.writer.line(f"call void {function}(i64 {step.code}, ptr %printed, ptr %extents)")
+        self._set_mode()
+        self.writer.line(f"br label %{on}")
+        self.writer.start(on)
+
+    def _loop(self, loop: Loop) -> None:
+        """A loop with its test before each turn; its variable stays known after it."""
+        writer = self.writer
+        before, head = writer.scopes[-1].block, writer.label(loop.var)
+        var, following = writer.fresh(loop.var), writer.fresh(loop.var)
+        body, end = writer.label("body"), writer.label("end")
+        limit = "" if loop.condition else self.indices.value(loop.count)
+        self._enter(head)
+        self.indices.define(loop.var, Name(var, writer.depth, (0, inf)))
+        self.steps(loop.test)
+        more = self._is_true(loop.condition) if loop.condition else writer.emit(
+            f"icmp slt i64 {var}, {limit}", "more")
+        writer.line(f"br i1 {more}, label %{body}, label %{end}")
+        writer.start(body)
+        self.steps(loop.body)
+        writer.line(f"{following} = add nuw nsw i64 {var}, 1")
+        writer.line(f"br label %{head}")
+        inner = writer.pop()
+        writer.line(f"br label %{head}")
+        writer.start(head)
+        writer.line(f"{var} = phi i64 [0, %{before}], [{following}, %{inner.block}]")
+        writer.join(inner)
+        writer.start(end)
+        self.indices.define(loop.var, Name(var, writer.depth, (0, inf)))
+        self.args.clear()
+
+    def _branch(self, branch: Branch) -> None:
+        """One of two ways."""
+        writer = self.writer
+        chosen, end = self._is_true(branch.condition), writer.label("end")
+        ways = []
+        for hint, steps in (("then", branch.then), ("else", branch.otherwise)):
+            label = writer.label(hint)
+            self._enter(label)
+            self.steps(steps)
+            writer.line(f"br label %{end}")
+            ways.append((label, writer.pop()))
+        writer.line(f"br i1 {chosen}, label %{ways[0][0]}, label %{ways[1][0]}")
+        for label, inner in ways:
+            writer.start(label)
+            writer.join(inner)
+        writer.start(end)
+        self.args.clear()
+
+    def _enter(self, label: str) -> None:
+        """Begins a scope; what the block of arguments holds there depends on the way taken."""
+        self.writer.push(label)
+        self.args.clear()
+
+    def _flush_denormals(self) -> None:
+        """Numbers too small to be normal count as 0: working on them takes a hundred cycles."""
+        if self.target.is_arm:
+            before = self.writer.emit("call i64 @llvm.aarch64.get.fpcr()", "fpcr")
+            self.mode = before
+            self.flushing = self.writer.emit(f"or i64 {before}, {1 << 24}", "fpcr")
+            self._set_mode()
+            return
+        self.writer.allocas += ["  %mode = alloca i32", "  %flush = alloca i32"]
+        self.writer.line("call void @llvm.x86.sse.stmxcsr(ptr %mode)")
+        before = self.writer.emit("load i32, ptr %mode", "mxcsr")
+        after = self.writer.emit(f"or i32 {before}, {0x8040}", "mxcsr")
+        self.writer.line(f"store i32 {after}, ptr %flush")
+        self._set_mode()
+
+    def _set_mode(self) -> None:
+        if self.target.is_arm:
+            self.writer.line(f"call void @llvm.aarch64.set.fpcr(i64 {self.flushing})")
+        else:
+            self.writer.line("call void @llvm.x86.sse.ldmxcsr(ptr %flush)")
+
+    def _restore_mode(self) -> None:
+        if self.target.is_arm:
+            self.writer.line(f"call void @llvm.aarch64.set.fpcr(i64 {self.mode})")
+        else:
+            self.writer.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {self.mode})")
+
+
+def load_symbols(indices: Indices, names: tuple[str, ...], dims: str) -> None:
+    """Defines the symbols of a program, whose sizes lie in a block."""
+    for at, name in enumerate(names):
+        place = indices.address(dims, "i64", at)
+        register = indices.writer.emit(f"load i64, ptr {place}", name)
+        indices.define(name, Name(register, 0, (0, inf)))
