@@ -25,6 +25,7 @@ from dlc.ir.kernel import (
     ScalarOp,
 )
 from dlc.ir.ops import OPS
+from dlc.ir.ops.indices import axis_attr
 from dlc.ir.ops.shape import dims_attr
 from dlc.ir.types import BOOL, I64, DType
 
@@ -83,13 +84,13 @@ class KernelMaker:
                       tuple(computes))
 
     def make_copy(self, source: Value) -> Kernel:
-        """The kernel that copies a stored value into the group's only output."""
+        """The kernel that writes a value, stored or not, into the group's only output."""
         names = outer_names(len(self.group.domain))
         at = tuple(symbol(n) for n in names)
         self.ranges = dict(outer_ranges(self.group.domain))
         self.identity = tuple(0 if d == 1 else e
                               for d, e in zip(self.group.domain, at, strict=True))
-        self.known[self.group.outputs[0], self.identity] = self._read(source, at)
+        self.known[self.group.outputs[0], self.identity] = self._element(source, at)
         return self.make({})
 
     def _write(self, value: Value, target: Value, computes: list[Compute]) -> None:
@@ -186,6 +187,8 @@ class KernelMaker:
             return self._pad(node, at)
         if node.op == "contract":
             return self._product(node, at)
+        if node.op == "gather":
+            return self._gather(node, at)
         access = OPS[node.op].access
         if access is not None:
             if node.op == "reshape" and is_unit_reshape(node):
@@ -214,6 +217,25 @@ class KernelMaker:
         for arg in args[1:]:
             value = self._op("mul", (value, arg), node.result.dtype)
         return value
+
+    def _gather(self, node: Node, at: At) -> Access:
+        """A read at indices that are in memory; both have a place there (see `fuse`)."""
+        table, *ids = node.operands
+        first, count = axis_attr(node), len(ids[0].dims)
+        inner = at[first:first + count]
+        index = (*at[:first], *(self.index(v, inner) for v in ids), *at[first + count:])
+        return Access(self._param(table, "in"), tuple(
+            0 if d == 1 else e for e, d in zip(index, table.dims, strict=True)))
+
+    def index(self, value: Value, at: At) -> Dim | Access:
+        """Element `at` of an index tensor, as an index."""
+        arg = self._element(value, at)
+        if isinstance(arg, Number):
+            return int(arg.value)
+        if isinstance(arg, IndexValue):
+            return arg.value
+        assert isinstance(arg, Access), f"the index {value.name} is not in memory"
+        return arg
 
     def _pad(self, node: Node, at: At) -> Arg:
         (operand,) = node.operands

@@ -36,6 +36,14 @@ class Storage:
         layout = self.layouts.get(value, Layout())
         self.place[value] = self.alias(value.name, of, value, offset, layout)
 
+    def together(self, one: Value, other: Value) -> bool:
+        """Whether two values lie in the same memory; a value without memory does not."""
+        if one not in self.place or other not in self.place:
+            return False
+        first, second = (self.buffers[self.place[v]] for v in (one, other))
+        return (first.alias_of or first.name, first.offset) == (
+            second.alias_of or second.name, second.offset)
+
     def fresh(self, hint: str) -> str:
         """A name that no buffer has."""
         name, count = hint, 1

@@ -44,17 +44,18 @@ class Updates:
             if not effect and outputs and not outputs & early and (
                     outputs & updated or outputs <= self._read_late):
                 late.add(group.name)
-                self._read_late |= self._reads(group)
+                self._read_late |= self.reads(group)
             else:
-                early |= self._reads(group)
+                early |= self.reads(group)
         return late
 
-    def _reads(self, group: Group) -> set[Value]:
-        """The values in memory that a group reads, views resolved."""
+    def reads(self, group: Group, operands: tuple[Value, ...] | None = None) -> set[Value]:
+        """The values in memory that a group reads (for `operands` alone, if given), views resolved.
+        """
         found: set[Value] = set()
         nodes = group.nodes or tuple(
             self.memory.made[v] for v in group.outputs if v in self.memory.made)
-        stack = [v for node in nodes for v in node.operands]
+        stack = [v for node in nodes for v in node.operands] if operands is None else list(operands)
         own = set(group.outputs)
         while stack:
             value = stack.pop()
@@ -69,7 +70,7 @@ class Updates:
         owner = {self.base(v): at for at, g in enumerate(groups) for v in g.outputs}
         variables = {p.value.name: p.value for p in self.fused.graph.params}
         chosen: dict[Value, Value] = {}
-        last_read = {v: at for at, group in enumerate(groups) for v in self._reads(group)}
+        last_read = {v: at for at, group in enumerate(groups) for v in self.reads(group)}
         for name, value in self.fused.graph.updates:
             made, old = self.base(value), variables[name]
             at = owner.get(made)
@@ -88,11 +89,14 @@ class Updates:
         if group.call is not None:
             return [self.base(v) for v in group.call.operands].count(old) <= 1
         if made.dims != old.dims or not group.nodes:
-            return old not in self._reads(group)
+            return old not in self.reads(group)
         root = group.root
+        if root is not None and root.op == "scatter":
+            begins = self.base(root.operands[0]) == old
+            return old not in self.reads(group, root.operands[begins:])
         far = tuple(node for node in group.nodes if node is root
                     or not reads_in_place(node, self.memory.inverses))
-        if far and old in self._reads(replace(group, nodes=far, outputs=())):
+        if far and old in self.reads(replace(group, nodes=far, outputs=())):
             return False
         stack = [v for node in group.nodes if node is not root
                  for v in node.operands if v not in group.outputs]

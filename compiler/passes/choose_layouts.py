@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlc.compiler.kernels.shapes import SEQUENCES
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, product, symbol, symbols
 from dlc.ir.fused import FusedGraph
@@ -34,6 +35,13 @@ def choose_layouts(fused: FusedGraph, options: Options) -> FusedGraph:
         if source in layouts:
             layouts[value] = blocked(0, len(value.dims), options.lanes)
     return replace(fused, layouts=tuple(layouts.items()))
+
+
+def _in_order(node: Node) -> tuple[Value, ...]:
+    """The values that a node reads or writes at indices that are data, or one after another."""
+    if node.op == "gather":
+        return node.operands
+    return (*node.operands, node.result) if node.op in SEQUENCES else ()
 
 
 def _batch(fused: FusedGraph, options: Options) -> str | None:
@@ -63,6 +71,7 @@ def _row_major(fused: FusedGraph, batch: str) -> set[Value]:
     for group in fused.groups:
         if group.call is not None:
             fixed |= {*group.call.operands, *group.call.results}
+    fixed |= {v for node in fused.graph.nodes for v in _in_order(node)}
     lead = symbol(batch)
     fixed |= {v for view in fused.views for v in view
               if not all(w.dims and w.dims[0] is lead for w in view)}

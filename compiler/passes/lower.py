@@ -14,7 +14,10 @@ from typing import Literal
 from dlc.compiler.kernels.flatten import flatten
 from dlc.compiler.kernels.invert import inverses
 from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
+from dlc.compiler.kernels.make_sequence import SequenceMaker
+from dlc.compiler.kernels.shapes import SEQUENCES
 from dlc.compiler.lowering.control import Control
+from dlc.compiler.lowering.scatters import scattered_over
 from dlc.compiler.lowering.splice import interface, splice
 from dlc.compiler.lowering.storage import Storage
 from dlc.compiler.lowering.updates import Updates
@@ -100,12 +103,15 @@ class Lowering:
         self._declare_params("var")
         self._declare_params("random")
         self._declare_loops()
+        over = scattered_over(self.fused, self.updates)
         for group in self.fused.groups:
             for value in group.outputs:
                 if value in in_place:
                     if in_place[value] in self.memory.layouts:
                         self.memory.layouts[value] = self.memory.layouts[in_place[value]]
                     self.storage.alias_value(value, place[in_place[value]])
+                elif value in over and value not in place:
+                    self.storage.alias_value(value, place[over[value]])
                 elif value not in place:
                     self._add(value, "temp")
         for value, _ in self.fused.views:
@@ -166,6 +172,8 @@ class Lowering:
             return self._lower_alone(group.call)
         if _is_table(group):
             return []
+        if group.root is not None and group.root.op in SEQUENCES:
+            return self._sequence(group, group.root)
         maker = KernelMaker(group, self.memory)
         # Under other dims it is a view of the variable, which the group then does not read.
         in_place = self.updates.in_place
@@ -174,6 +182,16 @@ class Lowering:
         nodes = group.nodes or tuple(
             self.memory.made[v] for v in group.outputs if v in self.memory.made)
         return [self._launch(kernel, maker.buffers, nodes, _hint(group))]
+
+    def _sequence(self, group: Group, node: Node) -> list[Step]:
+        """A kernel that goes in order; a scatter's base is first put where its result will be."""
+        steps: list[Step] = []
+        result = self.storage.place[node.result]
+        if node.op == "scatter" and not self.storage.together(node.operands[0], node.result):
+            steps.append(self._copy(node.operands[0], result, (node,)))
+        maker = SequenceMaker(group, self.memory)
+        kernel = maker.make_sequence()
+        return [*steps, self._launch(kernel, maker.buffers, group.nodes, node.op)]
 
     def _lower_alone(self, node: Node) -> list[Step]:
         """A node that is no kernel."""
@@ -246,14 +264,14 @@ class Lowering:
             self.kernels.callees[id(body), ()] = found
         return found
 
-    def _copy(self, source: Value, target: str) -> Launch:
-        """Copies a stored value into a buffer of its own type."""
+    def _copy(self, source: Value, target: str, nodes: tuple[Node, ...] = ()) -> Launch:
+        """Writes a value, stored or not, into a buffer of its own type; `nodes` say for what."""
         fresh = Value(f"copy of {target}", source.type)
         self.storage.place[fresh] = target
         group = Group("copy", source.dims, (), (fresh,))
         maker = KernelMaker(group, self.memory)
         kernel = maker.make_copy(source)
-        return self._launch(kernel, maker.buffers, (), "copy")
+        return self._launch(kernel, maker.buffers, nodes, "copy")
 
     def _copy_results(self) -> None:
         for k, value in enumerate(self.fused.graph.results):
