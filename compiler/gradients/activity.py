@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from dlc.ir.dims import Poly, at_least
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
 from dlc.ir.ops.op import NotDifferentiable
@@ -71,7 +72,16 @@ def marked_results(node: Node, marks: Marks, step: Step) -> list[Value]:
     carried = carried_count(node)
     return [v for i, v in enumerate(node.results)
             if node.regions[-1].results[i] in inside[-1]
-            or (i < carried and node.operands[i] in marks)]
+            or (i < carried and node.operands[i] in marks and may_not_turn(node))]
+
+
+def may_not_turn(node: Node) -> bool:
+    """Whether a loop may end before its first turn, and give the values it starts with."""
+    if node.op == "while":
+        return True
+    length = node.attr("length")
+    assert isinstance(length, int | Poly)
+    return not at_least(length, 1)
 
 
 def passes_through(node: Node) -> bool:
@@ -130,7 +140,8 @@ def reached_operands(node: Node, live: Marks, active: Marks) -> list[Value]:
     (body,) = node.regions
     turns = live_carried(node, wanted, marks[0])
     end = reach_back(body, turns, marks[0])
-    end.update(body.inputs[i] for i in turns if i < carried_count(node))
+    if may_not_turn(node):
+        end.update(body.inputs[i] for i in turns if i < carried_count(node))
     return [v for v, param in zip(node.operands, body.inputs, strict=True)
             if v in active and param in end]
 

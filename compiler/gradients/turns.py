@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dlc.ir.dims import Dim, symbol, symbols
 from dlc.ir.graph import Builder, Node, Value
 from dlc.ir.ops import OPS
-from dlc.ir.ops.contract import extents_of, map_of, maps_of, spec, sum_spec
+from dlc.ir.ops.contract import extents_of, map_of, maps_of, spec
 from dlc.ir.ops.indices import axis_attr
 
 
@@ -88,8 +88,7 @@ class Turns:
         """For each part that was taken: for which value, and its sum over the turns."""
         for param, part in self.parts:
             if part in self.stacked:
-                stack = stacks[part]
-                yield param, self.builder.op("contract", stack, **sum_spec(stack.dims, (0,)))
+                yield param, self.builder.sum(stacks[part], (0,))
                 continue
             node = self.made[part]
             with self.builder.located(node.locs, node.path):
