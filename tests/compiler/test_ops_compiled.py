@@ -10,7 +10,7 @@ import pytest
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.graph import Attr, Builder, Graph, Param, Value
-from dlc.ir.ops import OPS, TypeRuleError
+from dlc.ir.ops import OPS, Sample, TypeRuleError
 from dlc.ir.ops.contract import conv_spec, matmul_spec, pool_spec, sum_spec
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, TensorType, parse_type, tensor
@@ -30,7 +30,7 @@ APART = {
 }
 MOVERS = ("contract", "reduce_max", "argmax", "softmax", "log_softmax", "tree_sum", "broadcast",
           "reshape", "transpose", "slice", "pad", "stop_gradient", "pack", "constant", "table",
-          "dim", "iota")
+          "dim", "iota", "flip", "gather", "scatter", "cumsum", "bits", "radix_pass", "argsort")
 EXACT = {"add", "sub", "mul", "div", "neg", "abs", "sign", "floor", "round", "sqrt", "maximum",
          "minimum", "floordiv", "select", "cast", *MOVERS} - {"contract", "softmax", "log_softmax"}
 
@@ -44,6 +44,10 @@ class Case:
     attrs: tuple[tuple[str, Attr], ...]
     low: float = -2.0
     high: float = 2.0
+    ranges: tuple[tuple[int, float, float], ...] = ()
+
+    def range(self, operand: int) -> tuple[float, float]:
+        return Sample((), (), self.low, self.high, self.ranges).range(operand)
 
 
 def fits(case: Case) -> bool:
@@ -71,7 +75,8 @@ def cases(name: str) -> list[Case]:
             given = kinds if dims is None else tuple(tensor(k.dtype, dims) for k in kinds)
             for dtype in (None, *DTYPES):
                 moved = tuple(_retyped(k, given[-1].dtype, dtype) for k in given)
-                case = Case(name, moved, sample.attrs, sample.low, sample.high)
+                case = Case(name, moved, sample.attrs, sample.low, sample.high,
+                            sample.ranges)
                 if fits(case):
                     found.setdefault((moved, sample.attrs), case)
     return list(found.values())
@@ -84,10 +89,11 @@ def _retyped(kind: TensorType, old: DType, new: DType | None) -> TensorType:
 def draw(case: Case, n: int, seed: int) -> list[Array]:
     rng = np.random.default_rng(seed)
     out = []
-    for kind in case.kinds:
+    for k, kind in enumerate(case.kinds):
         shape = [evaluate(d, {"N": n}) for d in kind.dims]
-        low, high = (case.low, case.high) if kind.dtype is not U8 else (
-            max(case.low, 0), min(case.high, 255))
+        low, high = case.range(k)
+        if kind.dtype is U8:
+            low, high = max(low, 0), min(high, 255)
         if kind.dtype.is_float:
             out.append(np.asarray(rng.uniform(low, high, shape), kind.dtype.numpy))
         else:
