@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from zlib import crc32
 
 from dlc.frontend.elaborate.builtin_table import Given, builtin
 from dlc.frontend.elaborate.builtins_make import made_type
-from dlc.frontend.elaborate.frames import Fault, Frame
+from dlc.frontend.elaborate.draws import draw
+from dlc.frontend.elaborate.frames import Fault
 from dlc.frontend.elaborate.values import Tensor, Value
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
@@ -15,40 +15,6 @@ from dlc.ir.dims import Dim, at_least, product
 from dlc.ir.graph import Builder
 from dlc.ir.ops.contract import einsum_spec, matmul_spec
 from dlc.ir.types import F32, F64, I64, TensorType, tensor
-
-
-def draw(frame: Frame, span: Span, op: str, kind: TensorType) -> ir.Value:
-    """Random numbers of a type: from the seed, the call's number, the place in the text and the
-    element's number."""
-    context = frame.context
-    if context.random is None:
-        context.random = context.builder.fresh("random", tensor(I64, (2,)))
-    builder = frame.place(span)
-    numbers = [builder.reshape(builder.op("slice", context.random, start=(k,), step=(1,),
-                                          dims=(1,)), ()) for k in (0, 1)]
-    seed, call = (builder.broadcast(v, kind.dims) for v in numbers)
-    line = builder.op("iota", dtype=I64, dims=(product(kind.dims),), axis=0)
-    element = builder.reshape(line, kind.dims)
-    made = builder.op(op, seed, call, element, place=place_number(frame, span))
-    return builder.cast(made, kind.dtype)
-
-
-def place_number(frame: Frame, span: Span) -> int:
-    """A number for a place in the text and the calls through which it was reached.
-
-    The name of the file is no part of it: a program that is moved draws the same numbers.
-    """
-    chain, loc = [frame.path], frame.loc(span)
-    step: ir.Loc | None = loc
-    while step is not None:
-        chain.append(f"{step.line}:{step.column}")
-        step = step.caller
-    if frame.declared is not None:
-        chain = [frame.path]  # an initial value depends on the name of its variable alone
-    key = "<".join(chain)
-    count = frame.context.draws.get(key, 0)
-    frame.context.draws[key] = count + 1
-    return crc32(f"{key}#{count}".encode())
 
 
 def _scaled(given: Given, made: ir.Value, factor: float, offset: float) -> ir.Value:

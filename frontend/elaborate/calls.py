@@ -161,6 +161,13 @@ def run_body(frame: Frame, function: syntax.Function) -> Value:
         raise Silent from None
 
 
+def returned(frame: Frame, value: Value, at: Span) -> Value:
+    """What a branch returns, as the declared type of the function round it has it."""
+    if frame.function is None:
+        raise Fault("misplaced", "`return` stands in a function", at)
+    return _result(frame, frame.function, value, at)
+
+
 def _result(frame: Frame, function: syntax.Function, value: Value | None, at: Span) -> Value:
     declared = function.result
     name = function.name.text

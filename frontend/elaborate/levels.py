@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from dlc.frontend.elaborate.values import Variable
 from dlc.ir.graph import Builder, Graph, Node, Param, Value
+from dlc.ir.types import I64, tensor
 
 
 @dataclass(slots=True, eq=False)
@@ -87,10 +88,10 @@ class Store:
         finally:
             self.level, self.builder.nodes = before
 
-    def turn(self, level: Level, kind: Value) -> Value:
-        """The number of a loop's turn: a parameter of its body, like `kind`."""
+    def turn(self, level: Level) -> Value:
+        """The number of a loop's turn, an i64: a parameter of its body."""
         if level.turn is None:
-            level.turn = self.builder.fresh("turn", kind.type)
+            level.turn = self.builder.fresh("turn", tensor(I64))
         return level.turn
 
     # Variables
@@ -175,8 +176,11 @@ class Store:
 # Closing
 
 
-def captured(level: Level, results: Sequence[Value], own: Sequence[Value]) -> list[Value]:
-    """What a body uses of the levels round it, in the order of first uses."""
+def captured(
+    nodes: Sequence[Node], results: Sequence[Value], own: Sequence[Value]
+) -> list[Value]:
+    """What a body uses of the levels round it, in the order of first uses; `own` are its
+    parameters so far."""
     known, found = set(own), list[Value]()
 
     def use(value: Value) -> None:
@@ -184,7 +188,7 @@ def captured(level: Level, results: Sequence[Value], own: Sequence[Value]) -> li
             known.add(value)
             found.append(value)
 
-    for node in level.whole():
+    for node in nodes:
         for operand in node.operands:
             use(operand)
         known.update(node.results)
@@ -194,7 +198,7 @@ def captured(level: Level, results: Sequence[Value], own: Sequence[Value]) -> li
 
 
 def body_graph(
-    name: str, level: Level, params: Sequence[Value], results: Sequence[Value]
+    name: str, nodes: Sequence[Node], params: Sequence[Value], results: Sequence[Value]
 ) -> Graph:
     """A body as a graph."""
-    return Graph(name, tuple(Param(value) for value in params), level.whole(), tuple(results))
+    return Graph(name, tuple(Param(value) for value in params), tuple(nodes), tuple(results))

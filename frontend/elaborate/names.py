@@ -42,6 +42,10 @@ def look_up(frame: Frame, name: syntax.Name) -> Value:
         raise Silent
     if found is not None:
         return found
+    if text in frame.lost:
+        raise Fault("unknown-name", f"`{text}` is not given in both branches of an `if`", name.span,
+                    (f"the `if` stands at {frame.lost[text]}",),
+                    "give it a value before the `if`, or in the other branch too")
     known = [n for n in known_names(frame) if n != text]
     help = _HINTS.get(text) or did_you_mean(text, known)
     raise Fault("unknown-name", f"there is no `{text}` here", name.span, help=help)
@@ -149,3 +153,12 @@ def check_new_name(frame: Frame, name: str, span: Span) -> None:
         help = f"`{name} := …` updates it, in a `step`"
     raise Fault("hides-member", f"`{name} = …` would hide the `{name}` of the model", span,
                 help=help)
+
+
+def check_given(frame: Frame, name: str, span: Span) -> None:
+    """As `check_new_name`; nor is a name of outside given a value in a loop that does not carry it.
+    """
+    check_new_name(frame, name, span)
+    if name in frame.fixed and name != "_":
+        raise Fault("not-carried", f"`{name}` stands outside of this loop, which does not carry it",
+                    span, help=f"`carry {name} = {name}` lets it be given new values")

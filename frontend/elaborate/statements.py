@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value, type_of
+from dlc.frontend.elaborate.branches import decided, either, unless_built
+from dlc.frontend.elaborate.calls import returned
 from dlc.frontend.elaborate.declared import conform
+from dlc.frontend.elaborate.devices import require_device
 from dlc.frontend.elaborate.expressions import evaluate, give, items_of, resolve
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.loops import scan, while_, yield_
 from dlc.frontend.elaborate.minimize import minimize
-from dlc.frontend.elaborate.names import check_new_name
+from dlc.frontend.elaborate.names import check_given, check_new_name
 from dlc.frontend.elaborate.operators import binary
+from dlc.frontend.elaborate.printing import print_
 from dlc.frontend.elaborate.values import (
-    Instance,
     Many,
     Poisoned,
     Tensor,
@@ -74,10 +81,6 @@ def _statement(frame: Frame, statement: syntax.Statement) -> Value | None:
     """Runs one statement; a value if it returned."""
     frame.context.tick(statement.span)
     match statement:
-        case syntax.Assign():
-            _assign(frame, statement)
-        case syntax.Update():
-            _update(frame, statement)
         case syntax.Return():
             values = tuple(evaluate(frame, v) for v in statement.values)
             return values[0] if len(values) == 1 else Many(values)
@@ -85,26 +88,17 @@ def _statement(frame: Frame, statement: syntax.Statement) -> Value | None:
             return _for(frame, statement)
         case syntax.If():
             return _if(frame, statement)
-        case syntax.Minimize():
-            minimize(frame, statement)
-        case syntax.Assert():
-            _assert(frame, statement)
+        case syntax.On():
+            require_device(statement)
+            return frame.context.engine.execute(frame, statement.body)
         case _:
-            _unsupported(statement)
+            _EFFECTS[type(statement)](frame, statement)
     return None
-
-
-def _unsupported(statement: syntax.Statement) -> None:
-    word = {syntax.Scan: "scan", syntax.While: "while", syntax.Print: "print", syntax.On: "on",
-            syntax.Yield: "yield"}[type(statement)]
-    if isinstance(statement, syntax.Yield):
-        raise Fault("misplaced", "`yield` stands in the body of a `scan`", statement.span)
-    raise Fault("unsupported", f"`{word}` is not supported yet", statement.span)
 
 
 def _assign(frame: Frame, statement: syntax.Assign) -> None:
     for target in statement.targets:
-        check_new_name(frame, target.text, target.span)
+        check_given(frame, target.text, target.span)
     path = frame.path
     frame.path = f"{path}.{statement.targets[0].text}"
     try:
@@ -165,6 +159,7 @@ def _update_local(frame: Frame, statement: syntax.Update, target: Value) -> None
     if sign == ":=" or not isinstance(name, syntax.Name) or name.text not in frame.locals:
         raise Fault("type-mismatch", f"{describe(target)} is no param or state", name.span,
                     help="`name = value` gives a local name a value")
+    check_given(frame, name.text, name.span)
     value = binary(frame, sign[0], target, evaluate(frame, statement.value), statement.span)
     frame.locals[name.text] = value
 
@@ -177,11 +172,13 @@ def _for(frame: Frame, statement: syntax.For) -> Value | None:
         check_new_name(frame, target.text, target.span)
     names = [target.text for target in statement.targets]
     hidden = {name: frame.locals[name] for name in names if name in frame.locals}
-    before = dict(frame.locals)
+    before, fixed = dict(frame.locals), frame.fixed
+    frame.fixed = fixed - frozenset(names)
     for item in items:
         give(frame, statement.targets, item, statement.span)
         if frame.context.engine.execute(frame, statement.body) is not None:
             raise Fault("misplaced", "`return` can't stand in a `for`", statement.span)
+    frame.fixed = fixed
     for name in names:
         frame.locals.pop(name, None)
     frame.locals.update(hidden)
@@ -206,12 +203,20 @@ def _if(frame: Frame, statement: syntax.If) -> Value | None:
     if isinstance(condition, Truth):
         branch = statement.then if condition.value else statement.otherwise
         return None if branch is None else frame.context.engine.execute(frame, branch)
-    if as_value(frame, condition, statement.condition.span).tensor.dtype is not BOOL:
-        raise Fault("dtype-mismatch", f"`if` takes a bool, not {describe(condition)}",
-                    statement.condition.span)
-    raise Fault("unsupported", "`if` on what is known only as the program runs is not supported "
-                "yet", statement.condition.span,
-                help="`a if c else b` chooses element by element")
+    made = as_value(frame, condition, statement.condition.span)
+    if made.dtype is not BOOL or made.dims:
+        raise Fault("dtype-mismatch", f"`if` takes a scalar bool, not {describe(condition)}",
+                    statement.condition.span,
+                    help="`a if c else b` chooses element by element")
+
+    def run(block: syntax.Block | None) -> Value | None:
+        value = None if block is None else frame.context.engine.execute(frame, block)
+        return None if value is None or block is None else returned(frame, value, block.span)
+
+    then, otherwise = partial(run, statement.then), partial(run, statement.otherwise)
+    if frame.context.checking and decided(frame, made):
+        return unless_built(frame, then, otherwise)
+    return either(frame, made, then, otherwise, statement.span)
 
 
 def _assert(frame: Frame, statement: syntax.Assert) -> None:
@@ -227,4 +232,8 @@ def _assert(frame: Frame, statement: syntax.Assert) -> None:
     frame.place(statement.span).emit("check", made, text=statement.text)
 
 
-__all__ = ["Instance", "execute"]
+_EFFECTS: Final[dict[type, Callable[..., None]]] = {
+    syntax.Assign: _assign, syntax.Update: _update, syntax.Minimize: minimize,
+    syntax.Assert: _assert, syntax.Print: print_, syntax.Scan: scan, syntax.While: while_,
+    syntax.Yield: yield_,
+}

@@ -122,12 +122,13 @@ class Carried(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Scan(Syntax):
-    """`scan targets in sources carry … { … }`."""
+    """`scan targets in sources, reverse=true carry … { … }`."""
 
     targets: tuple[Name, ...]
     sources: tuple[Expr, ...]
     carries: tuple[Carried, ...]
     body: Block
+    options: tuple[Argument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,9 +233,12 @@ class Transform:
         return s.If(span, self._expr(condition), self._of(s.Block, then), other)
 
     def scan(self, span: Span, parts: Parts) -> s.Scan:
-        targets, sources, carry, body = parts
-        return s.Scan(span, self._names(targets), self._exprs(self._inner(sources)),
-                      self._all(s.Carried, self._inner(carry)), self._of(s.Block, body))
+        targets, *given, carry, body = parts
+        arguments = self._all(s.Argument, given)
+        sources = tuple(a.value for a in arguments if a.name is None)
+        return s.Scan(span, self._names(targets), sources,
+                      self._all(s.Carried, self._inner(carry)), self._of(s.Block, body),
+                      tuple(a for a in arguments if a.name is not None))
 
     def while_(self, span: Span, parts: Parts) -> s.While:
         condition, carry, body = parts
