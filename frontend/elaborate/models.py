@@ -20,6 +20,7 @@ from dlc.frontend.elaborate.expressions import evaluate
 from dlc.frontend.elaborate.frames import Context, Engine, Fault, Frame, Silent, flatten
 from dlc.frontend.elaborate.instances import make_instance
 from dlc.frontend.elaborate.modules import Module, Program
+from dlc.frontend.elaborate.names import check_new_name
 from dlc.frontend.elaborate.statements import execute
 from dlc.frontend.elaborate.values import (
     Instance,
@@ -34,9 +35,9 @@ from dlc.frontend.elaborate.values import (
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span, UserError, did_you_mean
-from dlc.ir.dims import at_least, symbol
+from dlc.ir.dims import Dim, at_least, symbol
 from dlc.ir.graph import Graph, Param
-from dlc.ir.types import I64, tensor
+from dlc.ir.types import I64, DType, tensor
 
 Argument = int | float | bool
 _LIBRARY = builtins  # imported for what it registers
@@ -51,6 +52,22 @@ class ModelProgram:
     functions: Mapping[str, Graph]
     steps: frozenset[str]
     init: Graph
+    instance: Instance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a signature leaves open: how many dims each `*S` is, which types `float` and `integer`
+    are."""
+
+    ranks: Mapping[str, int]
+    types: Mapping[str, DType]
+
+    def rests(self) -> dict[str, tuple[Dim, ...]]:
+        """A symbol for each dim."""
+        return {name: (symbol(name),) if rank == 1 else
+                tuple(symbol(f"{name}_{place}") for place in range(rank))
+                for name, rank in self.ranks.items()}
 
 
 def constant(context: Context, definition: syntax.Const, module: Module) -> Value:
@@ -96,7 +113,7 @@ def elaborate_instance(
     variables = (*instance.variables(), *states.values())
     init = elaborate_init(program, instance.name, variables, found)
     found.raise_if_any()
-    return ModelProgram(instance.name, variables, functions, frozenset(steps), init)
+    return ModelProgram(instance.name, variables, functions, frozenset(steps), init, instance)
 
 
 def elaborate_functions(program: Program) -> dict[str, Graph]:
@@ -104,7 +121,7 @@ def elaborate_functions(program: Program) -> dict[str, Graph]:
     found = Diagnostics(program.sources)
     made: dict[str, Graph] = {}
     for name, definition in program.main.definitions.items():
-        if isinstance(definition, syntax.Function) and _is_entry(definition):
+        if isinstance(definition, syntax.Function) and is_entry(definition):
             graph = elaborate_function(program, definition, program.main, None, found, {})
             if graph is not None:
                 made[name] = graph
@@ -112,7 +129,8 @@ def elaborate_functions(program: Program) -> dict[str, Graph]:
     return made
 
 
-def _is_entry(function: syntax.Function) -> bool:
+def is_entry(function: syntax.Function) -> bool:
+    """Whether a function's ranks and element types are known without a call."""
     kinds = [p.type for p in function.parameters]
     return all(k.dtype not in ("float", "integer") and not any(
         isinstance(d, syntax.Rest) for d in k.dims) for k in kinds)
@@ -161,19 +179,24 @@ def _check_arguments(model: syntax.Model, arguments: Mapping[str, Argument]) -> 
 def elaborate_function(
     program: Program, function: syntax.Function, module: Module, owner: Instance | None,
     found: Diagnostics, states: dict[str, Variable], checking: bool = False,
+    whole: Instance | None = None, choice: Choice | None = None,
 ) -> Graph | None:
     """The graph of one function, called from outside; None after an error.
 
-    The states of optimizers that it needs are added to `states`.
+    The states of optimizers that it needs are added to `states`. `whole` is the model that `owner`
+    is a part of; `choice` gives the ranks and types that the signature leaves open.
     """
     name = function.name.text
     context = Context(program, ENGINE, found, training=function.kind == "step", checking=checking,
                       optimizer_states=states)
-    if owner is not None:
-        context.name = owner.name
-        context.order = tuple(v.name for v in owner.variables())
-    path = f"{owner.name}.{name}" if owner is not None else name
+    root, path = whole or owner, name
+    if root is not None and owner is not None:
+        context.name = root.name
+        context.order = tuple(v.name for v in root.variables())
+        path = ".".join(filter(None, (root.name, owner.path, name)))
     frame = Frame(context, module, function.kind, path, owner, function)
+    if choice is not None:
+        frame.rests, frame.generics = choice.rests(), dict(choice.types)
     context.active.append((function, owner))
     try:
         params = _inputs(frame, function)
@@ -198,12 +221,9 @@ def _inputs(frame: Frame, function: syntax.Function) -> list[Param]:
 
 def _input(frame: Frame, parameter: syntax.Parameter) -> Param:
     name, builder = parameter.name.text, frame.context.builder
+    check_new_name(frame, name, parameter.name.span)
     if parameter.type.dtype == "int":
-        if not frame.context.checking:
-            raise Fault("unsupported", "an `int` parameter of a function that is called from "
-                        "outside is not supported yet", parameter.span)
-        frame.locals[name] = Number(symbol(name))
-        return Param(builder.fresh(name, tensor(I64)))
+        return _size(frame, parameter)
     value = builder.fresh(name, resolve(frame, parameter.type))
     default: float | None = None
     if parameter.default is not None:
@@ -215,6 +235,20 @@ def _input(frame: Frame, parameter: syntax.Parameter) -> Param:
                         parameter.default.span)
     frame.locals[name] = Tensor(value)
     return Param(value, "in", default)
+
+
+def _size(frame: Frame, parameter: syntax.Parameter) -> Param:
+    """An `int` that is given at the call: the symbol of its name, which may be 0."""
+    name = parameter.name.text
+    default: int | None = None
+    if parameter.default is not None:
+        found = constant_of(frame.evaluate(parameter.default))
+        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+            raise Fault("type-mismatch", f"the default of `{name}` is an integer that is at least "
+                        "0, and constant", parameter.default.span)
+        default = found
+    frame.locals[name] = Number(symbol(name))
+    return Param(frame.context.builder.fresh(name, tensor(I64)), "size", default)
 
 
 def _results(frame: Frame, function: syntax.Function) -> tuple[ir.Value, ...]:
