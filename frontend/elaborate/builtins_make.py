@@ -95,14 +95,16 @@ def _len(given: Given) -> Value:
     raise given.fault("x", f"{describe(x)} has no length")
 
 
-@builtin("zip", "a, b")
+@builtin("zip", "a, b, *more")
 def _zip(given: Given) -> Value:
-    a, b = given.values["a"], given.values["b"]
-    if not isinstance(a, Listing) or not isinstance(b, Listing) or len(a.items) != len(b.items):
-        raise Fault("wrong-count", f"`zip` takes lists of one length, not {describe(a)} and "
-                    f"{describe(b)}", given.span)
-    return Listing(tuple(Many(pair) for pair in zip(a.items, b.items, strict=True)),
-                   a.known and b.known)
+    lists = [v for v in (given.values["a"], given.values["b"], *given.shape)
+             if isinstance(v, Listing)]
+    if len(lists) < 2 + len(given.shape) or len({len(each.items) for each in lists}) > 1:
+        found = (given.values["a"], given.values["b"], *given.shape)
+        raise Fault("wrong-count", f"`zip` takes lists of one length, not "
+                    f"{' and '.join(map(describe, found))}", given.span)
+    return Listing(tuple(map(Many, zip(*(each.items for each in lists), strict=True))),
+                   all(each.known for each in lists))
 
 
 @builtin("params", "model")

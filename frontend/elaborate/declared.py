@@ -271,7 +271,10 @@ def _require(
 ) -> None:
     span, text = condition.span, frame.text_of(condition.span)
     if sign == "!=":
-        raise Fault("unsupported", "`!=` is not supported yet in `where`", span)
+        # Two integers differ where the square of their difference is at least 1.
+        left, right, sign = (left - right) * (left - right), 1, ">="
+        if isinstance(left, int) and not left:
+            raise Fault("shape-mismatch", f"`{text}` does not hold", span)
     difference = {"<": right - left - 1, "<=": right - left, ">": left - right - 1,
                   ">=": left - right, "==": left - right}[sign]
     if isinstance(difference, int):

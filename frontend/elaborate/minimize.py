@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dlc.frontend.elaborate.arithmetic import as_value
+from dlc.frontend.elaborate.every import executions, update_every
 from dlc.frontend.elaborate.expressions import evaluate, resolve
 from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.gradients import gradients, gradients_of, reach, why_not
@@ -41,10 +44,18 @@ def minimize(frame: Frame, statement: syntax.Minimize) -> None:
     run = prepare(frame, optimizer, statement)
     params = _params(frame, loss, wanted, statement)
     gradients = gradients_of(frame, loss, params, statement.span)
-    if "clip_norm" in options:
-        gradients = _clip(frame, gradients, options["clip_norm"])
-    for param, gradient in zip(params, gradients, strict=True):
-        run(param, gradient)
+
+    def update(found: Sequence[ir.Value]) -> None:
+        if "clip_norm" in options:
+            found = _clip(frame, found, options["clip_norm"])
+        for param, gradient in zip(params, found, strict=True):
+            run(param, gradient)
+
+    count = executions(frame, options["every"]) if "every" in options else 1
+    if count == 1:
+        update(gradients)
+    else:
+        update_every(frame, count, run.prefix, params, gradients, update, statement.span)
 
 
 def _options(statement: syntax.Minimize) -> dict[str, syntax.Expr]:
@@ -55,8 +66,6 @@ def _options(statement: syntax.Minimize) -> dict[str, syntax.Expr]:
         if name not in _OPTIONS:
             raise Fault("wrong-arguments", f"`minimize` has no option `{name}`", option.name.span,
                         help=did_you_mean(name, _OPTIONS))
-        if name == "every":
-            raise Fault("unsupported", "`every` is not supported yet", option.span)
         found[name] = option.value
     return found
 
@@ -114,7 +123,7 @@ def _independent(frame: Frame, loss: ir.Value, param: Variable, span: Span) -> F
                  (f"declared at {param.span}", *notes))
 
 
-def _clip(frame: Frame, gradients: list[ir.Value], expr: syntax.Expr) -> list[ir.Value]:
+def _clip(frame: Frame, gradients: Sequence[ir.Value], expr: syntax.Expr) -> list[ir.Value]:
     """Gradients scaled down so that the 2-norm of all of them is at most a number."""
     dtype = gradients[0].dtype
     bound = as_value(frame, evaluate(frame, expr), expr.span, dtype)

@@ -100,7 +100,7 @@ class Run:
         self._statement = statement
         self._arguments = arguments
         self._bodies: dict[TensorType, Body | None] = {}
-        self._prefix = _prefix(frame, optimizer, statement)
+        self.prefix = _prefix(frame, optimizer, statement)
 
     def __call__(self, param: Variable, gradient: ir.Value) -> None:
         """Gives `param` and its states their new values."""
@@ -119,7 +119,7 @@ class Run:
         variables = {name: param, **self._states(body, param)}
         kinds = [v.type for v in body.graph.inputs]
         builder = self._frame.place(span)
-        builder.path = f"{self._prefix}.{param.name}"
+        builder.path = f"{self.prefix}.{param.name}"
         with builder.located((), phase="update"):
             values = [as_value(self._frame, self._arguments[n], span) for n in body.runtime]
             values += [gradient, *(context.read(variables[n]) for n in body.kept)]
@@ -140,7 +140,7 @@ class Run:
             key = state.name.text
             if key not in body.kept:
                 continue
-            name = f"{self._prefix}.{param.name}.{key}"
+            name = f"{self.prefix}.{param.name}.{key}"
             states = self._frame.context.optimizer_states
             if name not in states:
                 states[name] = Variable(

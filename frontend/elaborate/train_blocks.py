@@ -22,9 +22,10 @@ from dlc.frontend.training.data import DATA_SETS
 from dlc.ir.diagnostics import Diagnostics, did_you_mean
 from dlc.ir.dims import Poly
 from dlc.ir.graph import Graph, Param
-from dlc.ir.types import F32, I32, TensorType, tensor
+from dlc.ir.types import F32, I32, I64, TensorType, tensor
 
 KEYS: Final = ("data", "step", "test", "batch", "length", "epochs")
+_SIZE: Final = tensor(I64)  # of an `int`
 _GIVEN: Final = (("progress", F32), ("epoch", I32))
 Settings = dict[str, syntax.Setting]
 
@@ -193,6 +194,9 @@ class _Maker:
         frame.locals.update({p.value.name: Tensor(p.value) for p in params})
         made = frame.evaluate(setting.value)
         number = constant_of(made)
+        if kind is _SIZE and (not isinstance(number, int) or isinstance(number, bool)):
+            raise Fault("type-mismatch", f"`{key}` is an integer, and the same in a whole run, "
+                        f"but this is {describe(made)}", span)
         if number is not None and not isinstance(number, Poly):
             return number
         value = as_value(frame, made, span, kind.dtype)
@@ -205,7 +209,8 @@ class _Maker:
 
     def _kind(self, key: str, setting: syntax.Setting) -> TensorType:
         """The type of the parameter that a setting names; an error if there is none."""
-        params = [p for g in self.model.functions.values() for p in g.params if p.role == "in"]
+        params = [p for g in self.model.functions.values() for p in g.params
+                  if p.role in ("in", "size")]
         for param in params:
             if param.value.name == key and param.default is not None:
                 return param.value.tensor
