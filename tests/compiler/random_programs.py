@@ -16,7 +16,8 @@ from dlc.ir.dims import Dim, evaluate, product, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
-from tests.compiler.random_ops import M, N, RandomOps
+from tests.compiler.random_indices import RandomIndices
+from tests.compiler.random_ops import M, N
 
 INPUTS: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
     ("x", F32, (N, 6)), ("y", F32, (N, 6)), ("image", F32, (N, 2, 7, 5)), ("u", U8, (N, 17)),
@@ -30,7 +31,7 @@ VARIABLES: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
 )
 
 
-class RandomProgram(RandomOps):
+class RandomProgram(RandomIndices):
     """Makes a function by applying ops chosen at random to what there is so far."""
 
     def __init__(self, seed: int, steps: int = 15) -> None:
@@ -52,7 +53,8 @@ class RandomProgram(RandomOps):
             (self.squeezed, 1), (self.cut, 2), (self.padded, 2), (self.summed, 2),
             (self.largest, 2), (self.argmax, 1), (self.softmax, 1), (self.product, 3),
             (self.convolution, 2), (self.pooled, 1), (self.paired, 2), (self.called, 2),
-            (self.counted, 1), (self.table, 1),
+            (self.counted, 1), (self.table, 1), (self.gathered, 3), (self.scattered, 3),
+            (self.picked, 1), (self.sorted, 1), (self.accumulated, 2), (self.flipped, 1),
         )
 
     def graph(self) -> Graph:

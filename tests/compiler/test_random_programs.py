@@ -61,4 +61,5 @@ def test_the_programs_are_worth_their_time() -> None:
         some, all_ = some + sum(bool(np.any(x != 0)) for x in found), all_ + len(found)
     assert some > 0.75 * all_
     assert seen >= {"contract", "reduce_max", "argmax", "softmax", "pad", "slice", "call",
-                    "gradient", "check", "select", "table", "reshape", "transpose", "iota"}
+                    "gradient", "check", "select", "table", "reshape", "transpose", "iota",
+                    "gather", "scatter", "cumsum", "argsort", "flip"}
