@@ -158,6 +158,10 @@ class Builder:
         self._used[name] = 0
         return Value(name, kind)
 
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keeps names from being given by `fresh`."""
+        self._used.update(dict.fromkeys(names, 0))
+
     def emit(
         self, op: str, *operands: Value, hint: str = "", regions: tuple[Graph, ...] = (),
         **attrs: Attr,

@@ -92,6 +92,12 @@ class Context:
             self.constants[key] = self.engine.constant(self, definition, module)
         return self.constants[key]
 
+    def declare(self, variables: Iterable[Variable], others: Iterable[str] = ()) -> None:
+        """Keeps the names of a model's variables for these, but for names that are `others`'."""
+        self.order = tuple(v.name for v in variables)
+        self.store.reserved = frozenset(self.order) - frozenset(others)
+        self.builder.reserve(self.store.reserved)
+
     @property
     def updated(self) -> dict[str, ir.Value]:
         """The new values of the variables that the function updates."""
@@ -104,6 +110,7 @@ class Context:
 
     def write(self, variable: Variable, value: ir.Value) -> None:
         """Gives a variable a new value, through which no gradient flows to what it was made of."""
+        self.store.at(self.store.level, variable)
         if self.cut:
             value = self.builder.op("stop_gradient", value, hint=variable.name)
         self.store.write(variable, value)

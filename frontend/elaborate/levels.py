@@ -64,6 +64,7 @@ class Store:
         self.views: tuple[View, ...] = (View(self.level),)
         self.level.views = self.views
         self.variables: dict[str, tuple[Variable, Value]] = {}  # as the function is called
+        self.reserved: frozenset[str] = frozenset()  # names that are variables' alone
         self.origins: dict[Value, Variable] = {}  # of which variable something is a value
         self._births: dict[Value, tuple[View, ...]] = {}
 
@@ -109,9 +110,12 @@ class Store:
         name = variable.name
         if name not in level.values:
             if level.outer is None:
-                value = self.builder.fresh(name, variable.kind)
+                kept = name in self.reserved
+                value = Value(name, variable.kind) if kept else (
+                    self.builder.fresh(name, variable.kind))
                 self.variables[name] = variable, value
             elif level.loop:
+                self.at(level.outer, variable)
                 value = self.builder.fresh(name, variable.kind)
                 level.entered[name] = variable, value
                 self._births[value] = level.views
@@ -122,8 +126,7 @@ class Store:
         return level.values[name]
 
     def write(self, variable: Variable, value: Value) -> None:
-        """Gives a variable a new value."""
-        self.at(self.level, variable)
+        """Gives a variable a new value, after it was read."""
         self.set(self.level, variable, value)
 
     def set(self, level: Level, variable: Variable, value: Value) -> None:

@@ -192,7 +192,7 @@ def elaborate_function(
     root, path = whole or owner, name
     if root is not None and owner is not None:
         context.name = root.name
-        context.order = tuple(v.name for v in root.variables())
+        context.declare(root.variables(), (p.name.text for p in function.parameters))
         path = ".".join(filter(None, (root.name, owner.path, name)))
     frame = Frame(context, module, function.kind, path, owner, function)
     if choice is not None:

@@ -41,7 +41,8 @@ class Running:
         self.seed = seed
         init = self.program.init
         made = run_graph(init, [
-            self._random() if p.role == "random" else np.zeros([int(d) for d in p.value.dims], "f4")
+            self._random() if p.role == "random"
+            else np.zeros([int(d) for d in p.value.dims], p.value.dtype.numpy)
             for p in init.params])
         self.variables = dict(zip((n for n, _ in init.updates), made, strict=True))
 
@@ -54,7 +55,7 @@ class Running:
         values = []
         for param in graph.params:
             key = param.value.name
-            if param.role == "in":
+            if param.role in ("in", "size"):
                 values.append(inputs.get(key, param.default))
             else:
                 values.append(self._random() if param.role == "random" else self.variables[key])
