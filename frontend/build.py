@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dlc.frontend import keys
-from dlc.frontend.records import ModelRecord, ProgramRecord
+from dlc.frontend.records import FunctionRecord, ModelRecord, ProgramRecord
 from dlc.runtime import cache as store
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.errors import ArtifactError
@@ -23,9 +23,10 @@ from dlc.runtime.errors import ArtifactError
 if TYPE_CHECKING:
     from dlc.compiler.options import Options
     from dlc.frontend.elaborate.elaboration import Elaboration
+    from dlc.frontend.elaborate.modules import Program
     from dlc.ir.graph import Graph
 
-Record = TypeVar("Record", ProgramRecord, ModelRecord)
+Record = TypeVar("Record", ProgramRecord, ModelRecord, FunctionRecord)
 Arguments = Mapping[str, int | float | bool]
 
 
@@ -93,6 +94,10 @@ class Built(ABC):
         """The function as the frontend made it."""
 
     @abstractmethod
+    def function(self, name: str) -> FunctionRecord:
+        """What is kept of a function that is made for a call, such as `c1.forward{S=2}`."""
+
+    @abstractmethod
     def code_key(self, function: str) -> str:
         """The name under which the function's code is kept."""
 
@@ -130,8 +135,8 @@ class BuiltModel(Built):
 
     def __init__(self, build: Build, name: str, arguments: Arguments) -> None:
         self.name = name
+        self.arguments = arguments
         self._build = build
-        self._arguments = arguments
         self._key = keys.model_key(build.key, name, arguments)
         self._record = build.record(
             f"model-{self._key}",
@@ -143,8 +148,20 @@ class BuiltModel(Built):
     def record(self) -> ModelRecord:
         return self._record
 
+    @property
+    def program(self) -> Program:
+        """The program that it is of."""
+        return self._build.elaboration.program
+
     def graph(self, function: str) -> Graph:
-        return self._build.elaboration.model(self.name, self._arguments).graph(function)
+        return self._build.elaboration.model(self.name, self.arguments).graph(function)
+
+    def function(self, name: str) -> FunctionRecord:
+        return self._build.record(
+            f"function-{keys.digest(self._key, name)}",
+            FunctionRecord,
+            lambda: self._build.elaboration.model(self.name, self.arguments).function(name),
+        )
 
     def code_key(self, function: str) -> str:
         return keys.code_key(self._key, function)

@@ -10,24 +10,31 @@ lenet.save("lenet5.safetensors")
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlc.frontend.build import Build, Built
 from dlc.frontend.errors import user_error
-from dlc.frontend.records import SHARED, ModelRecord, ParameterRecord
-from dlc.frontend.training.train_plan import Input
+from dlc.frontend.handles import Compiled, Member, Open, VariableView, table
+from dlc.frontend.records import (
+    SHARED,
+    ConstantRecord,
+    ModelRecord,
+    ParameterRecord,
+    VariableRecord,
+)
 from dlc.ir.diagnostics import did_you_mean
+from dlc.runtime.memory import DTYPES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from dlc.ir.graph import Graph
+    from dlc.frontend.text.syntax import Expr
+    from dlc.ir.diagnostics import Span
     from dlc.runtime.function import Function
     from dlc.runtime.variables import Variables
 
+__all__ = ["Compiled", "Model", "Program", "load"]
 INITIALIZER = "init"
 
 
@@ -71,129 +78,54 @@ class Program:
 
     @cached_property
     def functions(self) -> Mapping[str, Compiled]:
-        """The functions of the file that no model is round, except those for any number type."""
-        shared = Model(self._build.model(SHARED, {}), 0)
-        return {name: shared.function(name) for name in shared.record.functions}
+        """The functions of the file that no model is round, but for those of any rank or type."""
+        return {name: self._shared.made_for(name) for name in self._shared.record.functions}
+
+    @cached_property
+    def _shared(self) -> Model:
+        """The functions with no model round them, as a model without a name."""
+        return Model(self._build.model(SHARED, {}), 0)
+
+    @cached_property
+    def constants(self) -> Mapping[str, Any]:
+        """The `const`s of the file: NumPy arrays, read-only, and scalars; an `int` is Python's."""
+        return {name: _constant(each) for name, each in self._record.constants.items()}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self._record.models:
             return partial(self.model, name)
+        if name in self.constants:
+            return self.constants[name]
         if name in self.functions:
             return self.functions[name]
-        known = ", ".join([*self._record.models, *self.functions])
-        raise AttributeError(f"{self.path} has no `{name}`; it has {known}", name=name)
+        if name in self._shared.record.open:
+            return self._shared.function(name)
+        known = list(self._names())
+        near = did_you_mean(name, known)
+        hint = f"it has {', '.join(known)}" + (f"; {near}" if near else "")
+        raise AttributeError(f"{self.path} has no `{name}`; {hint}", name=name)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._record.models, *self.functions]
+        return [*super().__dir__(), *self._names()]
+
+    def _names(self) -> Iterator[str]:
+        """What the file defines."""
+        yield from (*self._record.models, *self.functions, *self._shared.record.open)
+        yield from self.constants
 
     def __repr__(self) -> str:
         return f"<program {self.path}: {', '.join(self._record.models)}>"
 
 
-class Compiled:
-    """A function of a model. The first call compiles it, or finds it compiled."""
-
-    def __init__(self, model: Model, name: str) -> None:
-        self._model = model
-        self._name = name
-        self._record = model.record.functions[name]
-        self._function: Function | None = None
-        self.__name__ = name
-
-    @property
-    def inputs(self) -> tuple[Input, ...]:
-        """Its parameters."""
-        return self._record.inputs
-
-    def __call__(self, *positional: Any, **named: Any) -> Any:
-        """Runs it: NumPy arrays and numbers in, NumPy arrays and scalars out."""
-        return (self._function or self._compile())(*positional, **named)
-
-    def _compile(self) -> Function:
-        with self._model.lock:
-            if self._function is None:
-                self._function = self._model.load_function(self._name)
-        return self._function
-
-    @property
-    def graph(self) -> Graph:
-        """Its Graph, as the frontend made it."""
-        return self._model.built.graph(self._name)
-
-    def dump(self, stage: str = "graph") -> str:
-        """A stage as text: graph, fused, kernels, llvm, asm, or the name of a pass."""
-        return self._model.built.dump(self._name, stage)
-
-    def __repr__(self) -> str:
-        path = f"{self._model.name}.{self._name}".lstrip(".")
-        return f"<{self._record.signature(path)}>"
-
-
-class Member:
-    """A part of a model, by its path: `net.c1` has the parameter `net.c1.w`."""
-
-    __slots__ = ("_model", "_path")
-
-    def __init__(self, model: Model, path: str) -> None:
-        object.__setattr__(self, "_model", model)
-        object.__setattr__(self, "_path", path)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._model.member(f"{self._path}.{name}")
-
-    def __getitem__(self, index: int) -> Any:
-        return self._model.member(f"{self._path}[{index}]")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        self._model.variables[f"{self._path}.{name}"] = value
-
-    def __repr__(self) -> str:
-        return f"<{self._path} of {self._model.name}>"
-
-
-class VariableView(MutableMapping[str, "NDArray[Any]"]):
-    """The variables of a model by name. Reading gives a copy, which is read-only."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self._model.variable_records:
-            raise KeyError(name)
-        value = self._model.storage().get(name)
-        value.setflags(write=False)
-        return value
-
-    def __setitem__(self, name: str, value: object) -> None:
-        import numpy as np
-
-        if name not in self._model.variable_records:
-            known = self._model.variable_records
-            raise user_error(
-                "unknown-name",
-                f"{self._model.name} has no variable `{name}`",
-                did_you_mean(name, known) or f"it has {', '.join(known)}",
-            )
-        self._model.storage().set(name, np.asarray(value))
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError("a model's variables can't be removed")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._model.variable_records)
-
-    def __len__(self) -> int:
-        return len(self._model.variable_records)
-
-    def __repr__(self) -> str:
-        records = self._model.variable_records.values()
-        return "{" + ", ".join(f"{each.name}: {each}" for each in records) + "}"
-
-
 class Model:
-    """A model with values: its functions, parts and parameters are attributes."""
+    """A model with values: its functions, parts and variables are attributes.
+
+    `net.c1` is a submodel, `net.layers[0]` one of a list, `net.c1.w` a param or state: a NumPy
+    array, read-only, a copy of the value now. `net.c1.w = array` stores a copy at once; RunError if
+    dtype or shape differ. Functions and steps are called, those of submodels too: `net.c1(x)`.
+    """
 
     def __init__(self, built: Built, seed: int) -> None:
         self.__dict__.update(
@@ -217,8 +149,10 @@ class Model:
         _functions: dict[str, Compiled]
         _storage: Variables | None
 
-    def function(self, name: str) -> Compiled:
-        """The function `name`; ProgramError if there is none."""
+    def function(self, name: str) -> Compiled | Open:
+        """The function `name`, of the model or of a part of it; ProgramError if there is none."""
+        if name in self.record.open:
+            return self._open(name)
         if name not in self.record.functions:
             known = [name for name in self.record.functions if "." not in name]
             raise user_error(
@@ -226,8 +160,19 @@ class Model:
                 f"{self.name} has no function `{name}`",
                 did_you_mean(name, known) or f"it has {', '.join(known)}",
             )
+        return self.made_for(name)
+
+    def _open(self, name: str) -> Compiled | Open:
+        """A function that is made when it is called; at once where nothing is left open."""
+        record = self.record.open[name]
+        return Open(self, name, record) if record.names else self.made_for(f"{name}{{}}")
+
+    def made_for(self, name: str) -> Compiled:
+        """A function of the model, or one of a part for certain ranks and types, made once:
+        `fit`, `c1.forward{S=2}`."""
         if name not in self._functions:
-            self._functions[name] = Compiled(self, name)
+            record = self.record.functions.get(name) or self.built.function(name)
+            self._functions[name] = Compiled(self, name, record)
         return self._functions[name]
 
     @property
@@ -269,13 +214,31 @@ class Model:
         return Function(self.built.artifact(name), self.storage())
 
     def member(self, path: str) -> Any:
-        """A parameter's value, a part, or a part's variable; AttributeError if there is none."""
+        """A variable's value, a part, or a part's function; AttributeError if there is none."""
         if path in self.variable_records:
             return self.variables[path]
-        starts = (f"{path}.", f"{path}[")
-        if any(name.startswith(starts) for name in self.variable_records):
+        if path in self.record.open:
+            return self._open(path)
+        if any(self.names_in(path)):
             return Member(self, path)
-        raise AttributeError(f"{self.name} has no `{path}`", name=path)
+        owner, _, name = path.rpartition(".")
+        near = did_you_mean(name, list(self.names_in(owner)))
+        whose = f"`{owner}` of {self.name}" if owner else self.name
+        raise AttributeError(f"{whose} has no `{name}`" + (f"; {near}" if near else ""), name=name)
+
+    def names_in(self, path: str) -> Iterator[str]:
+        """The names of what is in a part, or in the model if the path is empty."""
+        start = f"{path}." if path else ""
+        own = () if path else self.record.functions
+        kept = [v.name for v in self.record.variables if not v.kept]
+        names = [*kept, *self.record.open, *own]
+        yield from dict.fromkeys(
+            name[len(start) :].partition(".")[0] for name in names if name.startswith(start)
+        )
+
+    def variables_in(self, path: str) -> list[VariableRecord]:
+        """The variables of a part."""
+        return [v for v in self.record.variables if v.name.startswith(f"{path}.")]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -288,12 +251,16 @@ class Model:
         self.variables[name] = value
 
     def __dir__(self) -> list[str]:
-        parts = {name.partition(".")[0] for name in self.variable_records}
-        return [*super().__dir__(), *parts, *self.record.functions]
+        return [*super().__dir__(), *self.names_in("")]
 
     def __repr__(self) -> str:
-        functions = ", ".join(name for name in self.record.functions if "." not in name)
-        return f"<model {self.name}: {len(self.variable_records)} variables, {functions}>"
+        return table(f"{self.name}(seed={self.seed})", list(self.record.variables))
+
+    def __dl_syntax__(self, span: Span, whole: bool = False) -> Expr:
+        """The model as a part of one that is made in Python, or of its trace."""
+        from dlc.frontend.python.loaded import part_syntax
+
+        return part_syntax(self, span)
 
     def save(self, path: str | Path, *, progress: Mapping[str, object] | None = None) -> None:
         """Writes a checkpoint: all variables, the random counter, and where a training stands."""
@@ -317,3 +284,18 @@ class Model:
             checkpoint.restore(found, target, names=names, source=str(path))
             self.__dict__["_storage"] = target
         return found.progress
+
+
+def _constant(record: ConstantRecord) -> Any:
+    """A `const` as Python has it."""
+    import numpy as np
+
+    if not record.dims and record.dtype in ("int", "bool"):
+        return record.numbers[0]
+    if record.dtype == "bf16":
+        value = np.asarray(record.numbers, np.float32)
+    else:
+        value = np.asarray(record.numbers, DTYPES[record.dtype])
+    value = value.reshape(record.dims)
+    value.setflags(write=False)
+    return value if record.dims else value[()]

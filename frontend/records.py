@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from dlc.frontend.training.train_plan import Input
@@ -33,6 +34,44 @@ class FunctionRecord:
         result = f"({outputs})" if len(self.outputs) != 1 else outputs
         return f"{self.kind} {name}({inputs}) -> {result}"
 
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> FunctionRecord:
+        """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""
+        inputs = tuple(Input(**{**each, "dims": tuple(each["dims"])}) for each in fields["inputs"])
+        return cls(inputs, tuple(fields["outputs"]), fields["kind"])
+
+
+@dataclass(frozen=True, slots=True)
+class OpenParameter:
+    """A parameter whose type may leave things open: `rest` is the `S` of a `*S` among its dims."""
+
+    name: str
+    dtype: str
+    rank: int  # without the rest
+    rest: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFunction:
+    """A function of a part of a model, or one for any rank and type; made when it is called."""
+
+    parameters: tuple[OpenParameter, ...]
+    output: str
+    kind: str = "fn"
+    names: tuple[str, ...] = ()  # `float`, `integer` and rests that a call has to choose
+
+    def signature(self, name: str) -> str:
+        """As it would be written in the program."""
+        inputs = ", ".join(f"{each.name}: {each.text}" for each in self.parameters)
+        return f"{self.kind} {name}({inputs})" + (f" -> {self.output}" if self.output else "")
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> OpenFunction:
+        """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""
+        return cls(tuple(OpenParameter(**each) for each in fields["parameters"]),
+                   fields["output"], fields["kind"], tuple(fields["names"]))
+
 
 @dataclass(frozen=True, slots=True)
 class VariableRecord:
@@ -42,6 +81,11 @@ class VariableRecord:
     dtype: str
     dims: tuple[int, ...]
     role: str
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.dims)
 
     @property
     def kept(self) -> bool:
@@ -73,24 +117,19 @@ class ModelRecord:
     functions: Mapping[str, FunctionRecord]
     variables: tuple[VariableRecord, ...]
     phases: tuple[PhaseRecord, ...] = ()
+    open: Mapping[str, OpenFunction] = field(default_factory=dict)  # of parts, by path
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ModelRecord:
         """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""
         return cls(
-            {
-                name: FunctionRecord(
-                    tuple(Input(**{**i, "dims": tuple(i["dims"])}) for i in each["inputs"]),
-                    tuple(each["outputs"]),
-                    each["kind"],
-                )
-                for name, each in fields["functions"].items()
-            },
+            {name: FunctionRecord.from_json(each) for name, each in fields["functions"].items()},
             tuple(
                 VariableRecord(**{**each, "dims": tuple(each["dims"])})
                 for each in fields["variables"]
             ),
             tuple(PhaseRecord(**each) for each in fields["phases"]),
+            {name: OpenFunction.from_json(each) for name, each in fields["open"].items()},
         )
 
 
@@ -104,11 +143,21 @@ class ParameterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstantRecord:
+    """A `const`: its type, and its numbers in row-major order."""
+
+    dtype: str
+    dims: tuple[int, ...]
+    numbers: tuple[int | float | bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramRecord:
     """A file: its models with their parameters; for those with a `train` block, what it gives."""
 
     models: Mapping[str, tuple[ParameterRecord, ...]]
     trained: Mapping[str, Mapping[str, int | float | bool]] = field(default_factory=dict)
+    constants: Mapping[str, ConstantRecord] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ProgramRecord:
@@ -117,4 +166,9 @@ class ProgramRecord:
             name: tuple(ParameterRecord(**each) for each in parameters)
             for name, parameters in fields["models"].items()
         }
-        return cls(models, {name: dict(given) for name, given in fields["trained"].items()})
+        trained = {name: dict(given) for name, given in fields["trained"].items()}
+        constants = {
+            name: ConstantRecord(each["dtype"], tuple(each["dims"]), tuple(each["numbers"]))
+            for name, each in fields["constants"].items()
+        }
+        return cls(models, trained, constants)

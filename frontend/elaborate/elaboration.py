@@ -12,11 +12,15 @@ from pathlib import Path
 
 from dlc.frontend.elaborate import train_blocks
 from dlc.frontend.elaborate.check import check_program
-from dlc.frontend.elaborate.models import ModelProgram, elaborate, elaborate_functions
+from dlc.frontend.elaborate.frames import Context
+from dlc.frontend.elaborate.models import ENGINE, ModelProgram, elaborate, elaborate_functions
 from dlc.frontend.elaborate.modules import Program, load_program
+from dlc.frontend.elaborate.open_functions import elaborate_open, open_functions, record
 from dlc.frontend.elaborate.train_blocks import Training
+from dlc.frontend.elaborate.values import Number, Table, Truth, Value
 from dlc.frontend.records import (
     SHARED,
+    ConstantRecord,
     FunctionRecord,
     ModelRecord,
     ParameterRecord,
@@ -64,7 +68,7 @@ class Elaboration:
         found.raise_if_any()
         for name, arguments in trained.items():
             self.model(name, arguments)
-        return ProgramRecord(models, trained)
+        return ProgramRecord(models, trained, _constants(program))
 
     def model(self, name: str, arguments: Arguments) -> ElaboratedModel:
         """A model built with `arguments`; `SHARED` is the functions with no model round them."""
@@ -78,23 +82,27 @@ class Elaboration:
             functions = elaborate_functions(self.program)
             nothing = Graph("init", (), (), ())
             return ElaboratedModel(
-                ModelProgram(SHARED, (), functions, frozenset(), nothing), Training()
+                self.program,
+                ModelProgram(SHARED, (), functions, frozenset(), nothing),
+                Training(),
             )
         model = elaborate(self.program, name, arguments)
         block = train_blocks.blocks(self.program).get(name)
         if block is None:
-            return ElaboratedModel(model, Training())
+            return ElaboratedModel(self.program, model, Training())
         found = Diagnostics(self.program.sources)
         made = train_blocks.training(self.program, block, model, found)
         found.raise_if_any()
-        return ElaboratedModel(model, made)
+        return ElaboratedModel(self.program, model, made)
 
 
 class ElaboratedModel:
     """A model's graphs, and the record that is kept of it."""
 
-    def __init__(self, model: ModelProgram, training: Training) -> None:
+    def __init__(self, program: Program, model: ModelProgram, training: Training) -> None:
+        self._program = program
         self._model = model
+        self._open = open_functions(program, model.instance)
         self._training = training
         self._schedules = training.schedules or {}
 
@@ -102,7 +110,16 @@ class ElaboratedModel:
         """A function of the model, a schedule (`train.lr`), or `init`: all initial values."""
         if function == "init":
             return self._model.init
-        return self._schedules.get(function) or self._model.functions[function]
+        if function in self._schedules:
+            return self._schedules[function]
+        if function in self._model.functions:
+            return self._model.functions[function]
+        return elaborate_open(self._program, self._model.instance, self._open, function)
+
+    def function(self, name: str) -> FunctionRecord:
+        """What is kept of a function that is made for a call, such as `c1.forward{S=2}`."""
+        kind = self._open[name.partition("{")[0]][0].kind
+        return _function(self.graph(name), kind)
 
     def record(self) -> ModelRecord:
         """What is kept."""
@@ -115,7 +132,30 @@ class ElaboratedModel:
             VariableRecord(v.name, v.kind.dtype.name, tuple(map(_number, v.kind.dims)), v.role)
             for v in self._model.variables
         )
-        return ModelRecord({**functions, **schedules}, variables, self._training.phases)
+        made = {path: record(self._program, each[0]) for path, each in self._open.items()}
+        return ModelRecord({**functions, **schedules}, variables, self._training.phases, made)
+
+
+def _constants(program: Program) -> dict[str, ConstantRecord]:
+    """The values of all `const`s of the main file and of the files that it imports."""
+    context = Context(program, ENGINE, Diagnostics(program.sources))
+    made: dict[str, ConstantRecord] = {}
+    for module in (program.main, *program.main.imported):
+        for name, definition in module.definitions.items():
+            if isinstance(definition, syntax.Const):
+                made[name] = _constant(context.constant(definition, module))
+    return made
+
+
+def _constant(value: Value) -> ConstantRecord:
+    match value:
+        case Table(kind, numbers):
+            return ConstantRecord(kind.dtype.name, tuple(map(_number, kind.dims)), numbers)
+        case Number(number) if isinstance(number, int | float):
+            return ConstantRecord("int", (), (number,))
+        case Truth(truth):
+            return ConstantRecord("bool", (), (truth,))
+    raise AssertionError("a const is known as the file is compiled")
 
 
 def _parameter(parameter: syntax.Parameter) -> ParameterRecord:
@@ -124,12 +164,14 @@ def _parameter(parameter: syntax.Parameter) -> ParameterRecord:
 
 
 def _function(graph: Graph, kind: str) -> FunctionRecord:
-    inputs = tuple(_input(param) for param in graph.params if param.role == "in")
+    inputs = tuple(_input(param) for param in graph.params if param.role in ("in", "size"))
     return FunctionRecord(inputs, tuple(str(value.type) for value in graph.results), kind)
 
 
 def _input(param: Param) -> Input:
     value = param.value
+    if param.role == "size":
+        return Input(value.name, "int", (), param.default, "int")
     dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.dims)
     return Input(value.name, value.dtype.name, dims, param.default, str(value.type))
 

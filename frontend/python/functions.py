@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dlc.frontend.elaborate.frames import Frame
 from dlc.frontend.elaborate.values import Callee, Many, Value
-from dlc.frontend.python import places
+from dlc.frontend.python import loaded, places
 from dlc.frontend.python.library import python_module
 from dlc.frontend.python.trace import current, error, leaf, tracing
 from dlc.frontend.python.types import result_syntax, type_syntax
@@ -21,7 +21,7 @@ from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Span
 
 if TYPE_CHECKING:
-    from dlc.frontend.driver import Compiled
+    from dlc.frontend.handles import Compiled, Open
     from dlc.frontend.python.models import Model
     from dlc.ir.graph import Graph
 
@@ -110,8 +110,8 @@ class Function(Operand):
         return self.compiled(*arguments, **named)
 
     @cached_property
-    def compiled(self) -> Compiled:
-        """The function as it is run from outside."""
+    def compiled(self) -> Any:
+        """The function as it is run from outside: `Compiled`, or `Open` to ranks and types."""
         from dlc.frontend.python.units import function_model
 
         return function_model(self).function(self.__name__)
@@ -119,11 +119,13 @@ class Function(Operand):
     @property
     def graph(self) -> Graph:
         """Its Graph."""
-        return self.compiled.graph
+        made: Graph = self.compiled.graph
+        return made
 
     def dump(self, stage: str = "graph") -> str:
         """A stage as text: graph, fused, kernels, llvm, asm, or the name of a pass."""
-        return self.compiled.dump(stage)
+        text: str = self.compiled.dump(stage)
+        return text
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.__qualname__} at {self.span}>"
@@ -153,7 +155,7 @@ class Bound(Operand):
         return self._compiled(*arguments, **named)
 
     @property
-    def _compiled(self) -> Compiled:
+    def _compiled(self) -> Compiled | Open:
         return self._model.function(self._function.__name__)
 
     def __getattr__(self, name: str) -> Any:
@@ -209,3 +211,6 @@ def _annotations(function: Callable[..., Any], scope: Mapping[str, Any]) -> dict
     names = {**function.__globals__, **scope}
     return {name: eval(each, names) if isinstance(each, str) else each
             for name, each in found.items()}
+
+
+loaded.install()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,12 @@ def python_module() -> Module:
     return module
 
 
-def python_program() -> Program:
-    """A program without text of its own, for what Python defines."""
+def python_program(definitions: Mapping[str, syntax.Function]) -> Program:
+    """A program without text of its own: `definitions` are its functions, as Python made them."""
     library = _library()
-    return Program(python_module(), library.prelude, places.PythonSources(library.sources),
+    main = Module("python", Path("<python>"), python_module().tree, False, dict(definitions),
+                  python_module().packages)
+    return Program(main, library.prelude, places.PythonSources(library.sources),
                    library.modules)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dlc.frontend import driver
 from dlc.frontend.elaborate.frames import Frame
@@ -12,12 +13,15 @@ from dlc.frontend.elaborate.values import Listing, Value
 from dlc.frontend.errors import user_error
 from dlc.frontend.python import places
 from dlc.frontend.python.functions import Function
-from dlc.frontend.python.trace import current, error, leaf
+from dlc.frontend.python.trace import current, error
 from dlc.frontend.python.types import type_syntax
-from dlc.frontend.python.units import Traced, Unit, part_here
+from dlc.frontend.python.units import Defined, Traced, Unit, part_here
 from dlc.frontend.python.values import Delayed, Operand, call, expression, set_member, wrap
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Span, did_you_mean
+
+if TYPE_CHECKING:
+    from dlc.runtime.variables import Variables
 
 __all__ = ["Model", "param", "state"]
 
@@ -57,7 +61,7 @@ def state(type: Any, initial: Any = None) -> Any:
     return Declared("state", type, 0 if initial is None else initial, places.here())
 
 
-class ModelType(type):
+class ModelType(ABCMeta):
     """Building: `Net(width, seed=0)` runs `__init__`; after it the members are settled."""
 
     def __call__(cls, *arguments: Any, seed: int = 0, **named: Any) -> Any:
@@ -68,7 +72,7 @@ class ModelType(type):
         return made
 
 
-class Model(driver.Model, metaclass=ModelType):
+class Model(driver.Model, Defined, metaclass=ModelType):
     """A model: a class whose `__init__` makes params, states and submodels.
 
     Methods under `@dlc.fn` and `@dlc.step` are its functions. In them, and in `__init__`,
@@ -93,9 +97,6 @@ class Model(driver.Model, metaclass=ModelType):
         title = syntax.Name(span, type(self).__name__)
         return syntax.Model(span, title, (), (), type(self).__doc__, tuple(made))
 
-    def __dl_syntax__(self, span: Span, whole: bool = False) -> syntax.Expr:
-        return leaf(span, lambda frame: part_here(self, frame, span))
-
     def _declared(self) -> dict[str, Any]:
         found: dict[str, Any] = self.__dict__["_members"]
         return found
@@ -106,8 +107,22 @@ class Model(driver.Model, metaclass=ModelType):
             raise user_error(
                 "misplaced", f"this {type(self).__name__} is a part of a {self._holder}",
                 "its values belong to the model that holds it: reach them through that one")
-        made = Unit().model(self)
-        super().__init__(Traced(type(self).__name__, made), self.__dict__["seed"])
+        unit = Unit()
+        made = Traced(type(self).__name__, unit, unit.model(self, self.span))
+        self.__dict__["_unit"] = unit
+        super().__init__(made, self.__dict__["seed"])
+
+    def _initialize(self) -> Variables:
+        """Initial values; a part that had values before it became one brings them along."""
+        variables = super()._initialize()
+        for part, path in self._unit.parts:
+            had: Variables | None = part.__dict__.get("_storage")
+            if part is self or had is None:
+                continue
+            for each in part.record.variables:
+                if not each.kept:
+                    variables.set(f"{path}.{each.name}", had.get(each.name))
+        return variables
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         frame = current()
