@@ -222,8 +222,8 @@ class Computing(ABC):
         for side in inside:
             step = coefficient(side, LANE)
             assert isinstance(step, int)
-            at = self.arg(IndexValue(I64, side)) if step == 0 else self.out.index(
-                I64, side - symbol(LANE) * step, self.schedule.lanes, step)
+            lanes = self.schedule.lanes if step else 1  # `side` holds no index of the kernel
+            at = self.out.index(I64, side - symbol(LANE) * step, lanes, step)
             keep = self.out.apply("ge", (at, self.out.constant(I64, 0)), BOOL)
             value = self.out.apply("select", (keep, value, other), buffer.dtype)
         return value
