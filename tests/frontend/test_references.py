@@ -1,0 +1,80 @@
+"""The library's layers, functions and optimizers give PyTorch's numbers, gradients too."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.frontend.programs_in_text import Running
+from tests.frontend.reference_cases import (
+    FOLDER,
+    FUNCTIONS,
+    LAYERS,
+    OPTIMIZERS,
+    STEPS,
+    Case,
+    optimizer_program,
+)
+
+
+@cache
+def recorded(file: str) -> dict[str, Any]:
+    with np.load(FOLDER / f"{file}.npz") as found:
+        return dict(found)
+
+
+def check(case: Case, file: str) -> None:
+    numbers = {key.removeprefix(f"{case.name}/"): value for key, value in recorded(file).items()
+               if key.startswith(f"{case.name}/")}
+    model = Running(case.program())
+    for name in case.params:
+        assert name in model.variables
+        model.variables[name] = numbers[f"given/{name}"]
+    inputs = {name: numbers[f"given/{name}"] for name in case.inputs}
+    (result,) = model("run", **inputs)
+    np.testing.assert_allclose(result, numbers["result"], rtol=1e-4, atol=2e-5)
+    slopes = model("slopes", **inputs, seed=numbers["seed"])
+    for name, slope in zip(case.differentiated(), slopes, strict=True):
+        np.testing.assert_allclose(
+            slope, numbers[f"gradient/{name}"], rtol=1e-3, atol=5e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda c: c.name)
+def test_a_layer_gives_the_recorded_numbers(case: Case) -> None:
+    check(case, "layers")
+
+
+@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: c.name)
+def test_a_function_gives_the_recorded_numbers(case: Case) -> None:
+    check(case, "functions")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_takes_the_recorded_steps(name: str) -> None:
+    numbers = recorded("optimizers")
+    model = Running(optimizer_program(OPTIMIZERS[name]))
+    model.variables["w"] = numbers["start"]
+    for gradient, value in zip(numbers["gradients"], numbers[f"{name}/values"], strict=True):
+        model("fit", g=gradient)
+        np.testing.assert_allclose(model.variables["w"], value, rtol=1e-5, atol=1e-6)
+
+
+def test_lion_takes_the_steps_of_its_paper() -> None:
+    """Algorithm 2 of Chen et al. 2023."""
+    numbers = recorded("optimizers")
+    model = Running(optimizer_program("lion(lr=0.01, decay=0.1)"))
+    w, m = numbers["start"], np.zeros((3, 4), np.float32)
+    model.variables["w"] = w
+    assert len(numbers["gradients"]) == STEPS
+    for g in numbers["gradients"]:
+        w = w - 0.01 * (np.sign(0.9 * m + 0.1 * g) + 0.1 * w)
+        m = 0.99 * m + 0.01 * g
+        model("fit", g=g)
+        np.testing.assert_allclose(model.variables["w"], w, rtol=1e-5, atol=1e-6)
+
+
+def test_the_recorded_files_are_small() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.glob("*.npz")) < 300_000
