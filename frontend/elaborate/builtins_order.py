@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.builtin_table import Given, builtin
-from dlc.frontend.elaborate.builtins_random import draw
 from dlc.frontend.elaborate.declared import conform
+from dlc.frontend.elaborate.draws import draw
 from dlc.frontend.elaborate.frames import Fault, flatten
 from dlc.frontend.elaborate.gather import Place, along, place_of, side_by_side
 from dlc.frontend.elaborate.indexing import constant_place

@@ -7,14 +7,14 @@ import math
 from dlc.frontend.elaborate.builtin_table import Given, builtin
 from dlc.frontend.elaborate.builtins_make import made_type
 from dlc.frontend.elaborate.draws import draw
-from dlc.frontend.elaborate.frames import Fault
+from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.values import Tensor, Value
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, at_least, product
 from dlc.ir.graph import Builder
 from dlc.ir.ops.contract import einsum_spec, matmul_spec
-from dlc.ir.types import F32, F64, I64, TensorType, tensor
+from dlc.ir.types import F32, F64, TensorType, tensor
 
 
 def _scaled(given: Given, made: ir.Value, factor: float, offset: float) -> ir.Value:

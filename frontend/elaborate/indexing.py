@@ -31,7 +31,9 @@ def subscript(frame: Frame, value: Value, expr: syntax.Subscript) -> Value:
     if isinstance(value, Poisoned):
         raise Silent
     given = tuple(_evaluated(frame, index) for index in expr.indices)
-    if isinstance(value, Many) or (isinstance(value, Listing) and not _as_tensor(value, expr, given)):
+    if isinstance(value, Listing) and not _as_tensor(value, expr, given):
+        return _of_list(frame, value, expr, given)
+    if isinstance(value, Many):
         return _of_list(frame, value, expr, given)
     if not isinstance(value, Tensor | Variable | Table | Listing):
         raise Fault("type-mismatch", f"{describe(value)} has no places", expr.span)
