@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dlc {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_check, _add_train, _add_run, _add_dump, _add_doctor):
+    for add in (_add_check, _add_fmt, _add_train, _add_test, _add_run, _add_dump, _add_doctor):
         add(commands)
     return parser
 
@@ -122,6 +122,15 @@ def _add_check(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _add_fmt(commands: Commands) -> None:
+    parser = _command(commands, "fmt", "write programs in their one layout")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a .dl file, or - for the input")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--check", action="store_true",
+                       help="only list what would change, and exit with 1 if anything")  # fmt: skip
+    which.add_argument("--stdout", action="store_true", help="print the text; change no file")
+
+
 def _add_train(commands: Commands) -> None:
     parser = _command(commands, "train", "train a model as its `train` block says")
     _add_file(parser)
@@ -138,6 +147,14 @@ def _add_train(commands: Commands) -> None:
     add("--resume", metavar="FILE", help="go on from this checkpoint, to the same bits")
     add("--json", action="store_true", help="one JSON object an epoch, and one at the end")
     _add_machine(parser)
+
+
+def _add_test(commands: Commands) -> None:
+    parser = _command(commands, "test", "run the `test` blocks of a program")
+    _add_file(parser)
+    parser.add_argument("-k", metavar="TEXT", help="only tests with this text in their names")
+    parser.add_argument("--json", action="store_true", help="one JSON object a test, and one at "
+                        "the end")  # fmt: skip
 
 
 def _add_run(commands: Commands) -> None:

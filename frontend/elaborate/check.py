@@ -13,6 +13,7 @@ from dlc.frontend.elaborate.instances import make_instance
 from dlc.frontend.elaborate.models import ENGINE, elaborate_function, elaborate_init
 from dlc.frontend.elaborate.modules import Module, Program
 from dlc.frontend.elaborate.optimizers import check_optimizer
+from dlc.frontend.elaborate.tested import check_tests
 from dlc.frontend.elaborate.values import (
     Instance,
     Maker,
@@ -22,16 +23,18 @@ from dlc.frontend.elaborate.values import (
     Tensor,
     Value,
 )
+from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, UserError
 from dlc.ir.dims import symbol
 
 
+@on_a_deep_stack
 def check_program(program: Program) -> None:
     """Checks all definitions of all files that are not of the library; `UserError` with all that
     is wrong in them."""
-    found = Diagnostics(program.sources)
-    if not program.main.tree.definitions:
+    found = program.faults
+    if not program.main.tree.definitions and not len(found):
         raise UserError([Diagnostic("empty", f"{program.main.path.name} is empty: a program has at "
                                     "least one definition")])
     for module in reversed(program.modules):  # imports first: an error is told where it stands
@@ -43,6 +46,8 @@ def check_program(program: Program) -> None:
 def check_module(program: Program, module: Module, found: Diagnostics) -> None:
     """Adds all that is wrong in one file to `found`."""
     for definition in module.definitions.values():
+        if definition.name.text in module.broken:
+            continue  # told when it was read
         context = Context(program, ENGINE, found, checking=True)
         if any(d.code == "too-large" for d in found.sorted()):
             return  # each further definition would take as long, to the same end
@@ -52,6 +57,7 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
             context.report(fault)
         except Silent:
             pass
+    check_tests(program, module, found)
 
 
 def _definition(context: Context, definition: syntax.Definition, module: Module) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -63,6 +64,7 @@ class Context:
     conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict)
     optimizer_states: dict[str, Variable] = field(default_factory=dict)
     order: tuple[str, ...] = ()  # the names of the model's variables, as it declares them
+    built: dict[str, Instance] = field(default_factory=dict)  # models, by a test
     active: list[tuple[syntax.Syntax, Instance | None]] = field(default_factory=list)
     constants: dict[int, Value] = field(default_factory=dict)
     random: ir.Value | None = None
@@ -83,6 +85,15 @@ class Context:
             raise Fault("too-large", "this program is too large when its loops are unrolled and "
                         "its functions expanded", span,
                         help="`scan` goes over many turns without being unrolled")
+
+    @contextmanager
+    def trained(self) -> Iterator[None]:
+        """A test calls a step in this block."""
+        before, self.training = self.training, True
+        try:
+            yield
+        finally:
+            self.training = before
 
     def constant(self, definition: syntax.Const, module: Module) -> Value:
         """The value of a `const`, worked out once."""

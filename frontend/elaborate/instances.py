@@ -33,7 +33,10 @@ def build(
     given = assign_arguments(name, maker.model.parameters, arguments, span)
     values = {key: frame.evaluate(argument.value) for key, argument in given.items()}
     places = {key: argument.span for key, argument in given.items()}
-    return make_instance(frame.context, maker, frame.new_model, values, places, span, frame)
+    made = make_instance(frame.context, maker, frame.new_model, values, places, span, frame)
+    if frame.lexical == "test":
+        frame.context.built[made.path] = made
+    return made
 
 
 def make_instance(

@@ -201,7 +201,7 @@ def elaborate_function(
     try:
         params = _inputs(frame, function)
         results = _results(frame, function)
-        return _graph(context, name, params, results)
+        return function_graph(context, name, params, results)
     except Fault as fault:
         frame.report(fault)
     except Silent:
@@ -257,9 +257,10 @@ def _results(frame: Frame, function: syntax.Function) -> tuple[ir.Value, ...]:
     return tuple(as_value(frame, item, at) for item in flatten(value))
 
 
-def _graph(
+def function_graph(
     context: Context, name: str, params: list[Param], results: tuple[ir.Value, ...]
 ) -> Graph:
+    """The graph that was made in a context."""
     rank = {variable: place for place, variable in enumerate(context.order)}
     updated = context.updated
     used = sorted(context.store.variables.values(), key=lambda v: rank.get(v[0].name, len(rank)))

@@ -102,10 +102,11 @@ def _assign(frame: Frame, statement: syntax.Assign) -> None:
     path = frame.path
     frame.path = f"{path}.{statement.targets[0].text}"
     try:
+        frame.new_model = _new_model(frame, statement)
         values = tuple(evaluate(frame, v) for v in statement.values)
         _call_last(frame, values)
     finally:
-        frame.path = path
+        frame.path, frame.new_model = path, None
     targets = statement.targets
     if len(targets) > 1 and len(values) == 1 and isinstance(values[0], Many):
         values = values[0].items
@@ -117,6 +118,15 @@ def _assign(frame: Frame, statement: syntax.Assign) -> None:
         raise Fault("wrong-count", f"several values can't be kept under one name: "
                     f"{describe(value)}", statement.span, help="take them apart: `a, b = …`")
     give(frame, targets, value, statement.span)
+
+
+def _new_model(frame: Frame, statement: syntax.Assign) -> str | None:
+    """The path of a model that is built here, which only a test may do."""
+    if frame.lexical != "test":
+        return None
+    name, built = statement.targets[0].text, frame.context.built
+    same = sum(1 for path in built if path.partition(".")[0].partition("#")[0] == name)
+    return f"{name}#{same + 1}" if same else name
 
 
 def _call_last(frame: Frame, values: tuple[Value, ...]) -> None:
