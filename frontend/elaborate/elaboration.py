@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from dlc.frontend.elaborate import train_blocks
+from dlc.frontend.elaborate import tested, train_blocks
 from dlc.frontend.elaborate.check import check_program
 from dlc.frontend.elaborate.frames import Context
 from dlc.frontend.elaborate.models import ENGINE, ModelProgram, elaborate, elaborate_functions
-from dlc.frontend.elaborate.modules import Program, load_program
+from dlc.frontend.elaborate.modules import Program, read_program
 from dlc.frontend.elaborate.open_functions import elaborate_open, open_functions, record
 from dlc.frontend.elaborate.train_blocks import Training
 from dlc.frontend.elaborate.values import Number, Table, Truth, Value
@@ -27,6 +27,7 @@ from dlc.frontend.records import (
     ProgramRecord,
     VariableRecord,
 )
+from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
 from dlc.frontend.training.train_plan import Input
 from dlc.ir.diagnostics import Diagnostics
@@ -45,12 +46,17 @@ class Elaboration:
 
     @cached_property
     def program(self) -> Program:
-        """The syntax trees."""
-        return load_program(self._path)
+        """The syntax trees; what could not be read is among its faults."""
+        return read_program(self._path)
 
     def syntax(self) -> str:
         """The syntax tree of the main file as text."""
         return syntax.dump(self.program.main.tree)
+
+    @on_a_deep_stack
+    def tests(self) -> list[syntax.Test]:
+        """The `test` blocks of the main file."""
+        return tested.blocks(self.program.main)
 
     def check(self) -> ProgramRecord:
         """Checks every definition, and builds what is trained; UserError with all that is wrong."""
@@ -77,7 +83,9 @@ class Elaboration:
             self._models[key] = self._elaborate(name, arguments)
         return self._models[key]
 
+    @on_a_deep_stack
     def _elaborate(self, name: str, arguments: Arguments) -> ElaboratedModel:
+        self.program.faults.raise_if_any()
         if name == SHARED:
             functions = elaborate_functions(self.program)
             nothing = Graph("init", (), (), ())
@@ -86,6 +94,10 @@ class Elaboration:
                 ModelProgram(SHARED, (), functions, frozenset(), nothing),
                 Training(),
             )
+        if name.startswith(tested.MARK):
+            (block,) = (b for b in self.tests() if b.name == name.removeprefix(tested.MARK))
+            test = tested.elaborate_test(self.program, block)
+            return ElaboratedModel(self.program, test, Training())
         model = elaborate(self.program, name, arguments)
         block = train_blocks.blocks(self.program).get(name)
         if block is None:
