@@ -26,6 +26,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
+from dlc.ir.dims import Poly
 from dlc.ir.types import F32, I32, DType
 
 _DATA = Number | Truth | Table | Tensor | Variable
@@ -208,7 +209,7 @@ def decided(frame: Frame, value: ir.Value) -> bool:
                 return False
         elif node.op == "dim":
             number = dict(node.attrs)["value"]
-            if isinstance(number, ir.Poly) and number.symbols - known:
+            if isinstance(number, Poly) and number.symbols - known:
                 return False
         else:
             waiting += node.operands

@@ -29,6 +29,7 @@ from dlc.frontend.records import (
 )
 from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
+from dlc.frontend.text.syntax import Test
 from dlc.frontend.training.train_plan import Input
 from dlc.ir.diagnostics import Diagnostics
 from dlc.ir.dims import Dim
@@ -54,7 +55,7 @@ class Elaboration:
         return syntax.dump(self.program.main.tree)
 
     @on_a_deep_stack
-    def tests(self) -> list[syntax.Test]:
+    def tests(self) -> list[Test]:
         """The `test` blocks of the main file."""
         return tested.blocks(self.program.main)
 
