@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from dlc.frontend.text import syntax
-from dlc.frontend.text.parse import parse_source, read_source
+from dlc.frontend.text.habits import MODULES
+from dlc.frontend.text.parse import parse_partly, read_source
 from dlc.ir.diagnostics import Diagnostics, SourceFile, UserError, did_you_mean
 
 LIBRARY: Final = Path(__file__).parents[1] / "library"
+_DEEPEST: Final = 100  # files that import one another
 Named = syntax.Const | syntax.Function | syntax.Model | syntax.Optimizer
 
 
@@ -25,6 +27,8 @@ class Module:
     definitions: dict[str, Named] = field(default_factory=dict)
     packages: dict[str, Module] = field(default_factory=dict)
     imported: list[Module] = field(default_factory=list)
+    broken: frozenset[str] = frozenset()  # names whose definitions or modules could not be read
+    partial: bool = False  # whether a file that it imports could not be read: it may define more
 
     def find(self, name: str) -> tuple[Named, Module] | None:
         """What `name` is in this file or in those that it imports without a qualifier."""
@@ -41,12 +45,13 @@ class Module:
 
 @dataclass(slots=True, eq=False)
 class Program:
-    """A file with all that it imports, and the prelude."""
+    """A file with all that it imports, and the prelude; `faults` is what is wrong in reading it."""
 
     main: Module
     prelude: Module
     sources: dict[str, SourceFile]
     modules: tuple[Module, ...]
+    faults: Diagnostics
 
     def models(self) -> dict[str, tuple[syntax.Model, Module]]:
         """The models of the main file and of the files that it imports, by name."""
@@ -60,12 +65,21 @@ class Program:
 
 def load_program(path: Path, name: str | None = None) -> Program:
     """Reads a file and what it imports; `UserError` for syntax errors, imports, doubled names."""
+    program = read_program(path, name)
+    program.faults.raise_if_any()
+    return program
+
+
+def read_program(path: Path, name: str | None = None) -> Program:
+    """As `load_program`, but what is wrong is kept, so that the rest can be checked too."""
     return _Loader().load(path, read_source(path, name))
 
 
 def program_of(text: str, name: str = "program.dl", folder: Path | None = None) -> Program:
     """The program that `text` is; it imports from `folder`."""
-    return _Loader().load((folder or Path()) / name, SourceFile(name, text))
+    program = _Loader().load((folder or Path()) / name, SourceFile(name, text))
+    program.faults.raise_if_any()
+    return program
 
 
 class _Loader:
@@ -76,32 +90,32 @@ class _Loader:
         self.loading: list[Path] = []
 
     def load(self, path: Path, source: SourceFile) -> Program:
-        """The program whose main file is `source`."""
+        """The program whose main file is `source`; `UserError` if nothing of it could be read."""
         prelude = self._module(LIBRARY / "prelude.dl", None, True)
         main = self._module(path, source, False)
-        self.found.raise_if_any()
+        if main is None:
+            self.found.raise_if_any()
         assert prelude is not None
         assert main is not None
-        return Program(main, prelude, self.sources, tuple(self.modules.values()))
+        return Program(main, prelude, self.sources, tuple(self.modules.values()), self.found)
 
     def _module(self, path: Path, source: SourceFile | None, library: bool) -> Module | None:
-        """The file at `path`, read once; None after an error in it."""
+        """The file at `path`, read once; None if nothing of it could be read."""
         place = path.resolve()
         if place in self.modules:
             return self.modules[place]
         if source is None:
             source = read_source(path, f"<{path.name}>" if library else None)
         self.sources[source.name] = source
-        try:
-            tree = parse_source(source)
-        except UserError as error:
-            for diagnostic in error.diagnostics:
-                self.found.add(diagnostic)
+        parsed = parse_partly(source)
+        for diagnostic in parsed.faults:
+            self.found.add(diagnostic)
+        if parsed.tree is None:
             return None
-        module = Module(path.stem, path, tree, library)
+        module = Module(path.stem, path, parsed.tree, library, broken=parsed.broken)
         self.modules[place] = module
         self.loading.append(place)
-        for definition in tree.definitions:
+        for definition in parsed.tree.definitions:
             if isinstance(definition, syntax.Import):
                 self._import(module, definition)
             elif isinstance(definition, Named):
@@ -114,39 +128,75 @@ class _Loader:
         if statement.quoted:
             self._import_file(module, statement)
             return
-        path = LIBRARY / f"{statement.name}.dl"
-        if statement.name == "prelude" or not path.is_file():
-            known = sorted(p.stem for p in LIBRARY.glob("*.dl") if p.stem != "prelude")
-            help = did_you_mean(statement.name, known) or (
-                f"the standard library has {', '.join(known)}; "
-                f"a file beside this one is imported as \"{statement.name}.dl\"")
-            self.found.error("unknown-import", f"there is no module `{statement.name}`",
-                             statement.span, help=help)
-            return
-        found = self._module(path, None, True)
+        name = statement.name
+        path = LIBRARY / f"{name}.dl"
+        if name == "prelude" or not path.is_file():
+            self._no_module(statement)
+            found = None
+        else:
+            found = self._module(path, None, True)
         if found is not None:
-            module.packages[statement.name] = found
+            module.packages[name] = found
+        else:
+            module.broken |= {name}
+
+    def _no_module(self, statement: syntax.Import) -> None:
+        name = statement.name
+        if name in MODULES:
+            self.found.error("python-module", f"`{name}` is a module of Python, not of the "
+                             "language", statement.span, help="the functions of the prelude need "
+                             "no import: `sqrt(x)`")
+            return
+        known = sorted(p.stem for p in LIBRARY.glob("*.dl") if p.stem != "prelude")
+        help = did_you_mean(name, known) or (
+            f"the standard library has {', '.join(known)}; "
+            f"a file beside this one is imported as \"{name}.dl\"")
+        self.found.error("unknown-import", f"there is no module `{name}`", statement.span,
+                         help=help)
 
     def _import_file(self, module: Module, statement: syntax.Import) -> None:
-        relative = Path(statement.name)
-        if relative.is_absolute() or ".." in relative.parts or "\0" in statement.name:
-            self.found.error("unknown-import", "an import stays in the folder of its file",
-                             statement.span)
+        found = self._file(module, statement)
+        if found is None:
+            module.partial = True
             return
-        path = module.path.parent / relative
-        if path.resolve() in self.loading:
+        module.imported.append(found)
+        module.broken |= found.broken
+        module.partial |= found.partial
+
+    def _file(self, module: Module, statement: syntax.Import) -> Module | None:
+        """The module that an import in quotes names; None after an error."""
+        relative = Path(statement.name)
+        folder = module.path.parent
+        outside = relative.is_absolute() or ".." in relative.parts or "\0" in statement.name
+        path = folder / relative
+        try:
+            place = path.resolve()
+        except (OSError, RuntimeError, ValueError):  # links that lead in a circle
+            self.found.error("unknown-import", f'"{statement.name}" can\'t be opened',
+                             statement.span)
+            return None
+        if outside or not place.is_relative_to(folder.resolve()):
+            self.found.error("import-outside", "an import stays in the folder of its file",
+                             statement.span, help="paths are relative, without `..`, and no link "
+                             "leads out of the folder")
+            return None
+        if place in self.loading:
             self.found.error("import-cycle", f'"{statement.name}" leads back to itself',
                              statement.span)
-            return
-        known = path.resolve() in self.modules
+            return None
+        if place in self.modules:
+            return self.modules[place]
+        if len(self.loading) > _DEEPEST:
+            self.found.error("too-deep", f"imports of imports, more than {_DEEPEST} deep",
+                             statement.span)
+            return None
         try:
-            found = self.modules[path.resolve()] if known else self._module(
-                path, read_source(path), False)
+            return self._module(path, read_source(path), False)
         except UserError as error:
-            self.found.error("unknown-import", error.diagnostics[0].message, statement.span)
-            return
-        if found is not None:
-            module.imported.append(found)
+            found = error.diagnostics[0]
+            at = f" (line {found.span.line})" if found.span is not None else ""
+            self.found.error("unknown-import", found.message + at, statement.span)
+            return None
 
     def _define(self, module: Module, definition: Named) -> None:
         name = definition.name

@@ -22,13 +22,11 @@ from dlc.frontend.elaborate.values import (
     Value,
 )
 from dlc.frontend.text import syntax
+from dlc.frontend.text.habits import CONSTANTS, MODULES
 from dlc.ir.diagnostics import Span, did_you_mean
 
 _CONSTANTS: Final = {"inf": math.inf, "nan": math.nan, "pi": math.pi}
 _HINTS: Final = {
-    "True": "write `true`", "False": "write `false`", "None": "there is no `None` but in an index",
-    "np": "the functions of the prelude have no prefix: `sqrt(x)`",
-    "torch": "the functions of the prelude have no prefix: `sqrt(x)`",
     "self": "the members of a model are reached by their own names",
     "dtype": "a type is given by a cast: `i32(zeros(N))`",
 }
@@ -46,6 +44,14 @@ def look_up(frame: Frame, name: syntax.Name) -> Value:
         raise Fault("unknown-name", f"`{text}` is not given in both branches of an `if`", name.span,
                     (f"the `if` stands at {frame.lost[text]}",),
                     "give it a value before the `if`, or in the other branch too")
+    if text in frame.module.broken or frame.module.partial:
+        raise Silent  # what it would be has been told already
+    if text in CONSTANTS:
+        raise Fault("python-constant", f"there is no `{text}` here", name.span,
+                    help=CONSTANTS[text])
+    if text in MODULES:
+        raise Fault("python-module", f"there is no `{text}` here", name.span,
+                    help="the functions of the prelude have no prefix: `sqrt(x)`")
     known = [n for n in known_names(frame) if n != text]
     help = _HINTS.get(text) or did_you_mean(text, known)
     raise Fault("unknown-name", f"there is no `{text}` here", name.span, help=help)
@@ -67,6 +73,8 @@ def _find(frame: Frame, text: str) -> Value | None:
 
 
 def _defined(frame: Frame, text: str) -> Value | None:
+    if text in frame.module.broken:
+        return Poisoned()
     if text in frame.module.packages:
         return Package(frame.module.packages[text])
     for module in (frame.module, frame.context.program.prelude):
@@ -115,6 +123,8 @@ def member_of(frame: Frame, owner: Instance, name: syntax.Name) -> Value:
 
 def definition_of(frame: Frame, package: Module, name: syntax.Name) -> Value:
     """`nn.Dense`: a definition of a module."""
+    if name.text in package.broken:
+        raise Silent
     if name.text not in package.definitions:
         raise Fault("unknown-name", f"the module `{package.name}` has no `{name.text}`", name.span,
                     help=did_you_mean(name.text, package.definitions))

@@ -28,6 +28,8 @@ _DEFINES: Final = frozenset(
 # `step` and `test` are also settings of a `train` block: what follows tells.
 _BEGINNINGS: Final = frozenset((("STEP", "NAME"), ("TEST", "STRING")))
 DEEPEST: Final = 200  # brackets inside brackets
+LONGEST: Final = 50_000  # tokens in one statement
+MOST: Final = 250_000  # tokens in one file
 
 
 class SyntaxFault(Exception):
@@ -45,20 +47,21 @@ class Newlines:
 
     def __init__(self, file: str = "") -> None:
         self.file = file
-        self.before: Token | None = None  # the token before the one that was passed on last
+        self.before: tuple[Token, ...] = ()  # the two tokens before the one passed on last
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         """The tokens that the parser sees; `SyntaxFault` if brackets do not match."""
         open_brackets: list[tuple[Token, str]] = []
         before: Token | None = None
-        self.before = None
+        self.before = ()
         newline: Token | None = None
-        definition = ""
-        for token in stream:
+        definition, begun = "", 0
+        for count, token in enumerate(stream):
             kind = token.type
             if kind == "_NL":
                 newline = newline or token
                 continue
+            self._check_length(count, begun, token)
             self._check_number(before, token)
             if kind in _DEFINES:
                 self._check_place(open_brackets, token)
@@ -67,14 +70,16 @@ class Newlines:
                 definition = before.type
             elif kind in _OPENING or kind in _CLOSING:
                 self._match(open_brackets, token, definition)
+            self.before = self.before[-1:] if before is None else (*self.before[-1:], before)
             if before is not None and _ends(open_brackets, before, token, newline):
+                begun = count
                 yield Token.new_borrow_pos("_NL", "\n", newline or token)
-            self.before = before
             newline, before = None, token
             yield token
         if open_brackets:
             raise self._unclosed(open_brackets[-1][0])
         if before is not None:
+            self.before = (*self.before[-1:], before)
             yield _after(before)
 
     def _check_place(self, open_brackets: list[tuple[Token, str]], token: Token) -> None:
@@ -99,7 +104,7 @@ class Newlines:
                                   token)
             return
         if inner is None:
-            raise self._fault("unmatched-bracket", f"`{token}` closes nothing", token)
+            raise self._fault("unopened-bracket", f"`{token}` closes nothing", token)
         if _OPENING[inner.type] != kind:
             raise self._mismatch(inner, token)
         open_brackets.pop()
@@ -109,22 +114,34 @@ class Newlines:
             return self._unclosed(opening, closing)
         note = f"`{opening}` was opened at {span_of(self.file, opening)}"
         message = f"`{closing}` does not close `{opening}`"
-        return self._fault("unmatched-bracket", message, closing, note)
+        return self._fault("mismatched-bracket", message, closing, note)
 
     def _unclosed(self, opening: Token, found: Token | None = None) -> SyntaxFault:
         message = f"this `{opening}` is never closed"
         if found is None:
-            return self._fault("unmatched-bracket", message, opening)
+            return self._fault("unclosed-bracket", message, opening)
         note = f"`{found}` at {span_of(self.file, found)} can't stand inside it"
-        return self._fault("unmatched-bracket", message, opening, note)
+        return self._fault("unclosed-bracket", message, opening, note)
 
     def _check_number(self, before: Token | None, token: Token) -> None:
         if before is None or before.type != "NUMBER" or before.end_pos != token.start_pos:
             return
-        if token.type in ("NUMBER", "DOT") or token[0].isalpha() or token[0] == "_":
-            message = f"`{before}{token}` is not a number"
+        message = f"`{before}{token}` is not a number"
+        if token.type in ("DOT", "DOTS"):
             help = "a number with a point has digits on both sides of it: `1.0`, `0.5`"
-            raise self._fault("syntax", message, before, help=help if token.type == "DOT" else "")
+            raise self._fault("bare-point", message, before, help=help)
+        if token.type == "NUMBER" or token[0].isalpha() or token[0] == "_":
+            help = "a number has no unit and no suffix; a type is given by a cast: `f32(1)`"
+            raise self._fault("number-suffix", message, before, help=help)
+
+    def _check_length(self, count: int, begun: int, token: Token) -> None:
+        """A statement without end, or a file, is refused before it fills the memory."""
+        if count - begun > LONGEST:
+            raise self._fault("too-long", f"a statement of more than {LONGEST:,} words and signs",
+                              token, help="name parts of it in lines of their own")
+        if count > MOST:
+            raise self._fault("too-long", f"a file of more than {MOST:,} words and signs", token,
+                              help="definitions can stand in several files: `import \"more.dl\"`")
 
     def _fault(
         self, code: str, message: str, token: Token, note: str = "", help: str = ""
@@ -151,6 +168,8 @@ def _ends(
     """Whether a statement ends between two tokens."""
     if token.type == "RBRACE":
         return before.type != "LBRACE"
+    if token.type in _CLOSING:
+        return False  # it still stands inside the brackets that it closes
     if newline is None or (open_brackets and open_brackets[-1][0].type != "LBRACE"):
         return False
     return before.type not in CANT_END and token.type not in CANT_BEGIN

@@ -9,25 +9,27 @@ grammar.json, for building them takes longer than parsing most programs:
 from __future__ import annotations
 
 import json
-import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from lark import Lark, Token, Tree, UnexpectedInput
 
+from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
 from dlc.frontend.text.grammar_tables import in_canonical_form
 from dlc.frontend.text.newlines import Newlines, SyntaxFault
+from dlc.frontend.text.recovery import Blanked
 from dlc.frontend.text.syntax_errors import explain
 from dlc.frontend.text.transform import Transform, check_depth
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, SourceFile, Span, UserError
 
 _FOLDER: Final = Path(__file__).parent
 _LARGEST: Final = 1 << 20  # bytes
-_MOST_FAULTS: Final = 10
-_DEFINITION: Final = re.compile(r"^(import|const|fn|model|optimizer|train|test)\b", re.MULTILINE)
+_MOST_FAULTS: Final = 20
+_LONG: Final = 100_000  # characters of a text that is not read so often again
 
 
 def read_source(path: Path, name: str | None = None) -> SourceFile:
@@ -53,10 +55,11 @@ def decode_source(data: bytes, name: str) -> SourceFile:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8-sig")
         message = f"byte 0x{data[error.start]:02x} is not UTF-8"
-        raise _bad_text(message, before, name) from None
+        raise _bad_text("not-utf8", message, before, name) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
-        raise _bad_text("a NUL character: this is not a text", text.partition("\0")[0], name)
+        message = "a NUL character: this is not a text"
+        raise _bad_text("nul-character", message, text.partition("\0")[0], name)
     return SourceFile(name, text)
 
 
@@ -64,9 +67,9 @@ def _no_file(message: str) -> UserError:
     return UserError([Diagnostic("cannot-read", message)])
 
 
-def _bad_text(message: str, before: str, name: str) -> UserError:
+def _bad_text(code: str, message: str, before: str, name: str) -> UserError:
     line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-    return UserError([Diagnostic("cannot-read", message, Span(name, line, column, line, column))])
+    return UserError([Diagnostic(code, message, Span(name, line, column, line, column))])
 
 
 def parse_file(path: Path, name: str | None = None) -> tuple[SourceFile, syntax.File]:
@@ -76,21 +79,48 @@ def parse_file(path: Path, name: str | None = None) -> tuple[SourceFile, syntax.
 
 
 def parse_source(source: SourceFile) -> syntax.File:
-    """The syntax tree of a text; `UserError` with the syntax errors of all its definitions."""
+    """The syntax tree of a text; `UserError` with all its syntax errors."""
+    parsed = parse_partly(source)
+    if parsed.faults:
+        raise UserError(parsed.faults, {source.name: source})
+    assert parsed.tree is not None
+    return parsed.tree
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What could be read of a text, what is wrong with it, and the names whose definitions were
+    not read as they are written. No tree: nothing could be read."""
+
+    tree: syntax.File | None
+    faults: tuple[Diagnostic, ...] = ()
+    broken: frozenset[str] = frozenset()
+
+
+@on_a_deep_stack
+def parse_partly(source: SourceFile) -> Parsed:
+    """The syntax tree of a text without the statements and definitions that are wrong."""
     found = Diagnostics({source.name: source})
-    text = source.text
-    for _ in range(_MOST_FAULTS):
-        tree = _try(text, source.name, "file")
+    left = Blanked(source.text)
+    for _ in range(_MOST_FAULTS if len(source.text) < _LONG else 3):
+        tree = _try(left.text, source.name, "file")
         if isinstance(tree, syntax.File):
-            break
+            return Parsed(tree, found.sorted(), frozenset(left.lost) | _touched(tree, left.lines))
         assert isinstance(tree, Diagnostic)
         found.add(tree)
-        text = _without_definition(text, tree.span)
-        if tree.code == "too-deep":
+        if tree.code in ("too-deep", "too-long"):
             break
-    found.raise_if_any()
-    assert isinstance(tree, syntax.File)
-    return tree
+        left.blank(tree)
+    return Parsed(None, found.sorted())
+
+
+def _touched(tree: syntax.File, lines: set[int]) -> set[str]:
+    """The names of the definitions that hold one of `lines`."""
+    return {
+        definition.name.text for definition in tree.definitions
+        if isinstance(definition, syntax.Const | syntax.Function | syntax.Model | syntax.Optimizer)
+        and any(definition.span.line <= line <= definition.span.end_line for line in lines)
+    }
 
 
 def concrete_tree(source: SourceFile) -> Tree[Token]:
@@ -101,6 +131,7 @@ def concrete_tree(source: SourceFile) -> Tree[Token]:
     return _parser(True).parse(source.text, start="file")
 
 
+@on_a_deep_stack
 def parse_expression(text: str, name: str, line: int = 1, column: int = 1) -> syntax.Expr:
     """The expression that `text` is; it stands at `line` and `column` of the file `name`."""
     padded = "\n" * (line - 1) + " " * (column - 1) + text.replace("\n", " ")
@@ -125,16 +156,6 @@ def _try(text: str, name: str, start: str) -> syntax.Syntax | Diagnostic:
         return fault.diagnostic
     except UnexpectedInput as error:
         return explain(error, name, text, newlines.before)
-
-
-def _without_definition(text: str, span: Span | None) -> str:
-    """The text with the definition at `span` blanked, so that later ones can be read."""
-    line = span.line if span is not None else 1
-    lines = text.split("\n")
-    starts = [text.count("\n", 0, m.start()) + 1 for m in _DEFINITION.finditer(text)]
-    first = max((n for n in starts if n <= line), default=1)
-    last = min((n for n in starts if n > line), default=len(lines) + 1)
-    return "\n".join([*lines[: first - 1], *[""] * (last - first), *lines[last - 1 :]])
 
 
 # The tables

@@ -273,12 +273,13 @@ class Transform:
     def number(self, span: Span, parts: Parts) -> s.Number:
         text = str(parts[0]).replace("_", "")
         if len(text) > 1000:
-            raise SyntaxFault(Diagnostic("syntax", "a number of more than 1000 digits", span))
+            raise SyntaxFault(Diagnostic("number-range", "a number of more than 1000 digits",
+                                         span))
         if text.isdigit():
             return s.Number(span, int(text))
         value = float(text)
         if math.isinf(value):
-            raise SyntaxFault(Diagnostic("syntax", f"{text} is too large for a number", span,
+            raise SyntaxFault(Diagnostic("number-range", f"{text} is too large for a number", span,
                                          help="write `inf` if infinity is meant"))
         return s.Number(span, value)
 
@@ -303,7 +304,7 @@ class Transform:
         if isinstance(right, s.Call) and not right.piped:
             return s.Call(span, right.function, (first, *right.arguments), True)
         message = "the right side of `|>` is a function, or a call of one"
-        raise SyntaxFault(Diagnostic("syntax", message, right.span,
+        raise SyntaxFault(Diagnostic("pipe-target", message, right.span,
                                      help="put the pipe in `( )`, or give its value a name"))
 
     def binary(self, span: Span, parts: Parts) -> s.Binary:
