@@ -186,7 +186,7 @@ def test_positions_are_exact() -> None:
 def test_errors_of_several_definitions_are_told_together() -> None:
     text = "fn a(x f32) -> f32 = x\nfn b(x: f32) -> f32 = x x\nfn c(x: f32) -> f32 = x\n"
     assert errors_of(text + "model where { }\n") == [
-        "syntax 1:8",
+        "missing-type 1:8",
         "syntax 2:25",
         "reserved-word 4:7",
     ]
@@ -194,11 +194,11 @@ def test_errors_of_several_definitions_are_told_together() -> None:
 
 def test_unclosed_brackets_name_the_one_that_was_opened() -> None:
     assert errors_of("fn f(x: f32) -> f32 {\n    return x\n\nfn g() -> f32 = 1\n") == [
-        "unmatched-bracket 1:21"
+        "unclosed-bracket 1:21"
     ]
     model = "model A {\n    step f(x: f32) {\n    fn g(x: f32) -> f32 = (x\n}\n"
-    assert errors_of(model) == ["unmatched-bracket 2:20"]
-    assert errors_of("fn f(x: f32[N, 3) -> f32 = x\n") == ["unmatched-bracket 1:17"]
+    assert errors_of(model) == ["unclosed-bracket 2:20"]
+    assert errors_of("fn f(x: f32[N, 3) -> f32 = x\n") == ["mismatched-bracket 1:17"]
 
 
 @pytest.mark.parametrize(
