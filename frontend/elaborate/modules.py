@@ -51,7 +51,7 @@ class Program:
     prelude: Module
     sources: dict[str, SourceFile]
     modules: tuple[Module, ...]
-    faults: Diagnostics
+    faults: Diagnostics = field(default_factory=Diagnostics)
 
     def models(self) -> dict[str, tuple[syntax.Model, Module]]:
         """The models of the main file and of the files that it imports, by name."""
