@@ -226,14 +226,14 @@ class _Loop:
             made.add(*values)
         for name, variable in level.written.items():
             _, param = level.entered[name]
-            made.add(param, store.at(store.level, variable), level.values[name])
+            made.add(param, store.read(variable), level.values[name])
         return made
 
     def operands(self, level: Level, outside: Sequence[ir.Value]) -> list[ir.Value]:
         """What the captured parameters of the body are, outside of it."""
         store = self._frame.context.store
         stands_for = {value: variable for variable, value in level.entered.values()}
-        return [store.at(store.level, stands_for[v]) if v in stands_for else v for v in outside]
+        return [store.read(stands_for[v]) if v in stands_for else v for v in outside]
 
     def give(self, carried: _Carried, made: Sequence[ir.Value]) -> None:
         """Names and variables have the values of the last turn."""
