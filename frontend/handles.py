@@ -11,6 +11,8 @@ from dlc.frontend.errors import user_error
 from dlc.frontend.records import FunctionRecord, OpenFunction, VariableRecord
 from dlc.frontend.training.train_plan import Input
 from dlc.ir.diagnostics import did_you_mean
+from dlc.runtime.errors import ArgumentError
+from dlc.runtime.foreign import NoArray, array_of
 from dlc.runtime.memory import DTYPES
 
 if TYPE_CHECKING:
@@ -193,7 +195,11 @@ class VariableView(MutableMapping[str, "NDArray[Any]"]):
                 f"{self._model.name} has no variable `{name}`",
                 did_you_mean(name, known) or f"it has {', '.join(known)}",
             )
-        self._model.storage().set(name, np.asarray(value))
+        try:
+            array = array_of(value)
+        except NoArray as error:
+            raise ArgumentError(f"the value for `{name}` {error}") from error
+        self._model.storage().set(name, array)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a model's variables can't be removed")

@@ -16,6 +16,7 @@ import numpy as np
 from dlc.runtime.artifact import Manifest, TensorSpec
 from dlc.runtime.dims import evaluate, holds, solve, symbols_of
 from dlc.runtime.errors import ArgumentError
+from dlc.runtime.foreign import NoArray, array_of
 from dlc.runtime.memory import Array, describe
 
 __all__ = ["Arguments", "scalar_check"]
@@ -73,7 +74,8 @@ class Arguments:
     def admit(self, at: int, value: object) -> Array:
         """`value` as an array of exactly the element type, C-contiguous, aligned, native.
 
-        Only copies: no value changes its type here.
+        An array that is all of that already is taken as it lies in memory, whoever made it; others
+        are copied. No value changes its type here.
         """
         spec = self._specs[at]
         if isinstance(value, list | tuple):
@@ -82,9 +84,9 @@ class Arguments:
                 f"{spec.text}; make it a NumPy array of {spec.dtype}"
             )
         try:
-            array = np.asarray(value)
-        except Exception as error:
-            raise self.fail(f"argument `{spec.name}` is no array: {error}") from error
+            array = array_of(value)
+        except NoArray as error:
+            raise self.fail(f"argument `{spec.name}` {error}") from error
         if _is_bfloat16(spec, array):
             array = array.view(np.uint16)
         if array.dtype.newbyteorder("=") != spec.numpy or array.ndim != len(spec.dims):
