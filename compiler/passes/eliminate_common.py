@@ -13,9 +13,10 @@ and merge like all others; what has an effect never does.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
+from dlc.compiler.passes.eliminate_dead import has_effect
+from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
 from dlc.ir.graph import Attr, Graph, Node, Value
 from dlc.ir.ops import OPS
@@ -25,10 +26,10 @@ COMMUTATIVE: Final = frozenset({"add", "mul", "eq", "ne", "and", "or"})
 
 def eliminate_common(graph: Graph) -> Graph:
     """`graph` with equal nodes merged into the first, in bodies too; itself if no two are equal."""
-    return _eliminate(graph, {})
+    return _eliminate(graph, {}, {})
 
 
-def _eliminate(graph: Graph, bodies: dict[int, Graph]) -> Graph:
+def _eliminate(graph: Graph, bodies: dict[int, Graph], effects: dict[int, bool]) -> Graph:
     first: dict[object, tuple[Value, ...]] = {}
     replaced: dict[Value, Value] = {}
     nodes: list[Node] = []
@@ -37,26 +38,16 @@ def _eliminate(graph: Graph, bodies: dict[int, Graph]) -> Graph:
     for node in graph.nodes:
         if replaced and any(v in replaced for v in node.operands):
             node = with_operands(node, tuple(replaced.get(v, v) for v in node.operands))
-        if node.regions:
-            for region in node.regions:
-                if id(region) not in bodies:
-                    bodies[id(region)] = _eliminate(region, bodies)
-            regions = tuple(bodies[id(region)] for region in node.regions)
-            if any(a is not b for a, b in zip(regions, node.regions, strict=True)):
-                changed, node = True, replace(node, regions=regions)
-        if _may_merge(node):
+        inside = in_bodies(node, bodies, lambda body: _eliminate(body, bodies, effects))
+        changed |= inside is not node
+        node = inside
+        if OPS[node.op].kernel != "effect" and not has_effect(node, effects):
             found = first.setdefault(_key(node, constants), node.results)
             if found is not node.results:
                 replaced.update(zip(node.results, found, strict=True))
                 continue
         nodes.append(node)
     return with_nodes(graph, nodes, replaced) if changed or replaced else graph
-
-
-def _may_merge(node: Node) -> bool:
-    return OPS[node.op].kernel != "effect" and not any(
-        OPS[inner.op].kernel == "effect" for region in node.regions for inner in region.nodes
-    )
 
 
 def _key(node: Node, constants: set[str]) -> object:

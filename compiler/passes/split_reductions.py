@@ -11,6 +11,8 @@ number of threads, and a batch spread over devices in shards of whole chunks giv
 
 from __future__ import annotations
 
+from dlc.compiler.rewriting.bodies import in_bodies
+from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
 from dlc.ir.dims import Dim, ceildiv, substitute, symbol, symbols
 from dlc.ir.graph import Builder, Graph, Node, Value
 from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
@@ -19,26 +21,30 @@ CHUNK = 64
 
 
 def split_reductions(graph: Graph) -> Graph:
-    """Splits every contraction that sums over a dim that is a symbol alone."""
-    if not any(_split_index(node) for node in graph.nodes):
+    """Splits every contraction that sums over a dim that is a symbol alone, in bodies too."""
+    return _split_in(graph, {})
+
+
+def _split_in(graph: Graph, bodies: dict[int, Graph]) -> Graph:
+    if not any(node.regions or _split_index(node) for node in graph.nodes):
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
     renamed: dict[Value, Value] = {}
+    changed = False
     for node in graph.nodes:
+        inside = in_bodies(node, bodies, lambda body: _split_in(body, bodies))
+        changed |= inside is not node
         operands = tuple(renamed.get(v, v) for v in node.operands)
         name = _split_index(node)
         if name is None:
-            b.nodes.append(node if operands == node.operands else Node(
-                node.op, operands, node.attrs, node.results, node.regions, node.phase, node.path,
-                node.locs))
+            b.nodes.append(
+                inside if operands == node.operands else with_operands(inside, operands))
             continue
         with b.located(node.locs, node.path, node.phase):
             partial = b.op("contract", *operands, hint=f"{node.result.name}.part",
                            **_split(node, name))
             renamed[node.result] = b.op("tree_sum", partial, hint=node.result.name)
-    return Graph(
-        graph.name, graph.params, tuple(b.nodes), tuple(renamed.get(v, v) for v in graph.results),
-        tuple((name, renamed.get(v, v)) for name, v in graph.updates), graph.conditions, graph.doc)
+    return with_nodes(graph, b.nodes, renamed) if changed or renamed else graph
 
 
 def _split_index(node: Node) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.ir.diagnostics import InternalError
 from dlc.ir.graph import Attr, Builder, Graph, Node, Value, use_counts
 from dlc.ir.ops import OPS
@@ -151,13 +152,9 @@ def _rewrite(graph: Graph, rules: Rules, hits: Counter[str], bodies: dict[int, G
     replaced: dict[Value, Value] = {}
     changed = False
     for node in graph.nodes:
-        if node.regions:
-            for region in node.regions:
-                if id(region) not in bodies:
-                    bodies[id(region)] = _rewrite(region, rules, hits, bodies)
-            regions = tuple(bodies[id(region)] for region in node.regions)
-            if any(a is not b for a, b in zip(regions, node.regions, strict=True)):
-                changed, node = True, replace(node, regions=regions)
+        inside = in_bodies(node, bodies, lambda body: _rewrite(body, rules, hits, bodies))
+        changed |= inside is not node
+        node = inside
         if replaced and any(v in replaced for v in node.operands):
             node = with_operands(node, tuple(replaced.get(v, v) for v in node.operands))
         rewriter.start(node)
