@@ -49,8 +49,8 @@ class Reducing(Computing):
         if compute.where:
             return
         names = {i.name for i in compute.over}
-        for access in compute.args:
-            for e in access.at if isinstance(access, Access) else ():
+        for access in (a for a in compute.args if isinstance(a, Access)):
+            for e in access.at:
                 if isinstance(e, Access) and not arg_names(e) & names:
                     for point in points:
                         self.point = point

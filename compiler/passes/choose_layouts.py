@@ -15,7 +15,7 @@ from dlc.compiler.kernels.shapes import SEQUENCES
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, product, symbol, symbols
 from dlc.ir.fused import FusedGraph
-from dlc.ir.graph import Node, Value
+from dlc.ir.graph import Node, Value, producers
 from dlc.ir.kernel import Layout, blocked
 from dlc.ir.ops.contract import extents_of
 
@@ -37,11 +37,21 @@ def choose_layouts(fused: FusedGraph, options: Options) -> FusedGraph:
     return replace(fused, layouts=tuple(layouts.items()))
 
 
-def _in_order(node: Node) -> tuple[Value, ...]:
-    """The values that a node reads or writes at indices that are data, or one after another."""
-    if node.op == "gather":
-        return node.operands
-    return (*node.operands, node.result) if node.op in SEQUENCES else ()
+def _in_order(fused: FusedGraph) -> set[Value]:
+    """The values that are read or written at indices that are data, or one after another."""
+    made = producers(fused.graph.nodes)
+    stored = {v for group in fused.groups for v in group.outputs}
+    found: set[Value] = set()
+    for node in fused.graph.nodes:
+        if node.op != "gather" and node.op not in SEQUENCES:
+            continue
+        stack = list(node.operands if node.op == "gather" else (*node.operands, node.result))
+        while stack:  # through what is computed where it is read
+            value = stack.pop()
+            found.add(value)
+            if value in made and value not in stored:
+                stack += made[value].operands
+    return found
 
 
 def _batch(fused: FusedGraph, options: Options) -> str | None:
@@ -71,7 +81,7 @@ def _row_major(fused: FusedGraph, batch: str) -> set[Value]:
     for group in fused.groups:
         if group.call is not None:
             fixed |= {*group.call.operands, *group.call.results}
-    fixed |= {v for node in fused.graph.nodes for v in _in_order(node)}
+    fixed |= _in_order(fused)
     lead = symbol(batch)
     fixed |= {v for view in fused.views for v in view
               if not all(w.dims and w.dims[0] is lead for w in view)}
