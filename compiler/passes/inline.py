@@ -3,8 +3,10 @@
     %y = call %x @square            →      %y = mul %x, %x
 
 Requires valid IR; ensures that no `call` is left for which `wanted` holds, in bodies of other
-nodes too. The types of the body take on the dims of the call. Nodes of the body remember the
-call: in their locations, in their paths, and by its phase if that is not the forward one.
+nodes too. The types of the body take on the dims of the call, also inside the loops and branches
+in it. Nodes of the body remember the call: in their locations, in their paths, and by its phase if
+that is not the forward one. What must hold of the dims is asked of the caller, so that bodies of
+loops and branches are left without conditions.
 """
 
 from __future__ import annotations
@@ -71,42 +73,42 @@ class _Inliner:
                 results = self.expand(node, operands)
                 self.replaced.update(zip(node.results, results, strict=True))
                 continue
-            regions = tuple(self.body(region) for region in node.regions)
+            regions = tuple(self.body(region, node) for region in node.regions)
             if operands != node.operands or regions != node.regions:
                 node = replace(node, operands=operands, regions=regions)
             self.builder.nodes.append(node)
 
-    def body(self, region: Graph) -> Graph:
-        """The body of another node, with its calls expanded; what is shared stays shared."""
+    def body(self, region: Graph, holder: Node) -> Graph:
+        """The body of a node, with its calls expanded; what is shared stays shared.
+
+        The conditions of open bodies become those of the graph.
+        """
         if id(region) not in self.bodies:
-            self.bodies[id(region)] = inline(region, self.wanted)
-            self.changed |= self.bodies[id(region)] is not region
+            body = inline(region, self.wanted)
+            if body.conditions and OPS[holder.op].kernel == "control":
+                self.conditions += body.conditions
+                body = replace(body, conditions=())
+            self.bodies[id(region)] = body
+            self.changed |= body is not region
         return self.bodies[id(region)]
 
     def expand(self, call: Node, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         """Appends the body of `call`, and returns what stands for its results."""
-        body = self.body(call.regions[0])
+        body = self.body(call.regions[0], call)
         bound = bind_symbols(
             tuple(v.type for v in body.inputs), tuple(v.type for v in operands)
         )
-        dims = {name: dim for name, dim in bound.items() if str(dim) != name}
+        called = _Called(call, {name: dim for name, dim in bound.items() if str(dim) != name})
         env = dict(zip(body.inputs, operands, strict=True))
         for node in body.nodes:
-            inner = _called(node, call)
-            inner = replace(
-                inner,
-                operands=tuple(env[v] for v in node.operands),
-                attrs=substitute_attrs(node.attrs, dims),
-                results=tuple(
-                    self.builder.fresh(v.name, substitute_type(v.type, dims))
-                    for v in node.results
-                ),
-                regions=tuple(self.body(region) for region in node.regions),
-            )
-            env.update(zip(node.results, inner.results, strict=True))
+            results = tuple(
+                self.builder.fresh(v.name, called.value(v).type) for v in node.results)
+            inner = called.node(node, tuple(env[v] for v in node.operands), results)
+            env.update(zip(node.results, results, strict=True))
             self.builder.nodes.append(inner)
         self.conditions += [
-            made for c in body.conditions if not _holds(made := _condition(c, dims, call))
+            made for c in body.conditions
+            if not _holds(made := _condition(c, called.dims, call))
         ]
         return tuple(env[v] for v in body.results)
 
@@ -122,6 +124,43 @@ class _Inliner:
             updates=tuple((name, get(v, v)) for name, v in self.graph.updates),
             conditions=tuple(dict.fromkeys(self.conditions)),
         )
+
+
+class _Called:
+    """The nodes of a called graph as one call makes them: with its dims, and reached through it."""
+
+    def __init__(self, call: Node, dims: dict[str, Dim]) -> None:
+        self.call, self.dims = call, dims
+        self.bodies: dict[int, Graph] = {}
+
+    def value(self, value: Value) -> Value:
+        """A value with the dims of the call."""
+        kind = substitute_type(value.type, self.dims)
+        return value if kind is value.type else Value(value.name, kind)
+
+    def node(
+        self, node: Node, operands: tuple[Value, ...], results: tuple[Value, ...]
+    ) -> Node:
+        """A node on other operands; open bodies see the dims of the call, others do not."""
+        regions = node.regions
+        if OPS[node.op].kernel == "control":
+            regions = tuple(map(self.body, regions))
+        return replace(
+            _called(node, self.call), operands=operands, results=results, regions=regions,
+            attrs=substitute_attrs(node.attrs, self.dims))
+
+    def body(self, body: Graph) -> Graph:
+        """An open body."""
+        if id(body) not in self.bodies:
+            value = self.value
+            self.bodies[id(body)] = replace(
+                body,
+                params=tuple(replace(p, value=value(p.value)) for p in body.params),
+                nodes=tuple(
+                    self.node(n, tuple(map(value, n.operands)), tuple(map(value, n.results)))
+                    for n in body.nodes),
+                results=tuple(map(value, body.results)))
+        return self.bodies[id(body)]
 
 
 def names(graph: Graph) -> list[str]:
