@@ -12,7 +12,7 @@ X = np.random.default_rng(10).standard_normal((5, PIXELS))
 
 
 def energy(dictionary: Array, a: Array) -> float:
-    """Olshausen and Field 1996, equation 2, with the absolute value as cost: a mean over patches."""
+    """Olshausen and Field 1996, equation 2, absolute values as cost: a mean over patches."""
     rest = ((X - a @ dictionary) ** 2).sum(-1).mean() / 2
     return float(rest + PENALTY * np.abs(a).sum(-1).mean())
 
@@ -50,7 +50,7 @@ def test_a_loose_tolerance_stops_sooner() -> None:
 
 
 def test_a_step_of_learning() -> None:
-    """Codes held, the dictionary goes down the slope of the error, and its rows stay of length 1."""
+    """Codes held, the dictionary goes down the slope of the error; rows keep their length 1."""
     model = build("sparse_coding.dl", "SparseCoding", pixels=PIXELS, atoms=ATOMS, penalty=PENALTY)
     dictionary = weights(model)["dictionary"]
     a = np.asarray(model.encode(X.astype(np.float32)), np.float64)
