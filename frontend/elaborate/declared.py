@@ -9,11 +9,13 @@ from typing import Final
 from dlc.frontend.elaborate.arithmetic import as_value, check_number, is_untyped, table_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.proofs import put_off
+from dlc.frontend.elaborate.sparse import fitting
 from dlc.frontend.elaborate.values import (
     Instance,
     Listing,
     Number,
     Poisoned,
+    Sparse,
     Table,
     Tensor,
     Truth,
@@ -24,7 +26,7 @@ from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, Poly, at_least, symbol
-from dlc.ir.types import BOOL, DTYPES, F32, DType, TensorType, tensor
+from dlc.ir.types import BOOL, DTYPES, F32, DType, TensorType, sparse, tensor
 
 GENERIC: Final = ("float", "integer")
 
@@ -39,14 +41,14 @@ def dim_of(frame: Frame, expr: syntax.Expr) -> Dim:
         raise Silent
     if isinstance(value, Number) and not isinstance(value.value, float):
         return value.value
-    raise Fault("type-mismatch", f"a dim is an integer, not {describe(value)}", expr.span)
+    raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", expr.span)
 
 
 def _with_symbol_help(fault: Fault, expr: syntax.Expr) -> Fault:
     found = fault.diagnostic
     if found.code == "unknown-name" and not found.help and found.span == expr.span:
         help = "a symbol begins with a capital, and stands alone as a dim of some parameter"
-        fault.diagnostic = replace(found, help=help)
+        fault.diagnostic = replace(found, code="unknown-dim", help=help)
     return fault
 
 
@@ -74,12 +76,10 @@ def _is_member(owner: Instance | None, name: str) -> bool:
 
 def dtype_of(frame: Frame, kind: syntax.TypeExpr) -> DType:
     """The element type that a declared type has, where `float` and `integer` are bound already."""
-    if kind.sparse:
-        raise Fault("unsupported", "sparse matrices are not supported yet", kind.span)
     if kind.dtype in GENERIC:
         found = frame.generics.get(kind.dtype)
         if found is None:
-            raise Fault("type-mismatch", f"`{kind.dtype}` is bound by no parameter here", kind.span,
+            raise Fault("unbound-type", f"`{kind.dtype}` is bound by no parameter here", kind.span,
                         help="a type such as `f32` is meant")
         return found
     return DTYPES[kind.dtype]
@@ -91,7 +91,7 @@ def resolve(frame: Frame, kind: syntax.TypeExpr) -> TensorType:
     for dim in kind.dims:
         if isinstance(dim, syntax.Rest):
             if dim.name.text not in frame.rests:
-                raise Fault("unknown-name", f"`*{dim.name.text}` is bound by no parameter",
+                raise Fault("unbound-dims", f"`*{dim.name.text}` is bound by no parameter",
                             dim.span)
             dims += frame.rests[dim.name.text]
         else:
@@ -139,12 +139,14 @@ def _bind(frame: Frame, name: str, dim: Dim, span: Span) -> None:
         return
     frame.symbols[name] = dim
     frame.at_least(dim, 1, f"{dim} >= 1, for {name} is a size", span,
-                   f"the size {name} is {dim}, but must be at least 1")
+                   f"the size {name} is {dim}, but must be at least 1", "zero-size")
 
 
 def _given(frame: Frame, value: Value, kind: syntax.TypeExpr, span: Span) -> TensorType:
     if isinstance(value, Table):
         return value.kind
+    if isinstance(value, Sparse):
+        return tensor(value.values.dtype, value.dims)
     if isinstance(value, Listing) and kind.dtype in DTYPES:
         return table_of(value, span, DTYPES[kind.dtype]).kind
     return as_value(frame, value, span).tensor
@@ -154,7 +156,7 @@ def _bind_generic(
     frame: Frame, kind: syntax.TypeExpr, dtype: DType, parameter: syntax.Parameter, span: Span
 ) -> None:
     if not (dtype.is_float if kind.dtype == "float" else dtype.is_integer):
-        raise Fault("dtype-mismatch", f"`{parameter.name.text}` takes any {kind.dtype} type, "
+        raise Fault("generic-type", f"`{parameter.name.text}` takes any {kind.dtype} type, "
                     f"not {dtype}", span, (f"declared at {parameter.span}",))
     frame.generics.setdefault(kind.dtype, dtype)
 
@@ -193,6 +195,8 @@ def fit(
     if kind.dtype in GENERIC and not kind.dims and is_untyped(value):
         return value
     wanted = resolve(frame, kind)
+    if kind.sparse:
+        return fitting(value, sparse(wanted.dtype, wanted.dims), what, span)
     if isinstance(value, Number | Truth) and not wanted.dims:
         return _fit_number(frame, wanted.dtype, value, span)
     if isinstance(value, Listing):
@@ -219,7 +223,7 @@ def _fit_int(value: Value, what: str, span: Span) -> Value:
         return value
     if isinstance(value, Tensor) and value.untyped:
         return value
-    raise Fault("dtype-mismatch", f"{what} is an integer, not {describe(value)}", span)
+    raise Fault("needs-integers", f"{what} is an integer, not {describe(value)}", span)
 
 
 def conform(
@@ -237,12 +241,13 @@ def conform(
     if not given.dims and wanted.dims:
         return frame.place(span).broadcast(value, wanted.dims)
     if given.rank != wanted.rank:
-        raise Fault("shape-mismatch", f"{what} has {given.rank} dims, not {wanted.rank}", span,
+        raise Fault("rank-mismatch", f"{what} has {given.rank} dims, not {wanted.rank}", span,
                     notes)
     for a, b in zip(given.dims, wanted.dims, strict=True):
         if a != b and not put_off(frame, a, b, span):
-            raise Fault("shape-mismatch", f"{what} does not fit: {a} is not {b}", span, notes,
-                        _why(a, b))
+            why = _why(a, b)
+            raise Fault("symbol-mismatch" if why else "shape-mismatch",
+                        f"{what} does not fit: {a} is not {b}", span, notes, why)
     if given is wanted:
         return value
     # Equal whenever the condition holds that was put off: the whole value, under the other name.
@@ -260,7 +265,7 @@ def require_where(frame: Frame, conditions: Sequence[syntax.Expr]) -> None:
     """The `where` of a signature: proved, put off to the call, or an error."""
     for condition in conditions:
         if not isinstance(condition, syntax.Comparison):
-            raise Fault("type-mismatch", "`where` takes comparisons of dims", condition.span)
+            raise Fault("where-form", "`where` takes comparisons of dims", condition.span)
         dims = [dim_of(frame, operand) for operand in condition.operands]
         for left, sign, right in zip(dims, condition.operators, dims[1:], strict=False):
             _require(frame, left, sign, right, condition)
@@ -274,12 +279,12 @@ def _require(
         # Two integers differ where the square of their difference is at least 1.
         left, right, sign = (left - right) * (left - right), 1, ">="
         if isinstance(left, int) and not left:
-            raise Fault("shape-mismatch", f"`{text}` does not hold", span)
+            raise Fault("where-fails", f"`{text}` does not hold", span)
     difference = {"<": right - left - 1, "<=": right - left, ">": left - right - 1,
                   ">=": left - right, "==": left - right}[sign]
     if isinstance(difference, int):
         if difference < 0 or (sign == "==" and difference):
-            raise Fault("shape-mismatch", f"`{text}` does not hold", span,
+            raise Fault("where-fails", f"`{text}` does not hold", span,
                         (f"here it is {left} {sign} {right}",))
     elif sign == "==":
         frame.context.require(difference, "==", 0, text, frame.loc(span))

@@ -8,6 +8,7 @@ from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.indexing import subscript
 from dlc.frontend.elaborate.names import definition_of, look_up, member_of
 from dlc.frontend.elaborate.operators import binary, choose, invert, negate
+from dlc.frontend.elaborate.sparse import transposed
 from dlc.frontend.elaborate.values import (
     Instance,
     Listing,
@@ -15,6 +16,7 @@ from dlc.frontend.elaborate.values import (
     Number,
     Package,
     Poisoned,
+    Sparse,
     Tensor,
     Text,
     Truth,
@@ -29,7 +31,8 @@ from dlc.ir.types import DTYPES
 
 def evaluate(frame: Frame, expr: syntax.Expr) -> Value:
     """The value of an expression; a variable that it names is read."""
-    found = resolve(frame, expr)
+    with frame.context.deeper(expr.span):
+        found = resolve(frame, expr)
     if isinstance(found, Variable):
         return Tensor(frame.context.read(found))
     if isinstance(found, Poisoned):
@@ -118,7 +121,7 @@ def _choice(frame: Frame, expr: syntax.Choice) -> Value:
 def _cast(frame: Frame, name: str, value: Value, span: Span) -> Value:
     dtype = DTYPES.get(name) or frame.generics.get(name)
     if dtype is None:
-        raise Fault("type-mismatch", f"`{name}` is bound by no parameter here", span)
+        raise Fault("unbound-type", f"`{name}` is bound by no parameter here", span)
     if is_untyped(value) and not dtype.is_float and not isinstance(constant_of(value), float):
         return Tensor(as_value(frame, value, span, dtype))
     if is_untyped(value) and dtype.is_float:
@@ -161,7 +164,7 @@ def items_of(frame: Frame, source: Value, span: Span) -> tuple[tuple[Value, ...]
         return source.items, source.known
     if isinstance(source, Many):
         return source.items, True
-    raise Fault("type-mismatch", f"`for` goes over lists and constant ranges, not "
+    raise Fault("not-iterable", f"`for` goes over lists and constant ranges, not "
                 f"{describe(source)}", span, help="`scan` goes over the leading axis of a tensor")
 
 
@@ -173,7 +176,7 @@ def give(
         frame.locals[targets[0].text] = value
         return
     if not isinstance(value, Many | Listing) or len(value.items) != len(targets):
-        raise Fault("wrong-count", f"{len(targets)} names for {describe(value)}", span)
+        raise Fault("name-count", f"{len(targets)} names for {describe(value)}", span)
     for name, item in zip(targets, value.items, strict=True):
         frame.locals[name.text] = item
 
@@ -185,7 +188,7 @@ def _callee(frame: Frame, expr: syntax.Call) -> Value:
         owner = resolve(frame, function.value)
         if isinstance(owner, Tensor | Variable):
             name = function.name.text
-            raise Fault("unknown-member", f"{describe(owner)} has no `{name}`", function.name.span,
+            raise Fault("method-call", f"{describe(owner)} has no `{name}`", function.name.span,
                         help=f"write `{name}(x)` for `x.{name}()`")
     return resolve(frame, function)
 
@@ -202,16 +205,18 @@ def _field(frame: Frame, expr: syntax.Field) -> Value:
     if name.text == "T":
         return _transposed(frame, value, expr)
     if name.text == "shape":
-        made = as_value(frame, value, expr.span)
-        return Many(tuple(Number(dim) for dim in made.dims))
+        dims = value.dims if isinstance(value, Sparse) else as_value(frame, value, expr.span).dims
+        return Many(tuple(Number(dim) for dim in dims))
     raise Fault("unknown-member", f"{describe(value)} has no `{name.text}`", name.span)
 
 
 def _transposed(frame: Frame, value: Value, expr: syntax.Field) -> Value:
+    if isinstance(value, Sparse):
+        return transposed(value)
     made = as_value(frame, value, expr.span)
     rank = len(made.dims)
     if rank < 2:
-        raise Fault("shape-mismatch", f"`.T` needs two dims or more, not {made.type}",
+        raise Fault("rank-mismatch", f"`.T` needs two dims or more, not {made.type}",
                     expr.name.span)
     order = (*range(rank - 2), rank - 1, rank - 2)
     return Tensor(frame.emit(expr.span, "transpose", made, order=order))

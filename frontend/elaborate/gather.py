@@ -30,17 +30,17 @@ def place_of(frame: Frame, value: Value, extent: Dim, span: Span) -> Place:
     if isinstance(value, Table) and value.kind.dtype.is_integer:
         return Place(as_value(frame, _counted(frame, value, extent, span), span), extent)
     if is_untyped(value):
-        raise Fault("type-mismatch", f"an index is an integer, not {describe(value)}", span)
+        raise Fault("index-type", f"an index is an integer, not {describe(value)}", span)
     ids = as_value(frame, value, span)
     if ids.dtype is BOOL:
-        raise Fault("type-mismatch", f"an index is of integers, not {ids.type}", span,
+        raise Fault("bool-index", f"an index is of integers, not {ids.type}", span,
                     help="the shape would depend on the data; `a if m else 0` chooses element by "
                     "element")
     if not ids.dtype.is_integer:
-        raise Fault("type-mismatch", f"an index is of integers, not {ids.type}", span,
+        raise Fault("index-type", f"an index is of integers, not {ids.type}", span,
                     help="`i32(x)` makes integers")
     if not _surely_inside(frame, ids, extent, span):
-        _check(frame, ids, extent, span)
+        check_range(frame, ids, extent, span, out_of_range("{value}", extent))
     return Place(ids, extent)
 
 
@@ -95,8 +95,8 @@ def _made_below(builder: Builder, ids: ir.Value) -> tuple[str, Dim] | None:
     return None
 
 
-def _check(frame: Frame, ids: ir.Value, extent: Dim, span: Span) -> None:
-    """Stops the program if an index is out of range, and names one that is."""
+def check_range(frame: Frame, ids: ir.Value, extent: Dim, span: Span, text: str) -> None:
+    """Stops the program if an index is out of range; `{value}` in the text is one that is."""
     low, high = _ends(frame, ids, span)
     limit = as_value(frame, Number(extent), span, I64)
     builder = frame.place(span)
@@ -104,7 +104,7 @@ def _check(frame: Frame, ids: ir.Value, extent: Dim, span: Span) -> None:
     if low is not None:
         below = builder.op("lt", low, builder.zeros(low.type))
         wrong, shown = builder.op("or", below, wrong), builder.op("select", below, low, high)
-    builder.emit("check", builder.op("not", wrong), shown, text=out_of_range("{value}", extent))
+    builder.emit("check", builder.op("not", wrong), shown, text=text)
 
 
 def _ends(frame: Frame, ids: ir.Value, span: Span) -> tuple[ir.Value | None, ir.Value]:

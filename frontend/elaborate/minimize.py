@@ -15,6 +15,7 @@ from dlc.frontend.elaborate.values import (
     Listing,
     Many,
     Optimizer,
+    Sparse,
     Tensor,
     Value,
     Variable,
@@ -36,7 +37,7 @@ def minimize(frame: Frame, statement: syntax.Minimize) -> None:
     loss = scalar_loss(frame, evaluate(frame, statement.loss), statement.loss.span)
     optimizer = resolve(frame, statement.optimizer.function)
     if not isinstance(optimizer, Optimizer):
-        raise Fault("type-mismatch", f"{describe(optimizer)} is no optimizer",
+        raise Fault("not-an-optimizer", f"{describe(optimizer)} is no optimizer",
                     statement.optimizer.function.span)
     options = _options(statement)
     over = options.get("over")
@@ -64,7 +65,7 @@ def _options(statement: syntax.Minimize) -> dict[str, syntax.Expr]:
         assert option.name is not None
         name = option.name.text
         if name not in _OPTIONS:
-            raise Fault("wrong-arguments", f"`minimize` has no option `{name}`", option.name.span,
+            raise Fault("unknown-option", f"`minimize` has no option `{name}`", option.name.span,
                         help=did_you_mean(name, _OPTIONS))
         found[name] = option.value
     return found
@@ -74,7 +75,7 @@ def scalar_loss(frame: Frame, value: Value, span: Span) -> ir.Value:
     """A loss: a scalar of floats."""
     loss = as_value(frame, value, span)
     if loss.dims or not loss.dtype.is_float:
-        raise Fault("shape-mismatch", f"a loss is a scalar float, not {loss.type}", span,
+        raise Fault("loss-type", f"a loss is a scalar float, not {loss.type}", span,
                     help="`mean(x)` or `sum(x)` makes one number of many")
     return loss
 
@@ -83,7 +84,7 @@ def _named(frame: Frame, expr: syntax.Expr) -> tuple[Variable, ...]:
     """The params that `over` names; a submodel stands for all of its params."""
     found = variables_in(resolve(frame, expr))
     if not found:
-        raise Fault("type-mismatch", "`over` takes params, submodels and lists of them", expr.span)
+        raise Fault("over-targets", "`over` takes params, submodels and lists of them", expr.span)
     return tuple(v for v in found if v.trained)
 
 
@@ -145,7 +146,7 @@ def _clip(frame: Frame, gradients: Sequence[ir.Value], expr: syntax.Expr) -> lis
 def grad(frame: Frame, call: tuple[syntax.Argument, ...], span: Span) -> Value:
     """`grad(loss, w)`, `grad(loss, (w, b))`: values like any other."""
     if len(call) != 2 or any(a.name is not None for a in call):
-        raise Fault("wrong-arguments", "`grad` takes a loss, and what to differentiate by", span)
+        raise Fault("grad-target", "`grad` takes a loss, and what to differentiate by", span)
     loss = scalar_loss(frame, evaluate(frame, call[0].value), call[0].span)
     target = resolve(frame, call[1].value)
     items = target.items if isinstance(target, Many | Listing) else (target,)
@@ -160,8 +161,11 @@ def _by(frame: Frame, loss: ir.Value, item: Value, span: Span) -> ir.Value:
             raise _independent(frame, loss, item, span)
         return gradients_of(frame, loss, [item], span)[0]
     if isinstance(item, Instance):
-        raise Fault("type-mismatch", f"`grad` takes params and values, not {describe(item)}", span,
+        raise Fault("grad-target", f"`grad` takes params and values, not {describe(item)}", span,
                     help="`grad(loss, params(m))` gives all gradients of a model `m`")
+    if isinstance(item, Sparse):
+        raise Fault("no-gradient", "there is no gradient with respect to the values of "
+                    f"{item.kind}", span)
     if not isinstance(item, Tensor) or item.untyped:
         raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span)
     if not item.value.dtype.is_float:

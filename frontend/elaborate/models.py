@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dlc.frontend.elaborate import builtins
+from dlc.frontend.elaborate import builtins, sparse
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
 from dlc.frontend.elaborate.calls import run_body
 from dlc.frontend.elaborate.declared import conform, declare_symbols, fit, require_where, resolve
@@ -77,7 +77,7 @@ def constant(context: Context, definition: syntax.Const, module: Module) -> Valu
     made = fit(frame, definition.type, value, f"`{definition.name.text}`", definition.value.span,
                definition.type.span)
     if not isinstance(made, Number | Table | Truth):
-        raise Fault("type-mismatch", f"`{definition.name.text}` is not known as the file is "
+        raise Fault("not-constant", f"`{definition.name.text}` is not known as the file is "
                     "compiled", definition.value.span)
     return made
 
@@ -143,7 +143,7 @@ def instantiate(
     models = program.models()
     if model not in models:
         raise UserError([Diagnostic(
-            "unknown-name", f"{program.main.path.name} has no model `{model}`", None,
+            "unknown-model", f"{program.main.path.name} has no model `{model}`", None,
             (f"its models are {', '.join(models) or '(none)'}",), did_you_mean(model, models))])
     definition, module = models[model]
     context = Context(program, ENGINE, found, name=model)
@@ -172,7 +172,7 @@ def _check_arguments(model: syntax.Model, arguments: Mapping[str, Argument]) -> 
     message = (f"`{model.name.text}` has no parameter `{wrong[0]}`" if wrong
                else f"`{model.name.text}` needs `{missing[0]}`")
     help = did_you_mean(wrong[0], names) if wrong else ""
-    raise UserError([Diagnostic("wrong-arguments", message, None,
+    raise UserError([Diagnostic("unknown-argument" if wrong else "missing-argument", message, None,
                                 (f"its parameters are ({shown})",), help)])
 
 
@@ -214,27 +214,32 @@ def _inputs(frame: Frame, function: syntax.Function) -> list[Param]:
     declare_symbols(frame, function.parameters)
     for name, dim in frame.symbols.items():
         frame.context.require(dim, ">=", 1, f"{name} >= 1", frame.loc(function.name.span))
-    params = [_input(frame, parameter) for parameter in function.parameters]
+    params = [p for parameter in function.parameters for p in _input(frame, parameter)]
+    params += sparse.sizes(frame, function.parameters)
     require_where(frame, function.where)
     return params
 
 
-def _input(frame: Frame, parameter: syntax.Parameter) -> Param:
+def _input(frame: Frame, parameter: syntax.Parameter) -> list[Param]:
     name, builder = parameter.name.text, frame.context.builder
     check_new_name(frame, name, parameter.name.span)
     if parameter.type.dtype == "int":
-        return _size(frame, parameter)
-    value = builder.fresh(name, resolve(frame, parameter.type))
+        return [_size(frame, parameter)]
+    kind = resolve(frame, parameter.type)
+    if parameter.type.sparse:
+        frame.locals[name], params = sparse.declare(frame, parameter, kind)
+        return params
+    value = builder.fresh(name, kind)
     default: float | None = None
     if parameter.default is not None:
         made = fit(frame, parameter.type, frame.evaluate(parameter.default), f"`{name}`",
                    parameter.default.span, parameter.type.span)
         default = constant_of(made)
         if default is None:
-            raise Fault("type-mismatch", f"the default of `{name}` is a constant number",
+            raise Fault("not-constant", f"the default of `{name}` is a constant number",
                         parameter.default.span)
     frame.locals[name] = Tensor(value)
-    return Param(value, "in", default)
+    return [Param(value, "in", default)]
 
 
 def _size(frame: Frame, parameter: syntax.Parameter) -> Param:
@@ -244,7 +249,7 @@ def _size(frame: Frame, parameter: syntax.Parameter) -> Param:
     if parameter.default is not None:
         found = constant_of(frame.evaluate(parameter.default))
         if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-            raise Fault("type-mismatch", f"the default of `{name}` is an integer that is at least "
+            raise Fault("not-constant", f"the default of `{name}` is an integer that is at least "
                         "0, and constant", parameter.default.span)
         default = found
     frame.locals[name] = Number(symbol(name))
@@ -286,6 +291,7 @@ def elaborate_init(
 ) -> Graph:
     """The graph that makes all initial values: it updates each variable, and reads none."""
     context = Context(program, ENGINE, found, name=name, checking=checking)
+    context.builder.reserve(frozenset(v.name for v in variables))
     updates = []
     for variable in variables:
         value = _initial(context, variable)

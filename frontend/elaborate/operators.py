@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Final
 
+from dlc.frontend.elaborate import sparse
 from dlc.frontend.elaborate.arithmetic import (
     as_value,
     broadcast_dims,
@@ -19,7 +20,16 @@ from dlc.frontend.elaborate.arithmetic import (
     untyped_value,
 )
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
-from dlc.frontend.elaborate.values import Listing, Number, Poisoned, Tensor, Truth, Value, describe
+from dlc.frontend.elaborate.values import (
+    Listing,
+    Number,
+    Poisoned,
+    Sparse,
+    Tensor,
+    Truth,
+    Value,
+    describe,
+)
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Poly
@@ -48,12 +58,18 @@ def binary(frame: Frame, sign: str, left: Value, right: Value, at: Span) -> Valu
     """`left sign right`."""
     if isinstance(left, Poisoned) or isinstance(right, Poisoned):
         raise Silent
+    if isinstance(left, Sparse) or isinstance(right, Sparse):
+        return sparse.binary(frame, sign, left, right, at)
     if isinstance(left, Number) and isinstance(right, Number):
         folded = _fold(sign, left.value, right.value, at)
         if folded is not None:
             return folded
     if isinstance(left, Listing) and isinstance(right, Listing) and sign == "+":
         return Listing(left.items + right.items, left.known and right.known)
+    return _on_tensors(frame, sign, left, right, at)
+
+
+def _on_tensors(frame: Frame, sign: str, left: Value, right: Value, at: Span) -> Value:
     if sign == "@":
         return Tensor(matmul(frame, as_value(frame, left, at), as_value(frame, right, at), at))
     if sign == "**":
@@ -72,10 +88,10 @@ def _check_arithmetic(frame: Frame, sign: str, left: Value, right: Value, at: Sp
             continue
         dtype = element_type(frame, value, at)
         if dtype is BOOL:
-            raise Fault("dtype-mismatch", f"`{sign}` does not take bool", at,
+            raise Fault("bool-arithmetic", f"`{sign}` does not take bool", at,
                         help="`f32(x)` makes 0 and 1 of it; `and`, `or`, `not` work on bool")
         if sign == "/" and dtype.is_integer:
-            raise Fault("dtype-mismatch", f"`/` does not take {dtype}", at,
+            raise Fault("integer-division", f"`/` does not take {dtype}", at,
                         help="`//` divides integers; `f32(x)` makes floats of them")
 
 
@@ -94,7 +110,7 @@ def _fold(
             return Number(math.prod([a] * b, start=1))
         return None
     if sign in ("//", "%", "/") and b == 0:
-        raise Fault("number-range", "a division by zero", at)
+        raise Fault("division-by-zero", "a division by zero", at)
     try:
         if sign == "/":
             return Number(a / b)  # type: ignore[operator]
@@ -104,7 +120,8 @@ def _fold(
             return Number(_EXACT[sign](a, b))
     except OverflowError:
         raise Fault("number-range", "this number is too large", at) from None
-    raise Fault("type-mismatch", f"`{sign}` does not take numbers", at)
+    raise Fault("matmul-scalar" if sign == "@" else "needs-bool",
+                f"`{sign}` does not take numbers", at)
 
 
 def _check_size(sign: str, a: object, b: object, at: Span) -> None:
@@ -122,7 +139,7 @@ def _fold_power(a: object, b: object, at: Span) -> Number:
     assert isinstance(a, int | float)
     assert isinstance(b, int | float)
     if isinstance(a, int) and isinstance(b, int) and b < 0:
-        raise Fault("number-range", "an integer to a negative power", at,
+        raise Fault("negative-power", "an integer to a negative power", at,
                     help=f"write `{a}.0` for a float")
     made = a**b
     return Number(math.nan if isinstance(made, complex) else made)
@@ -140,7 +157,7 @@ def _logic(frame: Frame, sign: str, left: Value, right: Value, at: Span) -> Valu
         return Truth(left.value and right.value if sign == "and" else left.value or right.value)
     for value in (left, right):
         if is_untyped(value) or element_type(frame, value, at) is not BOOL:
-            raise Fault("dtype-mismatch", f"`{sign}` takes bool, not {describe(value)}", at)
+            raise Fault("needs-bool", f"`{sign}` takes bool, not {describe(value)}", at)
     return elementwise(frame, sign, (left, right), f"`{sign}`", at)
 
 
@@ -150,7 +167,7 @@ def negate(frame: Frame, value: Value, at: Span) -> Value:
         return Number(-value.value)
     made = value.value if isinstance(value, Tensor) else as_value(frame, value, at)
     if made.dtype is BOOL:
-        raise Fault("dtype-mismatch", "`-` does not take bool", at)
+        raise Fault("bool-arithmetic", "`-` does not take bool", at)
     return Tensor(frame.emit(at, "neg", made), isinstance(value, Tensor) and value.untyped)
 
 
@@ -160,7 +177,7 @@ def invert(frame: Frame, value: Value, at: Span) -> Value:
         return Truth(not value.value)
     made = as_value(frame, value, at)
     if made.dtype is not BOOL:
-        raise Fault("dtype-mismatch", f"`not` takes bool, not {describe(value)}", at)
+        raise Fault("needs-bool", f"`not` takes bool, not {describe(value)}", at)
     return Tensor(frame.emit(at, "not", made))
 
 
@@ -171,7 +188,7 @@ def matmul(frame: Frame, left: ir.Value, right: ir.Value, at: Span) -> ir.Value:
         raise Fault("dtype-mismatch", f"element types differ in `@`: {left.dtype} and "
                     f"{right.dtype}", at, notes)
     if not left.dims or not right.dims:
-        raise Fault("shape-mismatch", "`@` does not take scalars", at, notes,
+        raise Fault("matmul-scalar", "`@` does not take scalars", at, notes,
                     "`*` multiplies by a scalar")
     try:
         made = matmul_spec(left.dims, right.dims)
@@ -186,13 +203,13 @@ def power(frame: Frame, base: Value, exponent: Value, at: Span) -> Value:
     untyped = is_untyped(base)
     x = untyped_value(frame, base, at) if untyped else as_value(frame, base, at)
     if x.dtype is BOOL:
-        raise Fault("dtype-mismatch", "`**` does not take bool", at)
+        raise Fault("bool-arithmetic", "`**` does not take bool", at)
     if isinstance(count, int):
         if count < 0 and not x.dtype.is_float:
-            raise Fault("dtype-mismatch", f"{x.dtype} to a negative power", at)
+            raise Fault("negative-power", f"{x.dtype} to a negative power", at)
         return Tensor(_repeated(frame, x, count, at), untyped)
     if not x.dtype.is_float:
-        raise Fault("dtype-mismatch", f"{x.dtype} to a power that is no constant integer", at)
+        raise Fault("integer-power", f"{x.dtype} to a power that is no constant integer", at)
     return elementwise(frame, "pow", (base, exponent), "`**`", at)
 
 
@@ -219,7 +236,7 @@ def choose(
     """`then if condition else otherwise`, element by element."""
     chosen = as_value(frame, condition, span)
     if chosen.dtype is not BOOL:
-        raise Fault("dtype-mismatch", f"a choice needs bool, not {describe(condition)}", span)
+        raise Fault("needs-bool", f"a choice needs bool, not {describe(condition)}", span)
     (a, b), untyped = meet(frame, (then, otherwise), "`if … else`", span)
     dims = broadcast_dims(frame, (chosen, a, b), "`if … else`", span)
     builder = frame.place(span)

@@ -10,7 +10,7 @@ from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, Poly
-from dlc.ir.types import TensorType
+from dlc.ir.types import SparseType, TensorType, sparse
 
 if TYPE_CHECKING:
     from dlc.frontend.elaborate.modules import Module
@@ -51,6 +51,21 @@ class Tensor:
 
     value: ir.Value
     untyped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """A sparse matrix: three values of the graph, an element for each entry."""
+
+    rows: ir.Value
+    columns: ir.Value
+    values: ir.Value
+    dims: tuple[Dim, Dim]
+
+    @property
+    def kind(self) -> SparseType:
+        """Its type."""
+        return sparse(self.values.dtype, self.dims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +179,8 @@ class Instance:
 
 
 Value = (
-    Number | Truth | Text | Table | Tensor | Many | Listing | Package | Maker | Callee | Optimizer
-    | Builtin | Poisoned | Variable | Instance
+    Number | Truth | Text | Table | Tensor | Sparse | Many | Listing | Package | Maker | Callee
+    | Optimizer | Builtin | Poisoned | Variable | Instance
 )
 
 
@@ -196,7 +211,7 @@ def _describe_data(value: Value) -> str:
             return str(kind)
         case Tensor(v, untyped):
             return "a number" if untyped else str(v.type)
-        case Variable():
+        case Variable() | Sparse():
             return str(value.kind)
         case Many(items):
             return f"({', '.join(describe(item) for item in items)})"
