@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dlc.ir.dims import Poly, at_least
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
+from dlc.ir.ops.loops import carried_of
 from dlc.ir.ops.op import NotDifferentiable
 from dlc.ir.types import TensorType
 
@@ -69,7 +70,7 @@ def marked_results(node: Node, marks: Marks, step: Step) -> list[Value]:
                 if any(body.results[i] in known for body, known in bodies)]
     if node.op == "while" and node.regions[0].results[0] in inside[0]:
         return list(everything(node))
-    carried = carried_count(node)
+    carried = carried_of(node)
     return [v for i, v in enumerate(node.results)
             if node.regions[-1].results[i] in inside[-1]
             or (i < carried and node.operands[i] in marks and may_not_turn(node))]
@@ -93,7 +94,7 @@ def body_marks(node: Node, marks: Marks, step: Step) -> list[Marks]:
     """For each body of a control node the values in it that depend on marked operands."""
     first = 1 if node.op == "if" else 0
     given = [v in marks for v in node.operands[first:]]
-    carried = carried_count(node)
+    carried = carried_of(node)
     while True:
         inside = [{v for v, known in zip(body.inputs, given, strict=True) if known}
                   for body in node.regions]
@@ -105,15 +106,6 @@ def body_marks(node: Node, marks: Marks, step: Step) -> list[Marks]:
             return inside
         for i in turned:
             given[i] = True
-
-
-def carried_count(node: Node) -> int:
-    """How many values a control node carries: none, if it is an `if`."""
-    if node.op == "if":
-        return 0
-    count = node.attr("carried")
-    assert isinstance(count, int)
-    return count
 
 
 def reach(nodes: Sequence[Node], live: Marks, active: Marks) -> Marks:
@@ -141,7 +133,7 @@ def reached_operands(node: Node, live: Marks, active: Marks) -> list[Value]:
     turns = live_carried(node, wanted, marks[0])
     end = reach_back(body, turns, marks[0])
     if may_not_turn(node):
-        end.update(body.inputs[i] for i in turns if i < carried_count(node))
+        end.update(body.inputs[i] for i in turns if i < carried_of(node))
     return [v for v, param in zip(node.operands, body.inputs, strict=True)
             if v in active and param in end]
 
@@ -158,7 +150,7 @@ def live_carried(node: Node, wanted: Sequence[int], active: Marks) -> list[int]:
     What a turn carries on gets one too if a later turn uses it for a result.
     """
     (body,) = node.regions
-    carried = carried_count(node)
+    carried = carried_of(node)
     live = {i for i in wanted if (body.inputs[i] if i < carried else body.results[i]) in active}
     while True:
         end = reach_back(body, live, active)

@@ -49,6 +49,11 @@ def counts(attrs: dict[str, Attr]) -> tuple[int, int]:
     return carried, items
 
 
+def carried_of(node: Node) -> int:
+    """How many values a control node carries from turn to turn; an `if` carries none."""
+    return 0 if node.op == "if" else _carried(dict(node.attrs))
+
+
 def item_type(kind: Type) -> TensorType:
     """The type of a turn's part of a tensor: without its first dim."""
     whole = dense(kind, "scan")
