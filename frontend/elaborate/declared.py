@@ -24,7 +24,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
-from dlc.ir.diagnostics import Span
+from dlc.ir.diagnostics import Diagnostic, Span
 from dlc.ir.dims import Dim, Poly, at_least, symbol
 from dlc.ir.types import BOOL, DTYPES, F32, DType, TensorType, sparse, tensor
 
@@ -46,10 +46,23 @@ def dim_of(frame: Frame, expr: syntax.Expr) -> Dim:
 
 def _with_symbol_help(fault: Fault, expr: syntax.Expr) -> Fault:
     found = fault.diagnostic
-    if found.code == "unknown-name" and not found.help and found.span == expr.span:
+    name = _name_in(found, expr)
+    if found.code == "unknown-name" and name and (not found.help or name[0].isupper()):
         help = "a symbol begins with a capital, and stands alone as a dim of some parameter"
         fault.diagnostic = replace(found, code="unknown-dim", help=help)
     return fault
+
+
+def _name_in(found: Diagnostic, expr: syntax.Expr) -> str:
+    """The name in a dim that an error is about; empty if it is about something else."""
+    names: list[syntax.Expr] = [expr]
+    while names:
+        each = names.pop()
+        if isinstance(each, syntax.Name) and each.span == found.span:
+            return each.text
+        if isinstance(each, syntax.Binary):
+            names += [each.left, each.right]
+    return ""
 
 
 def is_symbol(frame: Frame, dim: syntax.Expr | syntax.Rest) -> bool:
