@@ -26,6 +26,7 @@ from dlc.compiler.passes.lower import lower
 from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.compiler.passes.plan_memory import plan_memory, report
 from dlc.compiler.passes.simplify import simplify
+from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.compiler.passes.split_reductions import split_reductions
 from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
 from dlc.ir.diagnostics import Diagnostic, UserError
@@ -43,6 +44,8 @@ GRAPH_PASSES: Final = (
          "gradients that nobody asked for (of data, of labels) cost no more visits"),
     Pass("decompose", decompose, GRAPH, GRAPH,
          "after differentiate: such an op has a better gradient than its parts"),
+    Pass("sink_constants", sink_constants, GRAPH, GRAPH,
+         "after differentiate, whose bodies capture constants; in bodies they fold"),
     Pass("fold_constants", fold_constants, GRAPH, GRAPH,
          "rules of simplify look for numbers"),
     Pass("simplify", simplify, GRAPH, GRAPH,

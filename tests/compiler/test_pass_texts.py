@@ -17,6 +17,7 @@ from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.inline import inline
 from dlc.compiler.passes.simplify import simplify
+from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.ir.graph import Graph
 from dlc.ir.parse import parse_graph
 from dlc.ir.text import print_graph
@@ -29,6 +30,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "eliminate_dead": eliminate_dead,
     "fold_constants": fold_constants,
     "inline": inline,
+    "sink_constants": sink_constants,
     # Rules leave what they made superfluous behind; what stays is easier to read.
     "simplify": lambda graph: eliminate_dead(simplify(graph)),
 }
