@@ -69,7 +69,7 @@ class Program:
         """The model `name`, built with `arguments`; its initial values and draws follow `seed`."""
         if name not in self._record.models:
             raise user_error(
-                "unknown-name",
+                "unknown-model",
                 f"{self.path} has no model `{name}`",
                 did_you_mean(name, self._record.models)
                 or f"it has {', '.join(self._record.models) or 'none'}",

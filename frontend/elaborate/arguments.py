@@ -20,20 +20,20 @@ def assign_arguments(
         if argument.name is not None:
             key = argument.name.text
             if key not in names:
-                raise Fault("wrong-arguments", f"`{name}` has no parameter `{key}`",
+                raise Fault("unknown-argument", f"`{name}` has no parameter `{key}`",
                             argument.name.span, _signature(name, parameters),
                             did_you_mean(key, names))
         elif place >= len(names):
-            raise Fault("wrong-arguments", f"`{name}` takes {_count(len(names))}, "
+            raise Fault("too-many-arguments", f"`{name}` takes {_count(len(names))}, "
                         f"not {len(arguments)}", argument.span, _signature(name, parameters))
         else:
             key = names[place]
         if key in given:
-            raise Fault("wrong-arguments", f"`{key}` is given twice", argument.span)
+            raise Fault("argument-twice", f"`{key}` is given twice", argument.span)
         given[key] = argument
     missing = [p.name.text for p in parameters if p.default is None and p.name.text not in given]
     if missing:
-        raise Fault("wrong-arguments", f"`{name}` needs `{missing[0]}`", span,
+        raise Fault("missing-argument", f"`{name}` needs `{missing[0]}`", span,
                     _signature(name, parameters))
     return given
 

@@ -40,7 +40,7 @@ def as_value(frame: Frame, value: Value, span: Span, dtype: DType | None = None)
             return value.value
         wanted = dtype or F32
         if not wanted.is_float:
-            raise Fault("dtype-mismatch", f"a number with a fraction can't become {wanted}", span)
+            raise Fault("float-to-integer", f"a number with a fraction can't become {wanted}", span)
         return frame.place(span).cast(value.value, wanted)
     if isinstance(value, Number):
         return _number_value(frame, value.value, span, dtype)
@@ -50,7 +50,7 @@ def as_value(frame: Frame, value: Value, span: Span, dtype: DType | None = None)
         return _table_value(frame, value, span)
     if isinstance(value, Listing):
         return _table_value(frame, table_of(value, span, dtype), span)
-    raise Fault("type-mismatch", f"expected a tensor, found {describe(value)}", span)
+    raise Fault("not-a-tensor", f"expected a tensor, found {describe(value)}", span)
 
 
 def _number_value(
@@ -67,18 +67,18 @@ def _number_value(
 def check_number(number: int | float, dtype: DType, span: Span) -> int | float:
     """`number` as `dtype` takes it."""
     if dtype is BOOL:
-        raise Fault("dtype-mismatch", f"the number {number} is no bool", span)
+        raise Fault("number-for-bool", f"the number {number} is no bool", span)
     if dtype.is_float:
         try:
             return float(number)
         except OverflowError:
-            raise Fault("number-range", f"{number} does not fit {dtype}", span) from None
+            raise Fault("integer-range", f"{number} does not fit {dtype}", span) from None
     if isinstance(number, float):
-        raise Fault("dtype-mismatch", f"the number {number} can't become {dtype}", span,
+        raise Fault("float-to-integer", f"the number {number} can't become {dtype}", span,
                     help=f"`f32(…)` makes floats of {dtype}")
     low, high = _BITS[dtype.name]
     if not low <= number < high:
-        raise Fault("number-range", f"{number} does not fit {dtype}", span)
+        raise Fault("integer-range", f"{number} does not fit {dtype}", span)
     return number
 
 
@@ -98,7 +98,7 @@ def table_of(value: Value, span: Span, dtype: DType | None = None) -> Table:
     while level and isinstance(level[0], Listing):
         sizes = {len(v.items) if isinstance(v, Listing) else -1 for v in level}
         if len(sizes) > 1 or 0 in sizes:
-            raise Fault("type-mismatch", "the rows of this list are not equally long", span)
+            raise Fault("ragged-list", "the rows of this list are not equally long", span)
         dims.append(sizes.pop())
         level = [item for v in level if isinstance(v, Listing) for item in v.items]
     numbers: list[int | float | bool] = []
@@ -108,7 +108,7 @@ def table_of(value: Value, span: Span, dtype: DType | None = None) -> Table:
         elif isinstance(item, Number) and not isinstance(item.value, Poly):
             numbers.append(item.value)
         else:
-            raise Fault("type-mismatch", f"{describe(item)} in a list of numbers", span)
+            raise Fault("mixed-list", f"{describe(item)} in a list of numbers", span)
     dtype = dtype or (F32 if any(isinstance(n, float) for n in numbers) else I32)
     if dtype is not BOOL:
         numbers = [check_number(n, dtype, span) for n in numbers]
@@ -203,17 +203,27 @@ def broadcast_dims(
             if dim == 1:
                 continue
             if widest != 1 and dim != widest:
-                raise Fault("shape-mismatch", f"shapes do not agree in {what}: {widest} is not "
-                            f"{dim}", span, operand_notes(frame, values))
+                raise _disagree(frame, values, (widest, dim), what, span)
             widest = dim
         for value in present:
             if len(value.dims) == rank and value.dims[axis] != widest and _lower(values, rank):
                 raise Fault(
-                    "shape-mismatch", f"shapes do not agree in {what}: {value.dims[axis]} is not "
+                    "rank-broadcast", f"shapes do not agree in {what}: {value.dims[axis]} is not "
                     f"{widest}", span, operand_notes(frame, values),
                     "of two ranks only the lower stretches: write `[:, None]` where it is meant")
         out.append(widest)
     return tuple(out)
+
+
+def _disagree(
+    frame: Frame, values: Sequence[ir.Value], dims: tuple[Dim, Dim], what: str, span: Span
+) -> Fault:
+    symbolic = any(isinstance(dim, Poly) for dim in dims)
+    return Fault(
+        "broadcast-symbol" if symbolic else "shape-mismatch",
+        f"shapes do not agree in {what}: {dims[0]} is not {dims[1]}", span,
+        operand_notes(frame, values),
+        "a symbol may be any size: only a dim that is known as 1 stretches" if symbolic else "")
 
 
 def _lower(values: Sequence[ir.Value], rank: int) -> bool:
@@ -222,12 +232,12 @@ def _lower(values: Sequence[ir.Value], rank: int) -> bool:
 
 
 def elementwise(
-    frame: Frame, op: str, values: Sequence[Value], what: str, span: Span
+    frame: Frame, op: str, values: Sequence[Value], what: str, span: Span, **attrs: ir.Attr
 ) -> Tensor:
     """One op on values that meet and broadcast."""
     met, untyped = meet(frame, values, what, span)
     dims = broadcast_dims(frame, met, what, span)
     builder = frame.place(span)
     spread = [builder.broadcast(v, dims) for v in met]
-    made = frame.emit(span, op, *spread)
+    made = frame.emit(span, op, *spread, **attrs)
     return Tensor(made, untyped and made.dtype is F64)

@@ -105,9 +105,9 @@ class _Merge:
         if a is None and b is None:
             return None
         if a is None or b is None:
-            raise Fault("misplaced", "`return` stands in one branch of an `if`, and not in the "
-                        "other", self._span, help="`return` is the last statement of a body, or "
-                        "of both branches of an `if` that is")
+            raise Fault("misplaced-return", "`return` stands in one branch of an `if`, and not in "
+                        "the other", self._span, help="`return` is the last statement of a body, "
+                        "or of both branches of an `if` that is")
         return self._join(a, b, "what is returned")
 
     def _names(self) -> dict[str, Rebuild]:
@@ -176,7 +176,7 @@ class _Merge:
         return I32 if whole else F32
 
     def _differ(self, a: Value, b: Value, what: str) -> Fault:
-        return Fault("type-mismatch", f"{what} is not of one type after this `if`", self._span,
+        return Fault("branch-types", f"{what} is not of one type after this `if`", self._span,
                      (f"in the first branch:  {describe(a)}",
                       f"in the second branch: {describe(b)}"))
 

@@ -40,7 +40,9 @@ class Given:
         """Whether an argument was given."""
         return name in self.values
 
-    def fault(self, name: str, message: str, code: str = "type-mismatch", help: str = "") -> Fault:
+    def fault(
+        self, name: str, message: str, code: str = "constant-argument", help: str = ""
+    ) -> Fault:
         """An error about one argument."""
         return Fault(code, message, self.spans.get(name, self.span), help=help)
 
@@ -78,10 +80,10 @@ class Given:
     def axis(self, name: str, rank: int, default: int | None = None) -> int:
         """A constant axis, counted from the front."""
         if name not in self.values and default is None:
-            raise Fault("wrong-arguments", f"`{self.name}` needs `{name}=`", self.span)
+            raise Fault("missing-argument", f"`{self.name}` needs `{name}=`", self.span)
         axis = self.integer(name, default or 0)
         if not -rank <= axis < rank:
-            raise self.fault(name, f"axis {axis} of a tensor of {rank} dims", "shape-mismatch")
+            raise self.fault(name, f"axis {axis} of a tensor of {rank} dims", "axis-range")
         return axis % rank
 
     def axes(self, name: str, rank: int) -> tuple[int, ...]:
@@ -98,17 +100,17 @@ class Given:
                                  help=_HINTS.get(self.name, ""))
             if not -rank <= axis < rank:
                 raise self.fault(name, f"there is no axis {axis} in a tensor of {rank} "
-                                 f"dim{'' if rank == 1 else 's'}", "shape-mismatch")
+                                 f"dim{'' if rank == 1 else 's'}", "axis-range")
             axes.append(axis % rank)
         if len(set(axes)) < len(axes):
-            raise self.fault(name, "an axis is named twice", "shape-mismatch")
+            raise self.fault(name, "an axis is named twice", "axis-twice")
         return tuple(sorted(axes))
 
     def dim(self, value: Value, span: Span) -> Dim:
         """An integer that may be a dim."""
         if isinstance(value, Number) and not isinstance(value.value, float):
             return value.value
-        raise Fault("type-mismatch", f"a dim is an integer, not {describe(value)}", span)
+        raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", span)
 
     def dims(self) -> tuple[Dim, ...]:
         """The positional arguments after the named ones, as dims."""
@@ -164,12 +166,12 @@ def call_builtin(
             given.shape = (*given.shape, frame.evaluate(argument.value))
             continue
         if key in given.values:
-            raise Fault("wrong-arguments", f"`{key}` is given twice", argument.span)
+            raise Fault("argument-twice", f"`{key}` is given twice", argument.span)
         given.values[key] = frame.evaluate(argument.value)
         given.spans[key] = argument.value.span
     for key in rule.needed:
         if key not in given.values:
-            raise Fault("wrong-arguments", f"`{name}` needs `{key}`", span)
+            raise Fault("missing-argument", f"`{name}` needs `{key}`", span)
     return rule.run(given)
 
 
@@ -178,7 +180,7 @@ def _parameter(rule: Rule, argument: syntax.Argument, places: list[str]) -> str 
     if argument.name is not None:
         key = argument.name.text
         if key not in rule.parameters:
-            raise Fault("wrong-arguments", f"`{rule.name}` has no parameter `{key}`",
+            raise Fault("unknown-argument", f"`{rule.name}` has no parameter `{key}`",
                         argument.name.span, help=did_you_mean(key, rule.parameters))
         if key in places:
             places.remove(key)
@@ -187,7 +189,7 @@ def _parameter(rule: Rule, argument: syntax.Argument, places: list[str]) -> str 
         return places.pop(0)
     if rule.shape:
         return None
-    raise Fault("wrong-arguments", f"`{rule.name}` takes {len(rule.parameters)} arguments",
+    raise Fault("too-many-arguments", f"`{rule.name}` takes {len(rule.parameters)} arguments",
                 argument.span, help=_HINTS.get(rule.name, ""))
 
 

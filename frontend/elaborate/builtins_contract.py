@@ -43,7 +43,7 @@ def _contract(
 def _stride(given: Given, name: str, default: int, least: int) -> int:
     number = given.integer(name, default)
     if number < least:
-        raise given.fault(name, f"`{name}` is at least {least}", "number-range")
+        raise given.fault(name, f"`{name}` is at least {least}", "argument-range")
     return number
 
 
@@ -55,7 +55,7 @@ def _picture_and_weights(
         given.frame, (given.values["x"], given.values["w"]), f"`{given.name}`", given.span)
     if len(x.dims) != 2 + space or len(w.dims) != 2 + space:
         sizes, kernel = "".join(f", {c}" for c in "DHW"[3 - space:]), ", kernel" * space
-        raise Fault("shape-mismatch",
+        raise Fault("convolution-shape",
                     f"`{given.name}` takes x[N, I{sizes}] and w[{channels}{kernel}]",
                     given.span, (f"x: {x.type}", f"w: {w.type}"))
     return x, w
@@ -68,7 +68,7 @@ def _convolution(name: str, space: int) -> None:
         dilation, groups = _stride(given, "dilation", 1, 1), _stride(given, "groups", 1, 1)
         if isinstance(w.dims[0], int) and w.dims[0] % groups:
             raise given.fault("groups", f"{w.dims[0]} maps do not fall into {groups} groups",
-                              "shape-mismatch")
+                              "convolution-shape")
         return Tensor(_contract(
             given, lambda: conv_spec(x.dims, w.dims, stride, padding, dilation, groups), (x, w),
             name))
@@ -83,7 +83,7 @@ def _transposed_convolution(name: str, space: int) -> None:
         more = _stride(given, "output_padding", 0, 0)
         if more >= stride:
             raise given.fault("output_padding", "`output_padding` is less than `stride`",
-                              "number-range")
+                              "argument-range")
         return Tensor(_contract(
             given, lambda: conv_transpose_spec(x.dims, w.dims, stride, padding, more), (x, w),
             name))
@@ -101,12 +101,12 @@ def _pooled(given: Given) -> tuple[ir.Value, int, int, int]:
     """The picture, and the size, stride and padding of windows."""
     x = given.tensor("x")
     if len(x.dims) != 4 or not x.dtype.is_float:
-        raise Fault("shape-mismatch", f"`{given.name}` takes floats [N, C, H, W], not {x.type}",
+        raise Fault("convolution-shape", f"`{given.name}` takes floats [N, C, H, W], not {x.type}",
                     given.span)
     size = _stride(given, "size", 1, 1)
     stride, padding = _stride(given, "stride", size, 1), _stride(given, "padding", 0, 0)
     if 2 * padding > size:
-        raise given.fault("padding", "`padding` is at most half of `size`", "number-range")
+        raise given.fault("padding", "`padding` is at most half of `size`", "argument-range")
     return x, size, stride, padding
 
 

@@ -17,7 +17,7 @@ def made_type(given: Given) -> TensorType:
         return tensor(F32, given.dims())
     declared = given.frame.declared
     if declared is None:
-        raise Fault("wrong-arguments", f"`{given.name}` needs a shape here", given.span,
+        raise Fault("missing-shape", f"`{given.name}` needs a shape here", given.span,
                     help=f"`{given.name}(N, 10)`; it is left out only after `param` and `state`")
     return declared
 
@@ -50,7 +50,7 @@ def _eye(given: Given) -> Value:
     kind = made_type(given)
     dims = kind.dims * 2 if len(kind.dims) == 1 else kind.dims
     if len(dims) != 2:
-        raise Fault("shape-mismatch", f"`eye` makes a matrix, not {kind}", given.span)
+        raise Fault("rank-mismatch", f"`eye` makes a matrix, not {kind}", given.span)
     builder = given.frame.place(given.span)
     row, column = (builder.op("iota", dtype=I32, dims=dims, axis=axis) for axis in (0, 1))
     return Tensor(builder.cast(builder.op("eq", row, column), kind.dtype))
@@ -101,7 +101,7 @@ def _zip(given: Given) -> Value:
              if isinstance(v, Listing)]
     if len(lists) < 2 + len(given.shape) or len({len(each.items) for each in lists}) > 1:
         found = (given.values["a"], given.values["b"], *given.shape)
-        raise Fault("wrong-count", f"`zip` takes lists of one length, not "
+        raise Fault("zip-lengths", f"`zip` takes lists of one length, not "
                     f"{' and '.join(map(describe, found))}", given.span)
     return Listing(tuple(map(Many, zip(*(each.items for each in lists), strict=True))),
                    all(each.known for each in lists))

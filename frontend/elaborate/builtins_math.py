@@ -40,10 +40,10 @@ def _unary(name: str, exact: Callable[[float], float], floats: bool) -> None:
             return Number(_exact(given, exact, number))
         value = untyped_value(given.frame, x, given.span) if is_untyped(x) else given.tensor("x")
         if floats and not value.dtype.is_float:
-            raise Fault("dtype-mismatch", f"`{name}` takes floats, not {value.type}", given.span,
+            raise Fault("needs-floats", f"`{name}` takes floats, not {value.type}", given.span,
                         help="`f32(x)` makes floats")
         if value.dtype is BOOL:
-            raise Fault("dtype-mismatch", f"`{name}` does not take bool", given.span)
+            raise Fault("bool-arithmetic", f"`{name}` does not take bool", given.span)
         return Tensor(given.frame.emit(given.span, name, value), is_untyped(x))
 
     builtin(name, "x")(run)
@@ -102,7 +102,7 @@ def _ceil(given: Given) -> Value:
         return Number(math.ceil(number))
     value = given.tensor("x")
     if not value.dtype.is_float:
-        raise Fault("dtype-mismatch", f"`ceil` takes floats, not {value.type}", given.span)
+        raise Fault("needs-floats", f"`ceil` takes floats, not {value.type}", given.span)
     down = given.frame.emit(given.span, "floor", given.frame.emit(given.span, "neg", value))
     return Tensor(given.frame.emit(given.span, "neg", down))
 
@@ -112,7 +112,7 @@ def _one_hot(given: Given) -> Value:
     """1 where a label is, 0 elsewhere; all 0 for a label out of range."""
     label = given.tensor("label")
     if not label.dtype.is_integer:
-        raise Fault("dtype-mismatch", f"`one_hot` takes integers, not {label.type}", given.span)
+        raise Fault("needs-integers", f"`one_hot` takes integers, not {label.type}", given.span)
     dtype = label.dtype if label.dtype is I64 else I32
     count = given.dim(given.values["count"], given.spans["count"])
     shape = (*label.dims, count)

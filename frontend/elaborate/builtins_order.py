@@ -30,7 +30,7 @@ def _ranked(given: Given) -> tuple[ir.Value, int]:
     """What is sorted, with its axis as the last one."""
     x = given.tensor("x")
     if not x.dims:
-        raise Fault("shape-mismatch", f"`{given.name}` goes along an axis; {x.type} has none",
+        raise Fault("axis-range", f"`{given.name}` goes along an axis; {x.type} has none",
                     given.span)
     axis = given.axis("axis", len(x.dims), len(x.dims) - 1)
     return _last(given.frame.place(given.span), x, axis), axis
@@ -104,7 +104,7 @@ def _flip(given: Given) -> Value:
 def _cumsum(given: Given) -> Value:
     x = given.tensor("x")
     if x.dtype is BOOL:
-        raise Fault("dtype-mismatch", "`cumsum` does not take bool", given.span,
+        raise Fault("bool-arithmetic", "`cumsum` does not take bool", given.span,
                     help="`i32(x)` makes 0 and 1 of it")
     axis = given.axis("axis", len(x.dims), 0 if len(x.dims) == 1 else None)
     return Tensor(given.frame.emit(given.span, "cumsum", x, axis=axis,
@@ -120,7 +120,7 @@ def _set_at(given: Given) -> Value:
     x, frame, span = given.tensor("x"), given.frame, given.spans["i"]
     indices = flatten(given.values["i"])
     if len(indices) > len(x.dims):
-        raise Fault("shape-mismatch", f"{len(indices)} indices for {x.type}", span)
+        raise Fault("too-many-indices", f"{len(indices)} indices for {x.type}", span)
     places = [_place(given, index, extent)
               for index, extent in zip(indices, x.dims, strict=False)]
     ids = side_by_side(frame, places, span)

@@ -26,7 +26,7 @@ def _scaled(given: Given, made: ir.Value, factor: float, offset: float) -> ir.Va
 
 def _needs_float(given: Given, kind: TensorType) -> TensorType:
     if not kind.dtype.is_float:
-        raise Fault("dtype-mismatch", f"`{given.name}` makes floats, not {kind.dtype}", given.span)
+        raise Fault("needs-floats", f"`{given.name}` makes floats, not {kind.dtype}", given.span)
     return kind
 
 
@@ -49,7 +49,7 @@ def _normal(given: Given) -> Value:
 def _bernoulli(given: Given) -> Value:
     p = given.tensor("p")
     if not p.dtype.is_float:
-        raise Fault("dtype-mismatch", f"`bernoulli` takes floats, not {p.type}", given.span)
+        raise Fault("needs-floats", f"`bernoulli` takes floats, not {p.type}", given.span)
     made = draw(given.frame, given.span, "random_uniform", _at_least_f32(p))
     builder = given.frame.place(given.span)
     return Tensor(builder.cast(builder.op("lt", made, builder.cast(p, made.dtype)), p.dtype))
@@ -65,7 +65,7 @@ def _categorical(given: Given) -> Value:
     """One of the places along the last axis, drawn by its logit: the largest after Gumbel noise."""
     logits = given.tensor("logits")
     if not logits.dtype.is_float or not logits.dims:
-        raise Fault("dtype-mismatch", f"`categorical` takes floats along an axis, not "
+        raise Fault("needs-floats", f"`categorical` takes floats along an axis, not "
                     f"{logits.type}", given.span)
     kind = _at_least_f32(logits)
     made = draw(given.frame, given.span, "random_uniform", kind)
@@ -107,7 +107,7 @@ def _fans(given: Given, kind: TensorType) -> tuple[float, float]:
     else:
         found = None
     if found is None and not (given.has("fan_in") and given.has("fan_out")):
-        raise Fault("wrong-arguments", f"`{given.name}` needs `fan_in=` and `fan_out=` for {kind}",
+        raise Fault("missing-argument", f"`{given.name}` needs `fan_in=` and `fan_out=` for {kind}",
                     given.span)
     fan_in, fan_out = found or (1.0, 1.0)
     return given.number("fan_in", fan_in), given.number("fan_out", fan_out)
@@ -147,7 +147,7 @@ def _orthogonal(given: Given) -> Value:
     all directions."""
     kind = _needs_float(given, made_type(given))
     if len(kind.dims) < 2:
-        raise Fault("shape-mismatch", f"`orthogonal` makes matrices, not {kind}", given.span)
+        raise Fault("rank-mismatch", f"`orthogonal` makes matrices, not {kind}", given.span)
     rows, columns = kind.dims[0], product(kind.dims[1:])
     upright = at_least(rows - columns, 1)
     few, many = (columns, rows) if upright else (rows, columns)

@@ -23,7 +23,7 @@ def _keep(given: Given, made: ir.Value, x: ir.Value, axes: tuple[int, ...]) -> T
 
 def _summed(given: Given, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
     if x.dtype is BOOL:
-        raise Fault("dtype-mismatch", f"`{given.name}` does not take bool", given.span,
+        raise Fault("bool-arithmetic", f"`{given.name}` does not take bool", given.span,
                     help="`i32(x)` makes 0 and 1 of it")
     return given.frame.place(given.span).sum(x, axes)
 
@@ -45,7 +45,7 @@ def _mean(given: Given) -> Value:
 def mean_of(given: Given, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
     """The sum over `axes`, over the number of what was summed; in f32 at least."""
     if not x.dtype.is_float:
-        raise Fault("dtype-mismatch", f"`{given.name}` takes floats, not {x.type}", given.span,
+        raise Fault("needs-floats", f"`{given.name}` takes floats, not {x.type}", given.span,
                     help="`f32(x)` makes floats")
     builder = given.frame.place(given.span)
     total = builder.sum(_wide(builder, x), axes)
@@ -76,7 +76,7 @@ def _extreme(given: Given, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
     if not axes:
         return x
     if x.dtype is BOOL:
-        raise Fault("dtype-mismatch", f"`{given.name}` does not take bool", given.span,
+        raise Fault("bool-arithmetic", f"`{given.name}` does not take bool", given.span,
                     help="`any` and `all` do")
     for extent in (x.dims[a] for a in axes):
         given.frame.at_least(extent, 1, f"{extent} >= 1, for `{given.name}` of nothing is not "
@@ -105,7 +105,7 @@ def _min(given: Given) -> Value:
 def _truths(given: Given) -> tuple[ir.Value, tuple[int, ...]]:
     x = given.tensor("x")
     if x.dtype is not BOOL:
-        raise Fault("dtype-mismatch", f"`{given.name}` takes bool, not {x.type}", given.span)
+        raise Fault("needs-bool", f"`{given.name}` takes bool, not {x.type}", given.span)
     axes = given.axes("axis", len(x.dims))
     builder = given.frame.place(given.span)
     return builder.sum(builder.cast(x, I32), axes), axes

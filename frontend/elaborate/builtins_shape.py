@@ -27,7 +27,7 @@ def _reshape(given: Given) -> Value:
     dims = list(given.dims())
     whole = product(x.dims)
     if dims.count(-1) > 1:
-        raise Fault("shape-mismatch", "`reshape` finds one dim, not two", given.span)
+        raise Fault("reshape-size", "`reshape` finds one dim, not two", given.span)
     if -1 in dims:
         rest = product(tuple(d for d in dims if d != -1))
         dims[dims.index(-1)] = floordiv(whole, rest) if rest != 0 else 0
@@ -43,7 +43,7 @@ def _check_size(given: Given, x: ir.Value, dims: tuple[Dim, ...], whole: Dim) ->
     if frame.context.checking and put_off(frame, product(dims), whole, given.span):
         return
     shown = ", ".join(map(str, dims))
-    raise Fault("shape-mismatch", f"{x.type} has {whole} elements, [{shown}] has "
+    raise Fault("reshape-size", f"{x.type} has {whole} elements, [{shown}] has "
                 f"{product(dims)}", given.span)
 
 
@@ -54,7 +54,7 @@ def _transpose(given: Given) -> Value:
     order = tuple(d % rank if isinstance(d, int) and -rank <= d < rank else d
                   for d in given.dims())
     if sorted(map(str, order)) != sorted(map(str, range(rank))):
-        raise Fault("shape-mismatch", f"this is no order of the {rank} axes of {x.type}",
+        raise Fault("axis-order", f"this is no order of the {rank} axes of {x.type}",
                     given.span)
     return Tensor(given.frame.emit(given.span, "transpose", x, order=order))
 
@@ -76,7 +76,7 @@ def _pairs(given: Given, rank: int) -> list[tuple[Dim, Dim]]:
              if isinstance(item, Many | Listing) and len(item.items) == 2]
     if len(pairs) != rank or len(items) != rank:
         raise given.fault("widths", f"`pad` needs a pair of widths for each of {rank} axes",
-                          "shape-mismatch", "`((0, 0), (2, 2))`")
+                          "pad-widths", "`((0, 0), (2, 2))`")
     return [(given.dim(a, given.spans["widths"]), given.dim(b, given.spans["widths"]))
             for a, b in pairs]
 
@@ -102,7 +102,7 @@ def _concat(given: Given) -> Value:
         if len(part.dims) != rank or any(
                 a != b for i, (a, b) in enumerate(zip(part.dims, parts[0].dims, strict=True))
                 if i != axis):
-            raise Fault("shape-mismatch", f"{part.type} does not stand beside {parts[0].type}",
+            raise Fault("concat-shapes", f"{part.type} does not stand beside {parts[0].type}",
                         given.span)
         total = total + part.dims[axis]
     return Tensor(_side_by_side(given, parts, axis, total))
@@ -135,7 +135,7 @@ def _stack(given: Given) -> Value:
     """Values of one type side by side along a new axis."""
     parts = _several(given, "parts")
     if any(p.dims != parts[0].dims for p in parts):
-        raise Fault("shape-mismatch", "`stack` takes values of the same dims", given.span,
+        raise Fault("concat-shapes", "`stack` takes values of the same dims", given.span,
                     [str(p.type) for p in parts])
     rank = len(parts[0].dims)
     axis = given.axis("axis", rank + 1, 0)
@@ -151,7 +151,7 @@ def _split(given: Given) -> Value:
     axis = given.axis("axis", len(x.dims), 0)
     part = floordiv(x.dims[axis], count) if count > 0 else 0
     if count < 1 or part * count != x.dims[axis]:
-        raise Fault("shape-mismatch", f"{x.dims[axis]} does not split into {count} equal parts",
+        raise Fault("split-size", f"{x.dims[axis]} does not split into {count} equal parts",
                     given.span)
     step = (1,) * len(x.dims)
     dims = tuple(part if i == axis else d for i, d in enumerate(x.dims))

@@ -40,11 +40,11 @@ def call(frame: Frame, expr: syntax.Call, callee: Value) -> Value:
         case Maker():
             return build(frame, callee, expr.arguments, expr.span)
         case Optimizer(definition):
-            raise Fault("misplaced", f"the optimizer `{definition.name.text}` stands after `with`",
-                        expr.span, help="`minimize loss with adam(lr=0.001)`")
+            raise Fault("misplaced-optimizer", f"the optimizer `{definition.name.text}` stands "
+                        "after `with`", expr.span, help="`minimize loss with adam(lr=0.001)`")
         case Poisoned():
             raise Silent
-    raise Fault("type-mismatch", f"{describe(callee)} can't be called", expr.function.span,
+    raise Fault("not-callable", f"{describe(callee)} can't be called", expr.function.span,
                 help=_call_help(expr))
 
 
@@ -61,7 +61,7 @@ def _model(frame: Frame, model: Instance, expr: syntax.Call) -> Value:
                                  expr.span)
     function = model.function("forward")
     if function is None:
-        raise Fault("unknown-member", f"`{model.name}` has no `forward`, so it can't be called",
+        raise Fault("not-callable", f"`{model.name}` has no `forward`, so it can't be called",
                     expr.span, (f"model `{model.name}` at {model.model.name.span}",))
     return call_function(frame, Callee(function, model.module, model), expr.arguments, expr.span)
 
@@ -167,7 +167,7 @@ def run_body(frame: Frame, function: syntax.Function) -> Value:
 def returned(frame: Frame, value: Value, at: Span) -> Value:
     """What a branch returns, as the declared type of the function round it has it."""
     if frame.function is None:
-        raise Fault("misplaced", "`return` stands in a function", at)
+        raise Fault("misplaced-return", "`return` stands in a function", at)
     return _result(frame, frame.function, value, at)
 
 
@@ -178,18 +178,18 @@ def _result(frame: Frame, function: syntax.Function, value: Value | None, at: Sp
         return Many(()) if value is None else value  # Python need not declare its results
     if declared is None:
         if value is not None:
-            raise Fault("wrong-count", f"`{name}` returns a value, but declares none", at,
+            raise Fault("undeclared-result", f"`{name}` returns a value, but declares none", at,
                         help="write `-> f32` and the like after its parameters")
         return Many(())
     if value is None:
         raise Fault("no-return", f"`{name}` does not return", function.name.span)
     if isinstance(declared, syntax.TypeExpr):
         if isinstance(value, Many):
-            raise Fault("wrong-count", f"`{name}` returns {describe(value)}", at,
+            raise Fault("result-count", f"`{name}` returns {describe(value)}", at,
                         (f"declared as one value at {declared.span}",))
         return fit(frame, declared, value, "the result", at, declared.span)
     if not isinstance(value, Many) or len(value.items) != len(declared.items):
-        raise Fault("wrong-count", f"`{name}` returns {describe(value)}", at,
+        raise Fault("result-count", f"`{name}` returns {describe(value)}", at,
                     (f"declared as {len(declared.items)} values at {declared.span}",))
     return Many(tuple(
         fit(frame, kind, item, f"result {place}", at, kind.span)

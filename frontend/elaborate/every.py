@@ -21,7 +21,7 @@ def executions(frame: Frame, expr: syntax.Expr) -> int:
     value = frame.evaluate(expr)
     count = constant_of(value)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise Fault("type-mismatch", f"`every` is a constant integer that is at least 1, not "
+        raise Fault("constant-argument", f"`every` is a constant integer that is at least 1, not "
                     f"{describe(value)}", expr.span)
     return count
 

@@ -23,6 +23,7 @@ Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting", "test"
 
 MOST_TURNS: Final = 50_000  # statements, calls and items that one function may come to
 MOST_NODES: Final = 100_000
+DEEPEST: Final = 1000  # expressions and blocks inside one another, through all calls
 
 
 class Fault(Exception):
@@ -70,6 +71,7 @@ class Context:
     random: ir.Value | None = None
     draws: dict[str, int] = field(default_factory=dict)
     turns: int = 0
+    depth: int = 0  # of expressions and blocks that are open
 
     def __post_init__(self) -> None:
         self.store = Store(self.builder)
@@ -94,6 +96,17 @@ class Context:
             yield
         finally:
             self.training = before
+
+    @contextmanager
+    def deeper(self, span: Span) -> Iterator[None]:
+        """One expression or block inside another; `Fault` if there are too many."""
+        if self.depth >= DEEPEST:
+            raise Fault("too-deep", "calls and expressions are nested too deeply here", span)
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
 
     def constant(self, definition: syntax.Const, module: Module) -> Value:
         """The value of a `const`, worked out once."""

@@ -36,11 +36,11 @@ def subscript(frame: Frame, value: Value, expr: syntax.Subscript) -> Value:
     if isinstance(value, Many):
         return _of_list(frame, value, expr, given)
     if not isinstance(value, Tensor | Variable | Table | Listing):
-        raise Fault("type-mismatch", f"{describe(value)} has no places", expr.span)
+        raise Fault("not-indexable", f"{describe(value)} has no places", expr.span)
     made = as_value(frame, value, expr.value.span)
     left = sum(1 for i in expr.indices if not isinstance(i, syntax.NewAxis | syntax.Ellipsis))
     if left > len(made.dims):
-        raise Fault("shape-mismatch", f"{left} indices for {made.type}", expr.span)
+        raise Fault("too-many-indices", f"{left} indices for {made.type}", expr.span)
     cut, axis = _Cut(), 0
     for index, found in _expanded(expr, given, len(made.dims) - left):
         if isinstance(index, syntax.NewAxis):
@@ -95,7 +95,7 @@ def _expanded(
         (syntax.Slice(expr.span, None, None, None), None)] * missing
     dots = [i for i, index in enumerate(expr.indices) if isinstance(index, syntax.Ellipsis)]
     if len(dots) > 1:
-        raise Fault("syntax", "one `...` is enough", expr.indices[dots[1]].span)
+        raise Fault("two-ellipses", "one `...` is enough", expr.indices[dots[1]].span)
     at = dots[0] if dots else len(expr.indices)
     pairs = list(zip(expr.indices, given, strict=True))
     return [*pairs[:at], *whole, *pairs[at + 1 :]]
@@ -135,7 +135,7 @@ def _runs(cut: _Cut, expr: syntax.Subscript) -> dict[int, list[Place]]:
             continue
         runs.setdefault(start, []).append(entry)
     if sum(1 for run in runs.values() if any(p.value.dims for p in run)) > 1:
-        raise Fault("shape-mismatch", "several index tensors stand side by side", expr.span,
+        raise Fault("index-tensors", "several index tensors stand side by side", expr.span,
                     help="`transpose` brings their axes together")
     return runs
 
@@ -180,7 +180,7 @@ def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
     stop = _bound(frame, index.stop, extent, extent)
     step = 1 if index.step is None else constant_of(frame.evaluate(index.step))
     if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-        raise Fault("type-mismatch", "the step of a slice is a constant >= 1", index.span,
+        raise Fault("slice-step", "the step of a slice is a constant >= 1", index.span,
                     help="`flip` reverses an axis")
     wrong = f"the slice {start}:{stop} of an axis of {extent}"
     for low, high in ((0, start), (start, stop), (stop, extent)):
@@ -196,7 +196,7 @@ def _bound(frame: Frame, expr: syntax.Expr | None, default: Dim, extent: Dim) ->
     value = frame.evaluate(expr)
     if isinstance(value, Number) and not isinstance(value.value, float):
         return _from_end(value.value, extent)
-    raise Fault("type-mismatch", f"the bounds of a slice are constants or dims, not "
+    raise Fault("slice-bound", f"the bounds of a slice are constants or dims, not "
                 f"{describe(value)}", expr.span)
 
 
@@ -205,13 +205,13 @@ def _of_list(
 ) -> Value:
     (index, *more) = expr.indices
     if more:
-        raise Fault("type-mismatch", "a list has one index", expr.span)
+        raise Fault("list-index", "a list has one index", expr.span)
     if isinstance(index, syntax.Slice):
         bounds = [_place(frame.evaluate(b), b.span) if b is not None else None
                   for b in (index.start, index.stop, index.step)]
         return Listing(value.items[slice(*bounds)], not isinstance(value, Listing) or value.known)
     if given[0] is None:
-        raise Fault("type-mismatch", "a list has places, no axes", expr.span)
+        raise Fault("list-index", "a list has places, no axes", expr.span)
     place = _place(given[0], index.span)
     if isinstance(value, Listing) and not value.known:
         return value.items[0]
@@ -223,5 +223,5 @@ def _of_list(
 def _place(value: Value, span: Span) -> int:
     place = constant_of(value)
     if isinstance(place, bool) or not isinstance(place, int):
-        raise Fault("type-mismatch", "a place in a list is a constant integer", span)
+        raise Fault("list-index", "a place in a list is a constant integer", span)
     return place

@@ -28,8 +28,8 @@ def build(
     """`Model(arguments)` as a member of another model."""
     name = maker.model.name.text
     if frame.new_model is None:
-        raise Fault("misplaced", f"the model `{name}` is built as a member of a model, not here",
-                    span, help=f"`name = {name}(…)` in the body of a model")
+        raise Fault("misplaced-model", f"the model `{name}` is built as a member of a model, not "
+                    "here", span, help=f"`name = {name}(…)` in the body of a model")
     given = assign_arguments(name, maker.model.parameters, arguments, span)
     values = {key: frame.evaluate(argument.value) for key, argument in given.items()}
     places = {key: argument.span for key, argument in given.items()}
@@ -78,7 +78,7 @@ def _check_constant(context: Context, name: str, value: Value, at: Span) -> None
     if context.checking or isinstance(value, Table | Truth):
         return
     if not isinstance(value, Number) or isinstance(value.value, Poly):
-        raise Fault("type-mismatch", f"`{name}` of a model is a constant, not {describe(value)}",
+        raise Fault("not-constant", f"`{name}` of a model is a constant, not {describe(value)}",
                     at)
 
 
@@ -109,12 +109,12 @@ def _members(frame: Frame, instance: Instance) -> None:
 def _variable(frame: Frame, instance: Instance, member: syntax.Variable) -> Variable:
     kind = resolve(frame, member.type)
     if member.kind == "param" and not kind.dtype.is_float:
-        raise Fault("dtype-mismatch", f"a param is of floats, not of {kind.dtype}",
+        raise Fault("param-type", f"a param is of floats, not of {kind.dtype}",
                     member.type.span, help="`state` keeps other types")
     for dim in kind.dims:
         frame.at_least(dim, 1, f"{dim} >= 1, for it is a size of `{member.name.text}`",
                        member.type.span, f"a size of `{member.name.text}` is {dim}, but must be "
-                       "at least 1")
+                       "at least 1", "zero-size")
     return Variable(instance.within(member.name.text), kind, member.kind, member.name.span,
                     instance, instance.module, member.value)
 
@@ -127,6 +127,6 @@ def _submodel(frame: Frame, instance: Instance, member: syntax.Member) -> Value:
         frame.new_model = None
     if isinstance(value, Instance | Listing | Number | Table | Truth):
         return value
-    raise Fault("type-mismatch", f"a member is a model, a list or a constant, not "
+    raise Fault("member-kind", f"a member is a model, a list or a constant, not "
                 f"{describe(value)}", member.value.span,
                 help="`param name: f32[N] = zeros()` and `state …` declare tensors")

@@ -84,7 +84,8 @@ def while_(frame: Frame, statement: syntax.While) -> None:
 def yield_(frame: Frame, statement: syntax.Yield) -> None:
     """`yield value as name`: kept until the turn ends."""
     if statement not in frame.yields:
-        raise Fault("misplaced", "`yield` stands directly in the body of a `scan`", statement.span)
+        raise Fault("misplaced-yield", "`yield` stands directly in the body of a `scan`",
+                    statement.span)
     value = evaluate(frame, statement.value)
     frame.yields[statement] = Tensor(_typed(frame, value, statement.value.span, "yielded"))
 
@@ -110,7 +111,7 @@ def _open_yields(inner: Frame, statement: syntax.Scan) -> None:
 def _typed(frame: Frame, value: Value, span: Span, what: str) -> ir.Value:
     """A value that goes round or out of a loop: a tensor with a type."""
     if isinstance(value, Listing | Many) and not _is_table(value):
-        raise Fault("type-mismatch", f"{describe(value)} can't be {what}: a tensor is", span)
+        raise Fault("carried-type", f"{describe(value)} can't be {what}: a tensor is", span)
     return as_value(frame, value, span)
 
 
@@ -124,14 +125,15 @@ def _condition(inner: Frame, expr: syntax.Expr, level: Level) -> ir.Value:
     """What says whether there is another turn."""
     value = evaluate(inner, expr)
     if isinstance(value, Truth) and value.value:
-        raise Fault("type-mismatch", "this `while` never ends: its condition is always true",
+        raise Fault("endless-while", "this `while` never ends: its condition is always true",
                     expr.span, help="a condition on what is carried")
     made = as_value(inner, value, expr.span)
     if made.dtype is not BOOL or made.dims:
-        raise Fault("dtype-mismatch", f"`while` takes a scalar bool, not {describe(value)}",
+        raise Fault("needs-bool", f"`while` takes a scalar bool, not {describe(value)}",
                     expr.span, help="`any(x)` and `all(x)` make one bool of many")
     if level.written:
-        raise Fault("misplaced", "the condition of a `while` can't update anything", expr.span)
+        raise Fault("misplaced-update", "the condition of a `while` can't update anything",
+                    expr.span)
     return made
 
 
@@ -202,7 +204,7 @@ class _Loop:
     def run(self, inner: Frame, body: syntax.Block) -> None:
         """Elaborates the body, and finds the next values of what is carried."""
         if inner.context.engine.execute(inner, body) is not None:
-            raise Fault("misplaced", "`return` can't stand in a loop", self._span)
+            raise Fault("misplaced-return", "`return` can't stand in a loop", self._span)
         self._following = [self._next(inner, body, name, value)
                            for name, value in zip(self._carries, self._params, strict=True)]
 
@@ -214,7 +216,7 @@ class _Loop:
             _typed(inner, value, span, "carried")
         made = as_value(inner, value, span, wanted.dtype)
         if wanted.dims and not made.dims and not is_untyped(value):
-            raise Fault("shape-mismatch", f"`{name}` is carried as {wanted}, but gets {made.type}",
+            raise Fault("carried-type", f"`{name}` is carried as {wanted}, but gets {made.type}",
                         span, (f"carried at {carry.span}",))
         return conform(inner, made, wanted, f"the next value of `{name}`", span, carry.span)
 

@@ -201,7 +201,7 @@ class _Loader:
     def _define(self, module: Module, definition: Named) -> None:
         name = definition.name
         if isinstance(definition, syntax.Function) and definition.kind == "step":
-            self.found.error("misplaced", "a `step` stands in a model", definition.name.span)
+            self.found.error("step-outside", "a `step` stands in a model", definition.name.span)
         first = module.definitions.setdefault(name.text, definition)
         if first is not definition:
             self.found.error("defined-twice", f"`{name.text}` is defined twice", name.span,

@@ -41,7 +41,7 @@ def look_up(frame: Frame, name: syntax.Name) -> Value:
     if found is not None:
         return found
     if text in frame.lost:
-        raise Fault("unknown-name", f"`{text}` is not given in both branches of an `if`", name.span,
+        raise Fault("maybe-unset", f"`{text}` is not given in both branches of an `if`", name.span,
                     (f"the `if` stands at {frame.lost[text]}",),
                     "give it a value before the `if`, or in the other branch too")
     if text in frame.module.broken or frame.module.partial:
@@ -126,8 +126,8 @@ def definition_of(frame: Frame, package: Module, name: syntax.Name) -> Value:
     if name.text in package.broken:
         raise Silent
     if name.text not in package.definitions:
-        raise Fault("unknown-name", f"the module `{package.name}` has no `{name.text}`", name.span,
-                    help=did_you_mean(name.text, package.definitions))
+        raise Fault("unknown-member", f"the module `{package.name}` has no `{name.text}`",
+                    name.span, help=did_you_mean(name.text, package.definitions))
     return value_of(frame, package.definitions[name.text], package)
 
 
@@ -158,11 +158,11 @@ def check_new_name(frame: Frame, name: str, span: Span) -> None:
     )
     if not hidden:
         return
-    help = ""
+    message = f"`{name} = …` would hide the `{name}` of the model"
     if name in frame.assigned or (owner is not None and name in owner.members):
-        help = f"`{name} := …` updates it, in a `step`"
-    raise Fault("hides-member", f"`{name} = …` would hide the `{name}` of the model", span,
-                help=help)
+        raise Fault("assignment-for-update", message, span,
+                    help=f"`{name} := …` updates it, in a `step`")
+    raise Fault("hides-member", message, span)
 
 
 def check_given(frame: Frame, name: str, span: Span) -> None:

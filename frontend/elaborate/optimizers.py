@@ -238,7 +238,7 @@ def _operands(inner: Frame, optimizer: Optimizer, kind: TensorType) -> ir.Value:
     """Makes p a variable, g a local and the states variables; gives the value of g."""
     definition = optimizer.definition
     if len(definition.operands) != 2:
-        raise Fault("wrong-count", "an optimizer is `for p: …, g: …`", definition.name.span)
+        raise Fault("optimizer-form", "an optimizer is `for p: …, g: …`", definition.name.span)
     p, g = definition.operands
     context = inner.context
     gradient = context.builder.fresh(g.name.text, kind)

@@ -35,7 +35,7 @@ def print_(frame: Frame, statement: syntax.Print) -> None:
     """Prints, as the program runs."""
     value = statement.value
     if not isinstance(value, syntax.String):
-        raise Fault("type-mismatch", "`print` takes a text", value.span,
+        raise Fault("print-text", "`print` takes a text", value.span,
                     help='what is to be printed stands in braces in it: `print("x is {x}")`')
     pieces: list[_Piece] = []
     for piece in _pieces(frame, value):
@@ -69,7 +69,7 @@ def _pieces(frame: Frame, string: syntax.String) -> Iterator[str | syntax.Expr]:
             continue
         end = text.find("}", start)
         if text[start] == "}" or end < 0:
-            raise Fault("syntax", f"this `{text[start]}` has no other brace",
+            raise Fault("text-braces", f"this `{text[start]}` has no other brace",
                         _span(frame, string, start, start + 1), help=_HELP)
         yield _expression(frame, string, start + 1, end)
         at = end + 1
@@ -79,7 +79,7 @@ def _expression(frame: Frame, string: syntax.String, start: int, end: int) -> sy
     inner = string.value[start:end]
     span = _span(frame, string, start, end)
     if not inner.strip():
-        raise Fault("syntax", "there is nothing between these braces",
+        raise Fault("text-braces", "there is nothing between these braces",
                     _span(frame, string, start - 1, end + 1), help=_HELP)
     try:
         return parse_expression(inner, span.file, span.line, span.column)
@@ -124,4 +124,4 @@ def _shown(frame: Frame, value: Value, span: Span) -> Iterator[_Piece]:
                 yield from _shown(frame, item, span)
             yield ")" if isinstance(value, Many) else "]"
         case _:
-            raise Fault("type-mismatch", f"{describe(value)} can't be printed", span)
+            raise Fault("not-printable", f"{describe(value)} can't be printed", span)

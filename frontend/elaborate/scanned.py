@@ -27,12 +27,12 @@ def flags_of(frame: Frame, statement: syntax.Scan) -> dict[str, bool]:
         assert option.name is not None
         name = option.name.text
         if name not in _OPTIONS:
-            raise Fault("wrong-arguments", f"`scan` has no option `{name}`", option.name.span,
+            raise Fault("unknown-option", f"`scan` has no option `{name}`", option.name.span,
                         help=did_you_mean(name, _OPTIONS) or "it has `reverse` and `recompute`")
         value = evaluate(frame, option.value)
         if not isinstance(value, Truth):
-            raise Fault("type-mismatch", f"`{name}` is `true` or `false`, not {describe(value)}",
-                        option.value.span)
+            raise Fault("constant-argument", f"`{name}` is `true` or `false`, not "
+                        f"{describe(value)}", option.value.span)
         flags[name] = value.value
     return flags
 
@@ -40,19 +40,19 @@ def flags_of(frame: Frame, statement: syntax.Scan) -> dict[str, bool]:
 def sources_of(frame: Frame, statement: syntax.Scan) -> tuple[list[ir.Value], Dim]:
     """The tensors that a scan goes over, and how long they all are."""
     if not statement.sources:
-        raise Fault("syntax", "a `scan` goes over something", statement.span,
+        raise Fault("not-scannable", "a `scan` goes over something", statement.span,
                     help="`scan x in xs`, `scan i in range(n)`")
     values = [_source(frame, expr) for expr in statement.sources]
     names = len(statement.targets)
     if names != len(values):
-        raise Fault("wrong-count", f"{names} name{'s' * (names > 1)} for "
+        raise Fault("name-count", f"{names} name{'s' * (names > 1)} for "
                     f"{len(values)} value{'s' * (len(values) > 1)} to go over", statement.span,
                     help="`scan x, m in xs, ms` goes over two tensors side by side")
     length = values[0].dims[0]
     for at, (value, expr) in enumerate(zip(values, statement.sources, strict=True)):
         dims = (length, *value.dims[1:])
         if value.dims[0] != length and not put_off(frame, value.dims[0], length, expr.span):
-            raise Fault("shape-mismatch", f"these are not equally long: {length} is not "
+            raise Fault("scan-lengths", f"these are not equally long: {length} is not "
                         f"{value.dims[0]}", expr.span, [str(v.type) for v in values])
         values[at] = conform(frame, value, tensor(value.dtype, dims), "what is gone over",
                              expr.span)
@@ -66,11 +66,11 @@ def _source(frame: Frame, expr: syntax.Expr) -> ir.Value:
         return frame.emit(expr.span, "iota", dtype=I32, dims=(count,), axis=0)
     value = evaluate(frame, expr)
     if isinstance(value, Listing) and value.items and not _numbers(value):
-        raise Fault("type-mismatch", f"`scan` goes over tensors, not {describe(value)}", expr.span,
+        raise Fault("not-scannable", f"`scan` goes over tensors, not {describe(value)}", expr.span,
                     help="`for` goes over lists, and is unrolled")
     made = value if isinstance(value, Number | Truth) else as_value(frame, value, expr.span)
     if not isinstance(made, ir.Value) or not made.dims:
-        raise Fault("type-mismatch", f"`scan` goes over the leading axis of a tensor, not over "
+        raise Fault("not-scannable", f"`scan` goes over the leading axis of a tensor, not over "
                     f"{describe(value)}", expr.span, help="`range(n)` makes numbers of it")
     return made
 
@@ -91,7 +91,7 @@ def _count(frame: Frame, expr: syntax.Expr) -> Dim | None:
     value = evaluate(frame, argument.value)
     if not isinstance(value, Number) or isinstance(value.value, float):
         help = "an `int` parameter can be one: `fn f(n: int)`" if isinstance(value, Tensor) else ""
-        raise Fault("type-mismatch", f"the length of a range is a dim, not {describe(value)}",
+        raise Fault("not-a-dim", f"the length of a range is a dim, not {describe(value)}",
                     argument.span, help=help)
     count = value.value
     frame.at_least(count, 0, f"{count} >= 0, for it is the length of a range", argument.span,

@@ -36,6 +36,11 @@ from dlc.ir.types import BOOL
 def execute(frame: Frame, block: syntax.Block) -> Value | None:
     """Runs a body; what it returns, or None. After an error the statements that follow are checked
     too; then `Silent` tells that there is no result."""
+    with frame.context.deeper(block.span):
+        return _execute(frame, block)
+
+
+def _execute(frame: Frame, block: syntax.Block) -> Value | None:
     value: Value | None = None
     failed = False
     for place, statement in enumerate(block.statements):
@@ -111,11 +116,11 @@ def _assign(frame: Frame, statement: syntax.Assign) -> None:
     if len(targets) > 1 and len(values) == 1 and isinstance(values[0], Many):
         values = values[0].items
     if len(targets) > 1 and len(values) != len(targets):
-        raise Fault("wrong-count", f"{len(targets)} names for {len(values)} values",
+        raise Fault("name-count", f"{len(targets)} names for {len(values)} values",
                     statement.span)
     value = values[0] if len(values) == 1 else Many(values)
     if len(targets) == 1 and isinstance(value, Many):
-        raise Fault("wrong-count", f"several values can't be kept under one name: "
+        raise Fault("several-values", f"several values can't be kept under one name: "
                     f"{describe(value)}", statement.span, help="take them apart: `a, b = …`")
     give(frame, targets, value, statement.span)
 
@@ -141,7 +146,10 @@ def _call_last(frame: Frame, values: tuple[Value, ...]) -> None:
 def _update(frame: Frame, statement: syntax.Update) -> None:
     """`target := value`, `target += value`."""
     name, sign = statement.target, statement.operator
-    target = resolve(frame, name)
+    try:
+        target = resolve(frame, name)
+    except Fault as fault:
+        raise _new_name(fault, statement) from None
     if not isinstance(target, Variable):
         _update_local(frame, statement, target)
         return
@@ -164,10 +172,21 @@ def _update(frame: Frame, statement: syntax.Update) -> None:
     frame.path = path
 
 
+def _new_name(fault: Fault, statement: syntax.Update) -> Fault:
+    """`y := 1` where nothing is called `y`."""
+    found = fault.diagnostic
+    if found.code != "unknown-name" or statement.operator != ":=" or (
+            found.span != statement.target.span):
+        return fault
+    return Fault("update-for-assignment", f"{found.message}: `:=` updates params and states",
+                 statement.target.span, help=found.help or "`name = value` gives a new name a "
+                 "value")
+
+
 def _update_local(frame: Frame, statement: syntax.Update, target: Value) -> None:
     name, sign = statement.target, statement.operator
     if sign == ":=" or not isinstance(name, syntax.Name) or name.text not in frame.locals:
-        raise Fault("type-mismatch", f"{describe(target)} is no param or state", name.span,
+        raise Fault("not-updatable", f"{describe(target)} is no param or state", name.span,
                     help="`name = value` gives a local name a value")
     check_given(frame, name.text, name.span)
     value = binary(frame, sign[0], target, evaluate(frame, statement.value), statement.span)
@@ -187,7 +206,7 @@ def _for(frame: Frame, statement: syntax.For) -> Value | None:
     for item in items:
         give(frame, statement.targets, item, statement.span)
         if frame.context.engine.execute(frame, statement.body) is not None:
-            raise Fault("misplaced", "`return` can't stand in a `for`", statement.span)
+            raise Fault("misplaced-return", "`return` can't stand in a `for`", statement.span)
     frame.fixed = fixed
     for name in names:
         frame.locals.pop(name, None)
@@ -203,7 +222,7 @@ def _check_types_stay(frame: Frame, before: dict[str, Value], span: Span) -> Non
         if new is old or not isinstance(old, Tensor) or not isinstance(new, Tensor):
             continue
         if type_of(frame, old, span) is not type_of(frame, new, span):
-            raise Fault("type-mismatch", f"`{name}` changes its type in a `for` over a list of "
+            raise Fault("loop-type", f"`{name}` changes its type in a `for` over a list of "
                         "unknown length", span, (f"before: {describe(old)}",
                                                  f"after:  {describe(new)}"))
 
@@ -215,7 +234,7 @@ def _if(frame: Frame, statement: syntax.If) -> Value | None:
         return None if branch is None else frame.context.engine.execute(frame, branch)
     made = as_value(frame, condition, statement.condition.span)
     if made.dtype is not BOOL or made.dims:
-        raise Fault("dtype-mismatch", f"`if` takes a scalar bool, not {describe(condition)}",
+        raise Fault("needs-bool", f"`if` takes a scalar bool, not {describe(condition)}",
                     statement.condition.span,
                     help="`a if c else b` chooses element by element")
 
@@ -237,7 +256,7 @@ def _assert(frame: Frame, statement: syntax.Assert) -> None:
         return
     made = as_value(frame, condition, statement.condition.span)
     if made.dtype is not BOOL or made.dims:
-        raise Fault("dtype-mismatch", f"`assert` takes a scalar bool, not {describe(condition)}",
+        raise Fault("needs-bool", f"`assert` takes a scalar bool, not {describe(condition)}",
                     statement.condition.span, help="`all(x)` holds where every element does")
     frame.place(statement.span).emit("check", made, text=statement.text)
 

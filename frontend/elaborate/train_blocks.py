@@ -62,14 +62,14 @@ def arguments(
     try:
         if name not in models:
             help = did_you_mean(name, models)
-            raise Fault("unknown-name", f"there is no model `{name}`", block.model.span, help=help)
+            raise Fault("unknown-model", f"there is no model `{name}`", block.model.span, help=help)
         parameters = models[name][0].parameters
         assigned = assign_arguments(name, parameters, block.arguments, block.model.span)
         frame = Frame(Context(program, ENGINE, found), program.main, "setting", "train")
         for key, argument in assigned.items():
             value = constant_of(frame.evaluate(argument.value))
             if value is None:
-                raise Fault("bad-setting", f"`{key}` is not a constant number", argument.span)
+                raise Fault("not-constant", f"`{key}` is not a constant number", argument.span)
             given[key] = value
     except Fault as fault:
         found.add(fault.diagnostic)
@@ -158,11 +158,11 @@ class _Maker:
     def _data(self, setting: syntax.Setting) -> str:
         value = setting.value
         if not isinstance(value, syntax.String):
-            raise Fault("bad-setting", "`data` is the name of a data set in quotes", value.span)
+            raise Fault("unknown-data", "`data` is the name of a data set in quotes", value.span)
         if value.value not in DATA_SETS:
             help = did_you_mean(value.value, DATA_SETS) or f"known are {', '.join(DATA_SETS)}"
             raise Fault(
-                "bad-setting", f'there is no data set "{value.value}"', value.span, help=help
+                "unknown-data", f'there is no data set "{value.value}"', value.span, help=help
             )
         return value.value
 
@@ -173,7 +173,7 @@ class _Maker:
         if name not in known:
             kind = "step" if key == "step" else "function"
             raise Fault(
-                "bad-setting", f"`{key}` is a {kind} of {self.model.name}", value.span,
+                "setting-function", f"`{key}` is a {kind} of {self.model.name}", value.span,
                 help=did_you_mean(name, known) or f"it has {', '.join(sorted(known)) or 'none'}",
             )  # fmt: skip
         return name
