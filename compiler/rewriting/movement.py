@@ -15,7 +15,7 @@ def drop_stop_gradient(r: Rewriter, node: Node) -> Value | None:
 
 
 def move_number(r: Rewriter, node: Node) -> Value | None:
-    """reshape (broadcast s) -> broadcast s, for a scalar s; transpose and slice alike"""
+    """reshape (broadcast s) -> broadcast s, for a scalar s; all that picks elements alike"""
     inner = r.maker(node.operands[0], "broadcast")
     if inner is None or inner.operands[0].dims:
         return None
@@ -126,7 +126,7 @@ def known_dim(r: Rewriter, node: Node) -> Value | None:
 MOVEMENT: Final = (
     Rule(("stop_gradient",), drop_stop_gradient),
     Rule(("reshape", "broadcast", "slice", "pad"), drop_move),
-    Rule(("reshape", "transpose", "slice"), move_number),
+    Rule(("reshape", "transpose", "slice", "flip", "gather"), move_number),
     Rule(("broadcast",), merge_broadcasts),
     Rule(("broadcast",), broadcast_as_reshape),
     Rule(("broadcast",), broadcast_of_reshape),

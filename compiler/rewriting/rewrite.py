@@ -111,7 +111,8 @@ class Rewriter(Builder):
         self._steps += 1
         if self._steps > STEPS:
             raise InternalError(f"the rule {rule.name} does not come to an end on {node.op}")
-        self.uses[value] = self.uses.get(value, 0) + self.uses.get(node.result, 0)
+        if value != node.result:  # what is made in its place may have its name, and so be equal
+            self.uses[value] = self.uses.get(value, 0) + self.uses.get(node.result, 0)
 
     def maker(self, value: Value, op: str) -> Node | None:
         """The node that makes `value`, if it is an `op`."""
