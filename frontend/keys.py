@@ -21,6 +21,9 @@ _IMPORT: Final = re.compile(rb'\bimport\s+"([^"\n]+)"')
 _SOURCES: Final = (".py", ".dl", ".json")
 
 
+user_ops: dict[str, str] = {}  # by name, what says how an op of the user's is computed
+
+
 def digest(*parts: str | bytes) -> str:
     """One digest of several parts; where one ends is part of it."""
     made = blake2b(digest_size=20)
@@ -33,7 +36,7 @@ def digest(*parts: str | bytes) -> str:
 
 def program_key(path: Path) -> str:
     """Of a program's files, their names, and the compiler; OSError if one can't be read."""
-    parts: list[str | bytes] = [_compiler()]
+    parts: list[str | bytes] = [_maker()]
     for file, data in _files(path).items():
         parts += [str(file), data]
     return digest(*parts)
@@ -51,6 +54,11 @@ def _files(path: Path) -> dict[Path, bytes]:
                 found[other] = other.read_bytes()
                 waiting.append(other)
     return found
+
+
+def _maker() -> str:
+    """The compiler, with the ops that the user has added."""
+    return digest(_compiler(), json.dumps(user_ops, sort_keys=True)) if user_ops else _compiler()
 
 
 @cache
@@ -74,7 +82,7 @@ def model_key(program: str, model: str, arguments: Mapping[str, object]) -> str:
 
 def graph_key(graph: str, function: str) -> str:
     """Of a compiled function that is known by its Graph's text: Python made it."""
-    return code_key(digest(_compiler(), graph), function)
+    return code_key(digest(_maker(), graph), function)
 
 
 @cache

@@ -39,5 +39,13 @@ def _expand(b: Builder, node: Node, renamed: dict[Value, Value]) -> None:
     if rule is None:
         b.nodes.append(node)
         return
+    start = len(b.nodes)
     with b.located(node.locs, node.path, node.phase):
-        renamed.update(zip(node.results, rule(b, node), strict=True))
+        made = rule(b, node)
+    inner = b.nodes[start:]
+    if any(OPS[each.op].decompose is not None for each in inner):  # said in terms of such ops
+        del b.nodes[start:]
+        for each in inner:
+            _expand(b, each, renamed)
+        made = tuple(renamed.get(value, value) for value in made)
+    renamed.update(zip(node.results, made, strict=True))

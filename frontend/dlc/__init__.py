@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dlc.frontend.driver import Model as LoadedModel
     from dlc.frontend.python.functions import fn, step
     from dlc.frontend.python.models import Model, param, state
+    from dlc.frontend.python.ops import not_differentiable, register_op
     from dlc.frontend.python.training import check, grad, minimize, where
     from dlc.frontend.python.types import symbol
     from dlc.ir.diagnostics import InternalError
@@ -40,7 +41,9 @@ __all__ = [
     "grad",
     "load",
     "minimize",
+    "not_differentiable",
     "param",
+    "register_op",
     "set_threads",
     "state",
     "step",
@@ -61,6 +64,8 @@ _HOMES = {
     "grad": ("dlc.frontend.python.training", "grad"),
     "load": ("dlc.frontend.driver", "load"),
     "minimize": ("dlc.frontend.python.training", "minimize"),
+    "not_differentiable": ("dlc.frontend.python.ops", "not_differentiable"),
+    "register_op": ("dlc.frontend.python.ops", "register_op"),
     "param": ("dlc.frontend.python.models", "param"),
     "set_threads": ("dlc.runtime.pool", "set_threads"),
     "state": ("dlc.frontend.python.models", "state"),
