@@ -14,6 +14,7 @@ from tests.frontend.reference_cases import (
     FUNCTIONS,
     LAYERS,
     OPTIMIZERS,
+    RECURRENT,
     STEPS,
     Case,
     optimizer_program,
@@ -42,7 +43,7 @@ def check(case: Case, file: str) -> None:
             slope, numbers[f"gradient/{name}"], rtol=1e-3, atol=5e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("case", LAYERS, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", LAYERS + RECURRENT, ids=lambda c: c.name)
 def test_a_layer_gives_the_recorded_numbers(case: Case) -> None:
     check(case, "layers")
 
