@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dlc.frontend.text import parse, syntax
+from dlc.frontend.text.format import same_meaning
 from dlc.ir.diagnostics import SourceFile, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +113,12 @@ train M(3, b=4) {
 }
 test "one" { assert true, "x" }
 '''
+
+
+def test_a_newline_before_a_closing_bracket_ends_nothing() -> None:
+    broken = "fn f(\n    x: f32[\n        N\n    ]\n) -> f32 = g(\n    x[\n        0\n    ]\n)\n"
+    flat = "fn f(x: f32[N]) -> f32 = g(x[0])\n"
+    assert same_meaning(tree_of(broken), tree_of(flat))
 
 
 def test_every_statement_of_the_language_parses() -> None:
