@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.pipeline import dump_graph
+from dlc.ir.check_kernel import check_kernel
+from dlc.ir.check_schedule import check_schedule
 from dlc.ir.dims import symbol
 from dlc.ir.parse import parse_graph
+from dlc.ir.program_text import parse_program, print_program
 from dlc.ir.scalar import Array
 from dlc.ir.types import DTYPES
 from dlc.runtime import CheckFailed, pool
@@ -313,3 +317,13 @@ def test_floats_are_sorted_by_value_and_not_by_comparisons_that_flush() -> None:
     np.testing.assert_array_equal(f.run([tiny])[0], [4, 1, 3, 5, 2, 0])
 
 
+
+
+@pytest.mark.parametrize("text", [FUSED, GRADIENTS], ids=["fused", "gradients"])
+def test_the_programs_are_read_back(text: str) -> None:
+    program = schedule(differentiate(parse_graph(text)))
+    assert parse_program(print_program(program)) == program
+    for kernel in program.kernels:
+        check_kernel(kernel)
+    for name, chosen in program.schedules:
+        check_schedule(next(k for k in program.kernels if k.name == name), chosen)
