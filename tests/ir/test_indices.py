@@ -15,7 +15,8 @@ from dlc.ir.types import DTYPES, parse_type
 from tests.ir.support import random_array
 from tests.ir.test_gradients import backward
 
-NUMBERS = [t for t in DTYPES.values() if t.name not in ("bool", "bf16")]
+KINDS = [name for name in DTYPES if name != "bf16"]  # NumPy has no bf16
+NUMBERS = [name for name in KINDS if name != "bool"]
 FLOATS = ("f16", "f32", "f64")
 SPECIAL = [np.nan, 0.0, -0.0, np.inf, -np.inf, 1.0, -1.0, 1e-45, -1e-45, 3.4e38, 2.0, -np.nan, 1.0,
            5e-324, -5e-324, 1e300, 6e-8, -6e-8, 0.0, -0.0, np.nan, 65504.0]
@@ -37,7 +38,7 @@ def draw(dtype: str, *shape: int, high: int = 50, seed: int = 0) -> Array:
     return np.asarray(rng.integers(0, high, shape)).astype(DTYPES[dtype].numpy)
 
 
-@pytest.mark.parametrize("dtype", DTYPES.keys() - {"bf16"})
+@pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("index", ["i8", "i16", "i32", "i64", "u8"])
 def test_gather_takes(dtype: str, index: str) -> None:
     x, ids = draw(dtype, 5, 7, 3), draw(index, 4, 2, high=7)
@@ -47,10 +48,10 @@ def test_gather_takes(dtype: str, index: str) -> None:
     np.testing.assert_array_equal(run("gather", [x, ids[0, 0]], axis=1), x[:, ids[0, 0]])
 
 
-@pytest.mark.parametrize("dtype", NUMBERS, ids=str)
-def test_scatter_adds_in_order(dtype: object) -> None:
-    base, ids = draw(str(dtype), 6, 3), draw("i32", 40, high=6)
-    updates = draw(str(dtype), 40, 3, high=3, seed=2)
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_scatter_adds_in_order(dtype: str) -> None:
+    base, ids = draw(dtype, 6, 3), draw("i32", 40, high=6)
+    updates = draw(dtype, 40, 3, high=3, seed=2)
     expected = base.copy()
     np.add.at(expected, ids, updates)
     np.testing.assert_array_equal(
@@ -64,7 +65,7 @@ def test_sums_of_scatter_are_rounded_in_the_order_of_the_indices() -> None:
     assert found == 0  # 2**24 + 1 is 2**24 each time; another order gives 1 or 2
 
 
-@pytest.mark.parametrize("dtype", DTYPES.keys() - {"bf16"})
+@pytest.mark.parametrize("dtype", KINDS)
 def test_the_last_one_set_stays(dtype: str) -> None:
     base, ids, updates = draw(dtype, 2, 5), draw("i64", 30, high=5), draw(dtype, 2, 30, seed=3)
     expected = base.copy()
@@ -126,7 +127,7 @@ def sortable(dtype: str, n: int) -> list[Array]:
     return rows
 
 
-@pytest.mark.parametrize("dtype", DTYPES.keys() - {"bf16"})
+@pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("n", [0, 1, 2, 17, 300])
 def test_argsort_and_what_it_is_made_of(dtype: str, n: int) -> None:
     x = np.stack(sortable(dtype, n))
