@@ -84,12 +84,14 @@ def _operation(frame: Frame, expr: syntax.Expr) -> Value:
 
 
 def _binary(frame: Frame, sign: str, left: syntax.Expr, right: syntax.Expr, at: Span) -> Value:
-    try:
-        a = evaluate(frame, left)
-    except Silent:
-        evaluate(frame, right)  # what is wrong there is told all the same
-        raise
-    return binary(frame, sign, a, evaluate(frame, right), at)
+    with frame.parts_of(sign if sign in ("and", "or") else frame.whole):
+        try:
+            a = evaluate(frame, left)
+        except Silent:
+            evaluate(frame, right)  # what is wrong there is told all the same
+            raise
+        b = evaluate(frame, right)
+    return binary(frame, sign, a, b, at)
 
 
 def _unary(frame: Frame, sign: str, value: Value, span: Span) -> Value:
@@ -112,7 +114,8 @@ def _choice(frame: Frame, expr: syntax.Choice) -> Value:
     condition = evaluate(frame, expr.condition)
     if isinstance(condition, Truth):
         return evaluate(frame, expr.then if condition.value else expr.otherwise)
-    then, otherwise = evaluate(frame, expr.then), evaluate(frame, expr.otherwise)
+    with frame.parts_of("if … else"):
+        then, otherwise = evaluate(frame, expr.then), evaluate(frame, expr.otherwise)
     if frame.context.checking and isinstance(then, Instance) and isinstance(otherwise, Instance):
         return then  # which of two models it is shows when the model round them is built
     return choose(frame, condition, then, otherwise, expr.span)

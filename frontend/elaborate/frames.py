@@ -165,6 +165,7 @@ class Frame:
     new_model: str | None = None  # the path that a model built here gets
     declared: TensorType | None = None  # the type that a maker without a shape makes
     assigned: dict[str, Variable] = field(default_factory=dict)  # p and states of an optimizer
+    whole: str = ""  # the operator of which all parts are evaluated, if one stands round this
     fixed: frozenset[str] = frozenset()  # names of locals outside of the loop that this is in
     lost: dict[str, Span] = field(default_factory=dict)  # names given in one branch of an `if` only
     yields: dict[syntax.Yield, Value | None] = field(default_factory=dict)  # of the scan round it
@@ -184,6 +185,15 @@ class Frame:
         return builder
 
     # Shortcuts
+
+    @contextmanager
+    def parts_of(self, operator: str) -> Iterator[None]:
+        """What is evaluated in this block is evaluated whatever the operator chooses."""
+        before, self.whole = self.whole, operator
+        try:
+            yield
+        finally:
+            self.whole = before
 
     def evaluate(self, expr: syntax.Expr) -> Value:
         """What an expression is."""

@@ -1,4 +1,4 @@
-"""The rules of docs/language.md by their numbers: names, dims and types (1 to 23).
+"""The rules of docs/language.md by their numbers: names and their scopes (1 to 10).
 
 Rules about indices and single builtins are tested where those are.
 """
@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from dlc.frontend.elaborate.check import check_program
-from dlc.frontend.elaborate.models import elaborate
 from dlc.frontend.elaborate.modules import load_program, program_of
 from dlc.ir.diagnostics import UserError
-from dlc.ir.interpret import InputError, run_graph
-from tests.frontend.programs_in_text import Both, Running, error, errors, evaluate, functions
+from dlc.ir.interpret import run_graph
+from tests.frontend.programs_in_text import Both, Running, error, errors, functions
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -153,10 +152,13 @@ fn f(x: f32[T, N]) -> (f32, f32[T, N]) {
     ("if x > 0.0 {\n return x\n }", "2: `return` stands in one branch"),
     ("scan i in range(3) {\n return x\n }\n return x", "2: `return` can't stand in a"),
     ("for i in range(3) { return x }\n return x", "2: `return` can't stand in a `for`"),
-    ("scan i in range(3) {\n for k in range(2) { yield x as ys }\n }\n return x", "3: `yield` stands directly"),
-    ("scan i in range(3) {\n yield x as ys\n yield x as ys\n }\n return x", "4: `ys` is yielded twice"),
+    ("scan i in range(3) {\n for k in range(2) { yield x as ys }\n }\n return x",
+     "3: `yield` stands directly"),
+    ("scan i in range(3) {\n yield x as ys\n yield x as ys\n }\n return x",
+     "4: `ys` is yielded twice"),
     ("scan i in range(3) carry s = x {\n yield x as s\n }\n return x", "3: `s` is carried"),
-    ("while s < 3.0 carry s = x {\n yield x as s2\n s = s + 1.0\n }\n return x", "3: `yield` stands directly"),
+    ("while s < 3.0 carry s = x {\n yield x as s2\n s = s + 1.0\n }\n return x",
+     "3: `yield` stands directly"),
     ("yield x as ys\n return x", "2: `yield` stands directly"),
 ])
 def test_rule_06_where_return_and_yield_stand(body: str, right: str) -> None:
@@ -247,183 +249,3 @@ model M(width: int = 6, heads: int = 2) {
     assert list(model.variables) == ["token.w", "token.b", "parts.0.1.w", "parts.0.1.b",
                                      "parts.1.1.w", "parts.1.1.b"]
     assert error("step f(x: f32) { }\n").startswith("1: a `step` stands in a model")
-
-
-def test_rule_11_what_a_symbol_is() -> None:
-    for text, name in (("x: f32[N, widht]) -> f32 = 1.0", "widht"), ("x: f32[2 * N]) -> f32 = 1.0",
-                       "N"), ("x: f32[N]) -> f32[N, K] = x", "K")):
-        found = error(f"fn f({text}\n")
-        assert found.startswith(f"1: there is no `{name}` here")
-        assert "a symbol begins with a capital" in found
-    model = Running("const A: f32[2, 3] = [[1, 2, 3], [4, 5, 6]]\nmodel T(t: f32[O, I]) {\n"
-                    " fn f(x: f32[I]) -> f32[O] = t @ x * O\n}\nmodel M {\n t = T(A)\n"
-                    " fn f(x: f32[3]) -> f32[2] = t.f(x)\n}\n")
-    np.testing.assert_array_equal(model("f", x=np.ones(3, "f4"))[0], [12, 30])
-
-
-def test_rule_12_sizes_are_at_least_1_but_an_int_may_be_0() -> None:
-    graphs = functions("""
-fn inner(x: f32[T]) -> f32 = sum(x)
-fn outer(x: f32[T]) -> f32 = inner(x[:-1])
-fn count(n: int, x: f32) -> (f32, f32[n]) {
-    scan i in range(n) carry s = x {
-        s = s + 1.0
-        yield s as all
-    }
-    return s, all
-}
-""")
-    with pytest.raises(InputError, match="T - 1 >= 1"):
-        run_graph(graphs["outer"], [np.ones(1, "f4")])
-    s, all_ = run_graph(graphs["count"], [0, np.float32(7)])
-    assert s == 7
-    assert all_.shape == (0,)
-
-
-def test_rule_13_equal_dims_are_proved() -> None:
-    assert "N is not M" in error("fn f(x: f32[N], y: f32[M]) -> f32[N] = x + y\n")
-    assert errors("fn f(x: f32[N], y: f32[M]) -> f32[N] where N == M, N != 7 = x\n") == []
-    graph = functions("fn f(x: f32[N], y: f32[K]) -> f32 where K <= N, N != 3, N % 2 == 0 = "
-                      "x[K - 1]\n")["f"]
-    assert run_graph(graph, [np.arange(4, dtype="f4"), np.ones(2, "f4")])[0] == 1
-    for n, k, text in ((2, 4, "K <= N"), (3, 1, "N != 3"), (5, 1, "N % 2 == 0")):
-        with pytest.raises(InputError, match=text):
-            run_graph(graph, [np.ones(n, "f4"), np.ones(k, "f4")])
-
-
-def test_rule_14_an_int_of_a_function_is_given_at_the_call() -> None:
-    text = """
-fn powers(x: f32, n: int = 3) -> f32[n] {
-    scan _ in range(n) carry p = 1.0 {
-        p = p * x
-        yield p as all
-    }
-    return all
-}
-fn constant(x: f32[N]) -> f32[N] = shifted(x, 1)
-fn shifted(x: f32[N], by: int) -> f32[N] {
-    for k in range(by) { x = x + 1.0 }
-    return x
-}
-"""
-    assert error(text).startswith("11: `for` goes over lists and constant ranges")
-    graphs = functions(text.replace("for k in range(by)", "scan k in range(by) carry x = x"))
-    for n in (0, 1, 5):
-        found = run_graph(graphs["powers"], [np.float32(2), n])[0]
-        np.testing.assert_array_equal(found, 2.0 ** np.arange(1, n + 1))
-    assert run_graph(graphs["constant"], [np.zeros(2, "f4")])[0].tolist() == [1, 1]
-    assert "a dim is an integer, not i32" in error(
-        "fn f(x: f32, n: i32) -> f32 = sum(full(n, value=x))\n")
-    assert error("model M {\n fn f(x: f32, n: int = -1) -> f32 = x\n}\n").startswith(
-        "2: the default of `n`")
-
-
-def test_rule_15_what_no_type_is_met_is_f32_or_i32() -> None:
-    run = Both("""
-fn f(x: f64[N]) -> (f64, f32, i32, f32) {
-    scan v in x carry a = 0.0, k = 0, h = 1 / 2 {
-        a = a + f32(v) / 3
-        k += 2
-        yield pi as turns
-    }
-    return x[0] / 3, a, k, turns[0]
-}
-""")
-    found = run("f", x=np.array([1.0, 2.0]))
-    assert [np.asarray(v).dtype for v in found] == [np.float64, np.float32, np.int32, np.float32]
-    assert found[0] == 1 / 3
-    assert "1.5 can't become i32" in error("fn f(x: i32) -> i32 = x + 1.5\n")
-    assert "300 does not fit u8" in error("fn f(x: u8) -> u8 = x + 300\n")
-    assert evaluate("width / heads", "width: f32, heads: f32", "f32", 3.0, 2.0) == 1.5
-
-
-def test_rule_16_result_types() -> None:
-    for expression, kind in (("x < 1", "bool"), ("argmax(x)", "i32"), ("sum(x)", "i32"),
-                             ("x // 2", "u8[N]")):
-        assert errors(f"fn f(x: u8[N]) -> {kind} = "
-                      f"{'all(x < 1)' if kind == 'bool' else expression}\n") == []
-    for expression in ("x / x", "mean(x)", "sqrt(x)", "(x < 1) + (x < 1)"):
-        found = error(f"fn f(x: i32[N]) -> f32 = sum(f32({expression}))\n")
-        assert found.startswith("1: ")
-        assert "does not take" in found or "takes floats" in found
-
-
-def test_rule_17_only_a_known_1_stretches() -> None:
-    assert error("fn f(x: f32[N, 1], y: f32[N]) -> f32[N] = x - y\n").startswith(
-        "1: shapes do not agree in `-`: 1 is not N")
-    assert errors("fn f(x: f32[N, 1], y: f32[1, M]) -> f32[N, M] = x - y\n") == []
-    assert error("fn f(x: f32[N, K], y: f32[N, 1]) -> f32 = g(x, y)\n"
-                 "fn g(x: f32[N, K], y: f32[N, K]) -> f32 = sum(x * y)\n").startswith(
-                     "1: `y` does not fit: 1 is not K")
-
-
-def test_rule_18_one_function_for_several_types() -> None:
-    graphs = functions("fn twice(x: float[*S], k: integer) -> float[*S] = x + x\n"
-                       "fn a(x: f64[N]) -> f64[N] = twice(x, i64(1))\n"
-                       "fn b(x: f16[N, M]) -> f16[N, M] = twice(x, u8(1))\n")
-    assert run_graph(graphs["a"], [np.ones(2)])[0].dtype == np.float64
-    assert error("fn twice(x: float) -> float = x\nfn a(x: i32) -> f32 = twice(x)\n").startswith(
-        "2: `x` takes any float type, not i32")
-
-
-def test_rule_19_any_number_of_dims() -> None:
-    graph = functions("fn g(x: f32[*S, K], y: f32[*S]) -> f32[*S] = sum(x, axis=-1) + y\n"
-                      "fn f(x: f32[A, B, 2], y: f32[A, B]) -> f32[A, B] = g(x, y)\n"
-                      "fn h(x: f32[2]) -> f32 = g(x, x[0])\n")
-    assert run_graph(graph["f"], [np.ones((2, 3, 2), "f4"), np.ones((2, 3), "f4")])[0].shape == (
-        2, 3)
-    assert run_graph(graph["h"], [X[1]])[0] == 7
-
-
-def test_rule_20_several_values_are_taken_apart() -> None:
-    text = "fn g(x: f32) -> (f32, f32) = (x, x + 1.0)\nfn f(x: f32) -> f32 {\n BODY\n}\n"
-    assert errors(text.replace("BODY", "a, b = g(x)\n return a + g(x)[1]")) == []
-    assert error(text.replace("BODY", "a = g(x)\n return 1.0")).startswith(
-        "3: several values can't be kept")
-    assert error(text.replace("BODY", "a, b, c = g(x)\n return 1.0")).startswith(
-        "3: 3 names for 2 values")
-
-
-def test_rule_21_lists_of_models_and_values() -> None:
-    model = Running("""
-import nn
-model M {
-    layers = [nn.Dense(2, 2) for _ in range(3)]
-    fn f(x: f32[N, 2]) -> (f32[N, 2], f32[N, 2]) {
-        skips = []
-        for layer, k in zip(layers[:-1], range(2)) {
-            x = x + k
-            skips = skips + [x]
-        }
-        if sum(x) > 0.0 { skips = [x, -x] }
-        return skips[-1] * len(skips), layers[-1](skips[0])
-    }
-}
-""")
-    first, _ = model("f", x=X)
-    np.testing.assert_array_equal(first, -2 * (X + 1))
-    first, _ = model("f", x=-X)
-    np.testing.assert_array_equal(first, 2 * (1 - X))
-    assert error("fn f(x: f32) -> f32 {\n scan i in range(2) carry l = [x] { l = l + [x] }\n"
-                 " return x\n}\n").startswith("2: a list of 1 can't be carried")
-
-
-def test_rule_22_no_shape_depends_on_data() -> None:
-    assert len(errors("fn f(x: f32[N], m: bool[N]) -> f32[N] = x[m]\n")) == 1
-    found = error("fn f(n: i32) -> i32 {\n scan i in range(n) carry s = 0 { s += i }\n return s\n}")
-    assert found.startswith("2: the length of a range is a dim, not i32")
-    assert "an `int` parameter" in found
-
-
-def test_rule_23_a_model_without_defaults_is_checked_once() -> None:
-    text = "import nn\nmodel M(n: int, w: int) {\n ls = [nn.Dense(w, OUT) for _ in range(n)]\n" \
-           " fn f(x: f32[N, w]) -> f32[N, w] {\n for l in ls { x = l(x) }\n return x\n }\n}\n"
-    assert errors(text.replace("OUT", "w")) == []
-    assert errors(text.replace("OUT", "2 * w"))
-    where = program_of("model M(w: int, h: int) where w % h == 0, w != h {\n param a: f32[w // h] "
-                       "= zeros()\n}\n")
-    check_program(where)
-    elaborate(where, "M", {"w": 6, "h": 3})
-    for wrong in ({"w": 6, "h": 4}, {"w": 3, "h": 3}):
-        with pytest.raises(UserError, match="does not hold"):
-            elaborate(where, "M", wrong)
