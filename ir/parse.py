@@ -287,7 +287,7 @@ class _Parser:
             self._wrong(str(error))
 
     def _dim(self) -> Dim:
-        cut = self._cut(frozenset({",", "]", "}", *_RELATIONS}))
+        cut = self._cut(frozenset({",", "]", "}", ")", *_RELATIONS}))
         try:
             return _dim_of(cut)
         except ValueError as error:

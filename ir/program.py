@@ -130,6 +130,15 @@ def each_step(steps: tuple[Step, ...]) -> Iterator[Step]:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """A symbol whose size is given at the call, as argument number `place` (from 0)."""
+
+    name: str
+    place: int
+    default: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A function below the Graph. `kernels`, `schedules` and `loops` go together, by name."""
 
@@ -141,6 +150,7 @@ class Program:
     schedules: tuple[tuple[str, Schedule], ...] = ()
     loops: tuple[LoopFunction, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    sizes: tuple[Size, ...] = ()
 
     def buffer(self, name: str) -> ProgramBuffer:
         """The buffer called `name`."""

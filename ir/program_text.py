@@ -2,6 +2,7 @@
 
     program fit<N> {
       require N >= 1 "a batch is not empty" @loc(net.dl:3:9)
+      size count at 2 default 10
       buffer x: u8[N, 28, 28] in
       buffer w: f32[6, 25] @ (0/16, 1, 0) var
       buffer y: f32[N, 10] temp alive 0 to 3 above h, g @path("Net.scores")
@@ -50,6 +51,7 @@ from dlc.ir.program import (
     Print,
     Program,
     ProgramBuffer,
+    Size,
     Step,
 )
 from dlc.ir.schedule import Schedule
@@ -67,6 +69,7 @@ def print_program(program: Program) -> str:
     symbols = f"<{names_text(program.symbols)}>" if program.symbols else ""
     lines = [f"program {name_text(program.name)}{symbols} {{"]
     lines += [f"  {_condition(condition)}" for condition in program.conditions]
+    lines += [f"  {_size(size)}" for size in program.sizes]
     for buffer in program.buffers:
         lines += _buffer(buffer, data)
     lines += _steps(program.steps, "  ")
@@ -94,6 +97,11 @@ def _code(program: Program) -> list[str]:
 def _condition(condition: Condition) -> str:
     return (f"require {condition.left} {condition.relation} {condition.right} "
             f"{quoted(condition.text)}{places_text(condition.locs)}")
+
+
+def _size(size: Size) -> str:
+    default = "" if size.default is None else f" default {value_text(size.default)}"
+    return f"size {name_text(size.name)} at {size.place}{default}"
 
 
 def _buffer(buffer: ProgramBuffer, data: dict[str, list[str]]) -> list[str]:
@@ -190,14 +198,14 @@ class _ProgramParser:
         name = scan.name()
         symbols = scan.bracketed("<", ">", scan.name) if scan.word == "<" else ()
         scan.expect("{")
-        conditions = self._conditions()
+        conditions, sizes = self._conditions(), self._sizes()
         buffers = []
         while scan.take("buffer"):
             buffers.append(self._buffer())
         steps = self._steps()
         scan.at = end
         return Program(name, symbols, tuple(buffers), steps, tuple(self.kernels),
-                       tuple(self.schedules), tuple(self.loops), conditions)
+                       tuple(self.schedules), tuple(self.loops), conditions, sizes)
 
     def _skip_program(self) -> None:
         """Numbers stand after the buffers that hold them, so what follows is read first."""
@@ -232,6 +240,16 @@ class _ProgramParser:
             relation = _RELATIONS[scan.next("sign")]
             right = scan.dim()
             found.append(Condition(left, relation, right, scan.string(), scan.places()))
+        return tuple(found)
+
+    def _sizes(self) -> tuple[Size, ...]:
+        scan = self.scan
+        found = []
+        while scan.take("size"):
+            name = scan.name()
+            scan.expect("at")
+            place = scan.integer()
+            found.append(Size(name, place, scan.number() if scan.take("default") else None))
         return tuple(found)
 
     def _buffer(self) -> ProgramBuffer:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from dlc.runtime.artifact import Manifest, TensorSpec
+from dlc.runtime.artifact import Manifest, SizeSpec, TensorSpec
 from dlc.runtime.dims import evaluate, holds, solve, symbols_of
 from dlc.runtime.errors import ArgumentError
 from dlc.runtime.foreign import NoArray, array_of
@@ -22,25 +22,30 @@ from dlc.runtime.memory import Array, describe
 __all__ = ["Arguments", "scalar_check"]
 
 
+LARGEST_SIZE = 2**31 - 1  # more elements along one axis than that are a slip
+
+
 class Arguments:
-    """The door of one function."""
+    """The door of one function. Values stand in this order: inputs, then sizes."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._function = manifest.name
-        self._specs = manifest.inputs
-        self._places = {spec.name: at for at, spec in enumerate(manifest.inputs)}
+        self._inputs = manifest.inputs
+        self._specs: tuple[TensorSpec | SizeSpec, ...] = (*manifest.inputs, *manifest.sizes)
+        self._places = {spec.name: at for at, spec in enumerate(self._specs)}
+        self._order = _order(manifest)
 
     def fail(self, text: str) -> ArgumentError:
         """An error that names the function."""
         return ArgumentError(f"{self._function}: {text}")
 
     def gather(self, positional: Sequence[object], named: Mapping[str, object]) -> list[object]:
-        """The values in the order of the function's inputs, defaults filled in."""
+        """The values in order, defaults filled in."""
         if len(positional) > len(self._specs):
             takes = f"{len(self._specs)} argument{'s' * (len(self._specs) != 1)}"
-            raise self.fail(f"takes {takes} ({self._signature()}), {len(positional)} given")
-        given: dict[int, object] = dict(enumerate(positional))
+            raise self.fail(f"takes {takes} ({self.signature()}), {len(positional)} given")
+        given: dict[int, object] = dict(zip(self._order, positional, strict=False))
         for name, value in named.items():
             at = self._places.get(name)
             if at is None:
@@ -63,12 +68,14 @@ class Arguments:
             raise self.fail(f"missing {word} {', '.join(missing)}")
         return [given[at] for at in range(len(self._specs))]
 
-    def _signature(self) -> str:
-        return ", ".join(f"{spec.name}: {spec.text}" for spec in self._specs)
+    def signature(self) -> str:
+        """The arguments as they are written, with their types."""
+        specs = [self._specs[at] for at in self._order]
+        return ", ".join(f"{spec.name}: {spec.text}" for spec in specs)
 
     def _unknown(self, name: str) -> ArgumentError:
         near = difflib.get_close_matches(name, self._places, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"it takes ({self._signature()})"
+        hint = f"did you mean `{near[0]}`?" if near else f"it takes ({self.signature()})"
         return self.fail(f"there is no argument `{name}`; {hint}")
 
     def admit(self, at: int, value: object) -> Array:
@@ -77,7 +84,7 @@ class Arguments:
         An array that is all of that already is taken as it lies in memory, whoever made it; others
         are copied. No value changes its type here.
         """
-        spec = self._specs[at]
+        spec = self._inputs[at]
         if isinstance(value, list | tuple):
             raise self.fail(
                 f"argument `{spec.name}` is a {type(value).__name__}, but the function takes "
@@ -94,6 +101,17 @@ class Arguments:
         array = np.ascontiguousarray(array, spec.numpy)
         return array if array.flags.aligned else array.copy()
 
+    def size(self, at: int, value: object) -> int:
+        """Size number `at` as an int of 0 at least."""
+        number = _accept_integer(value, 0, LARGEST_SIZE)
+        if number is None:
+            kind = "" if isinstance(value, int) else f" ({type(value).__name__})"
+            raise self.fail(
+                f"argument `{self._manifest.sizes[at].name}` is {value!r}{kind}, but it is a "
+                f"size: a whole number from 0 to {LARGEST_SIZE}"
+            )
+        return number
+
     def mismatch(self, spec: TensorSpec, value: object) -> ArgumentError:
         """The error that quotes both sides."""
         if isinstance(value, np.ndarray | np.generic):
@@ -108,13 +126,15 @@ class Arguments:
         """The size of every symbol, from the shapes; all shapes and conditions are checked."""
         arrays = [
             (spec, value)
-            for spec, value in zip(self._specs, values, strict=True)
+            for spec, value in zip(self._inputs, values, strict=False)
             if spec.dims and isinstance(value, np.ndarray)
         ]
         for spec, array in arrays:
             if array.ndim != len(spec.dims):
                 raise self.mismatch(spec, array)
-        sizes: dict[str, int] = {}
+        given = values[len(self._inputs):]
+        sizes = {s.name: self.size(at, n)
+                 for at, (s, n) in enumerate(zip(self._manifest.sizes, given, strict=True))}
         sources: dict[str, tuple[TensorSpec, Array]] = {}
         for spec, array in arrays:
             for dim, extent in zip(spec.dims, array.shape, strict=True):
@@ -150,7 +170,7 @@ class Arguments:
         for name in self._manifest.symbols:
             if name not in sizes:
                 raise self._no_size(name, sizes)
-            if sizes[name] < 1:
+            if name in sources and name[0].isupper() and sizes[name] < 1:
                 spec, array = sources[name]
                 shape = describe(array.dtype, array.shape)
                 raise self.fail(
@@ -160,7 +180,7 @@ class Arguments:
 
     def _no_size(self, name: str, sizes: Mapping[str, int]) -> ArgumentError:
         """Why `name` could not be found."""
-        for spec in self._specs:
+        for spec in self._inputs:
             if any(name in symbols_of(dim) for dim in spec.dims):
                 return self.fail(f"no {name} makes argument `{spec.name}` fit {spec.text}")
         return self.fail(f"no argument tells the size of {name}")
@@ -176,10 +196,8 @@ class Arguments:
             if evaluate(dim, sizes) == extent:
                 continue
             if isinstance(dim, str):
-                other, first = sources[dim]
                 raise self.fail(
-                    f"{dim} is {sizes[dim]} in argument `{other.name}` "
-                    f"({describe(first.dtype, first.shape)}), but {extent} in argument "
+                    f"{dim} is {sizes[dim]}{_source(dim, sources)}, but {extent} in argument "
                     f"`{spec.name}` ({describe(array.dtype, array.shape)})"
                 )
             where = ", ".join(f"{name} = {sizes[name]}" for name in sorted(symbols_of(dim)))
@@ -193,6 +211,22 @@ class Arguments:
                 names = sorted(symbols_of(left) | symbols_of(right))
                 found = ", ".join(f"{name} is {sizes[name]}" for name in names)
                 raise self.fail(f"`{condition.text}` does not hold: {found}")
+
+
+def _order(manifest: Manifest) -> tuple[int, ...]:
+    """The arguments in the order in which they are written, as their numbers."""
+    places = {spec.place: at for at, spec in enumerate(manifest.sizes, len(manifest.inputs))}
+    inputs = iter(range(len(manifest.inputs)))
+    count = len(manifest.inputs) + len(manifest.sizes)
+    return tuple(places[at] if at in places else next(inputs) for at in range(count))
+
+
+def _source(name: str, sources: Mapping[str, tuple[TensorSpec, Array]]) -> str:
+    """Where the size of a symbol comes from; nothing for one that is an argument itself."""
+    if name not in sources:
+        return ""
+    spec, array = sources[name]
+    return f" in argument `{spec.name}` ({describe(array.dtype, array.shape)})"
 
 
 def _is_bfloat16(spec: TensorSpec, array: Array) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dlc.runtime.memory import DTYPES
 from dlc.runtime.printing import PrintSpec
 from dlc.runtime.variables import VariableSpec
 
-__all__ = ["ABI", "Artifact", "Manifest", "TensorSpec"]
+__all__ = ["ABI", "Artifact", "Manifest", "SizeSpec", "TensorSpec"]
 
 ABI = 2
 MAGIC = b"dlc-artifact-1\n"
@@ -49,6 +49,16 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SizeSpec:
+    """A size that is given as an argument, a whole number; `place` counts all arguments from 0."""
+
+    name: str
+    place: int
+    default: int | None = None
+    text: ClassVar[str] = "int"
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """`left relation right` must hold of the sizes; `text` says it in the user's words."""
 
@@ -67,6 +77,7 @@ class Manifest:
     layout: str
     symbols: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
+    sizes: tuple[SizeSpec, ...]
     outputs: tuple[TensorSpec, ...]
     variables: tuple[VariableSpec, ...]
     writes: bool
@@ -97,6 +108,9 @@ class Manifest:
             layout=fields["layout"],
             symbols=tuple(fields["symbols"]),
             inputs=tuple(map(TensorSpec.read, fields["inputs"])),
+            sizes=tuple(
+                SizeSpec(each["name"], each["place"], each["default"]) for each in fields["sizes"]
+            ),
             outputs=tuple(map(TensorSpec.read, fields["outputs"])),
             variables=tuple(
                 VariableSpec.make(each["name"], each["dtype"], each["dims"], each.get("digits"))

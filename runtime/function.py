@@ -123,7 +123,7 @@ class Function:
         self._entry = _ENTRY(self._code.address(self.manifest.entry))
         self._layout = _LAYOUT(self._code.address(self.manifest.layout))
         self._arguments = Arguments(self.manifest)
-        self._names = [spec.name for spec in self.manifest.inputs]
+        self._names = [spec.name for spec in (*self.manifest.inputs, *self.manifest.sizes)]
         self._arrays = [
             (at, spec.numpy) for at, spec in enumerate(self.manifest.inputs) if spec.dims
         ]
@@ -138,6 +138,7 @@ class Function:
         self._scalar_results = [
             (at, self._first_result + at) for at, spec in outputs if not spec.dims
         ]
+        self._sizes = bool(self.manifest.sizes)
         self._writes, self._random = self.manifest.writes, self.manifest.random
         self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
         self._lock = self._choose_lock()
@@ -154,9 +155,8 @@ class Function:
         return self.manifest.name
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{spec.name}: {spec.text}" for spec in self.manifest.inputs)
         outputs = ", ".join(spec.text for spec in self.manifest.outputs)
-        return f"<function {self.name}({inputs}) -> ({outputs})>"
+        return f"<function {self.name}({self._arguments.signature()}) -> ({outputs})>"
 
     def __call__(self, *positional: object, **named: object) -> Any:
         values = self._gather(positional, named)
@@ -167,6 +167,9 @@ class Function:
             if type(value) is not np.ndarray or value.dtype is not dtype or not value.flags.carray:
                 values[at] = value = self._arguments.admit(at, value)
             shapes.append(value.shape)
+        if self._sizes:
+            given = values[self._first_result:]
+            shapes.append(tuple(self._arguments.size(at, n) for at, n in enumerate(given)))
         binding = self._bindings.get(key := tuple(shapes)) or self._bind(key, values)
         try:
             frame = binding.frames.pop()

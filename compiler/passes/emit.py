@@ -28,6 +28,8 @@ def manifest(program: Program) -> Json:
     return {
         "abi": ABI, "name": program.name, "entry": "dlc_entry", "layout": "dlc_layout",
         "symbols": list(program.symbols),
+        "sizes": [{"name": s.name, "place": s.place, "default": s.default}
+                  for s in program.sizes],
         "inputs": [_tensor(b) for b in buffers if b.kind == "in"],
         "outputs": [_tensor(b) for b in buffers if b.kind == "out"],
         "variables": _variables(program, [b for b in buffers if b.kind == "var"]),

@@ -39,6 +39,7 @@ from dlc.ir.program import (
     Print,
     Program,
     ProgramBuffer,
+    Size,
     Step,
 )
 from dlc.ir.types import type_symbols
@@ -94,7 +95,8 @@ class Lowering:
         symbols |= {p.value.name for p in graph.params if p.role == "size"}
         return Program(
             graph.name, tuple(sorted(symbols)), tuple(self.storage.buffers.values()),
-            tuple(steps), tuple(self.kernels.made.values()), conditions=graph.conditions)
+            tuple(steps), tuple(self.kernels.made.values()), conditions=graph.conditions,
+            sizes=_sizes(graph))
 
     def _declare(self) -> None:
         in_place, place = self.updates.in_place, self.storage.place
@@ -287,6 +289,13 @@ class Lowering:
             kept = base(value) == variables[name]
             if not kept and in_place.get(base(value)) != variables[name]:
                 self.late.append(self._copy(value, name))
+
+
+def _sizes(graph: Graph) -> tuple[Size, ...]:
+    """The sizes that are arguments; variables and random state are none."""
+    arguments = [p for p in graph.params if p.role in ("in", "size")]
+    return tuple(Size(p.value.name, at, p.default) for at, p in enumerate(arguments)
+                 if p.role == "size")
 
 
 def _is_table(group: Group) -> bool:

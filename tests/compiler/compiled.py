@@ -39,7 +39,7 @@ class CompiledGraph:
             if p.role == "var":
                 self.variables.set(p.value.name, array)
             else:
-                given[p.value.name] = array
+                given[p.value.name] = int(array) if p.role == "size" else array
         _poison_arena()
         result = self.call(**given)
         results = result if isinstance(result, tuple) else (result,)

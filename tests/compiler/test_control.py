@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dlc.compiler.options import Options
 from dlc.ir.dims import evaluate
+from dlc.ir.graph import Graph
+from dlc.ir.interpret import run_graph
 from dlc.ir.parse import parse_graph
 from dlc.ir.scalar import Array
+from dlc.ir.text import print_graph
 from dlc.ir.verify import verify
-from dlc.runtime import pool
+from dlc.runtime import CheckFailed, pool
 from tests.compiler.compiled import CompiledGraph
-from tests.compiler.control_examples import EXAMPLES
+
+TEXT = (Path(__file__).parent / "control_examples.txt").read_text()
+EXAMPLES = dict(case.strip("/ \n").split("\n", 1) for case in TEXT.split("// -----\n"))
+"""Functions with loops and branches: each shows something that lowering must get right."""
 
 
 def numbers(kind: type[object] | object, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -22,11 +30,12 @@ def numbers(kind: type[object] | object, shape: tuple[int, ...], rng: np.random.
     return np.asarray(rng.integers(low, high, shape)).astype(dtype)
 
 
-def inputs(compiled: CompiledGraph, **sizes: int) -> list[Array]:
+def inputs(graph: Graph, **sizes: int) -> list[Array]:
     """Inputs and variables for a function."""
     rng = np.random.default_rng(sum(sizes.values()))
-    return [numbers(p.value.dtype.numpy, tuple(evaluate(d, sizes) for d in p.value.dims), rng)
-            for p in compiled.meaning.params]
+    return [np.asarray(sizes[p.value.name]) if p.role == "size" else
+            numbers(p.value.dtype.numpy, tuple(evaluate(d, sizes) for d in p.value.dims), rng)
+            for p in graph.params]
 
 
 @pytest.mark.parametrize("reverse", ["false", "true"])
@@ -34,6 +43,110 @@ def inputs(compiled: CompiledGraph, **sizes: int) -> list[Array]:
 def test_it_gives_what_the_graph_means(name: str, reverse: str) -> None:
     graph = parse_graph(EXAMPLES[name].replace("REVERSE", reverse))
     verify(graph)
+    assert parse_graph(print_graph(graph)) == graph
     compiled = CompiledGraph(graph, Options(hints={"T": 3}, verify=True))
     for turns, size in ((1, 1), (2, 70), (3, 2), (7, 5)):
-        compiled.check(inputs(compiled, T=turns, N=size), rtol=1e-5, atol=1e-5)
+        sizes = {"T": turns, "N": size, "count": turns, "more": size}
+        compiled.check(inputs(graph, **sizes), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("reverse", ["false", "true"])
+def test_a_loop_of_no_turns_gives_what_it_began_with(reverse: str) -> None:
+    graph = parse_graph(EXAMPLES["as many turns as the caller says"].replace("REVERSE", reverse))
+    compiled = CompiledGraph(graph)
+    given = inputs(graph, count=0, more=3)
+    compiled.check(given)
+    np.testing.assert_array_equal(compiled.run(given)[0], given[0])
+    compiled.check(inputs(graph, count=0, more=0))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_threads_do_not_change_the_bits(name: str) -> None:
+    graph = parse_graph(EXAMPLES[name].replace("REVERSE", "false"))
+    compiled = CompiledGraph(graph)
+    given = inputs(graph, T=5, N=33, count=4, more=1)
+    found = []
+    for count in (1, 2, 3):
+        pool.set_threads(count)
+        pool.configure(serial_ns=0)
+        try:
+            found.append(compiled.run(given))
+        finally:
+            pool.configure()
+            pool.set_threads(None)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+CHECKED = """
+graph turn(%h: f32, %x: f32, %limit: f32) -> (f32) {
+  %s = add %h, %x : f32
+  %fits = lt %s, %limit : bool
+  %n = cast %s {to = i64} : i64
+  check %fits, %n {text = "a sum of {value} is below the limit"} @loc(net.dl:7:5)
+  print %x, %s {parts = ["x is ", ", the sum is ", "."]}
+  return %s
+}
+graph f(%xs: f32[T], %limit: f32, %w: f32[2] var) -> (f32) {
+  %zero = constant {dtype = f32, value = 0.0} : f32
+  print  {parts = ["begin"]}
+  %s = scan %zero, %xs, %limit with turn {carried = 1, items = 1, length = T, reverse = false} : f32
+  print %w, %s {parts = ["w: ", "; s: ", ""]}
+  %ss = broadcast %s {dims = [2], axes = []} : f32[2]
+  %v = add %w, %ss : f32[2]
+  return %s
+  update "w" = %v
+}
+"""
+
+
+def test_a_check_that_fails_in_a_turn_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    graph = parse_graph(CHECKED)
+    compiled = CompiledGraph(graph)
+    w = np.array([1, 2], np.float32)
+    compiled.variables.set("w", w)
+    xs = np.array([1, 2, 3, 4], np.float32)
+    with pytest.raises(CheckFailed, match=r"a sum of 6 is below the limit \(net.dl:7:5\)"):
+        compiled.call(xs=xs, limit=5.0)
+    np.testing.assert_array_equal(compiled.variables.get("w"), w)
+    assert capsys.readouterr().out.splitlines() == [
+        "begin", "x is 1.0, the sum is 1.0.", "x is 2.0, the sum is 3.0."]
+    assert compiled.call(xs=xs, limit=50.0) == 10
+    np.testing.assert_array_equal(compiled.variables.get("w"), w + 10)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "x is 4.0, the sum is 10.0.", "w: [1. 2.]; s: 10.0"]
+
+
+def test_what_is_printed_is_what_the_interpreter_prints(
+    capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ["f32[2, N]", "bf16[3]", "f16", "bool[2]", "u8", "i64[0]", "f64"]
+    params = ", ".join(f"%x{k}: {kind}" for k, kind in enumerate(kinds))
+    operands = ", ".join(f"%x{k}" for k in range(len(kinds)))
+    parts = ", ".join(f'"|{k}|"' for k in range(len(kinds) + 1))
+    graph = parse_graph(f"graph f({params}) -> (f64) {{\n  print {operands} "
+                        f"{{parts = [{parts}]}}\n  return %x{len(kinds) - 1}\n}}")
+    given = [np.asarray(x).astype(p.value.dtype.numpy) for x, p in zip(
+        inputs(graph, N=3), graph.params, strict=True)]
+    given[6] = np.asarray(1e-310)  # compiled code flushes such numbers, what prints must not
+    run_graph(graph, given)
+    expected = capsys.readouterr().out
+    stored = [(x.view(np.uint32) >> 16).astype(np.uint16) if p.value.dtype.name == "bf16" else x
+              for x, p in zip(given, graph.params, strict=True)]
+    CompiledGraph(graph).run(stored)
+    assert capsys.readouterr().out == expected
+
+
+def test_an_exception_while_printing_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = CompiledGraph(parse_graph(CHECKED))
+
+    def interrupted(text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compiled.call(xs=np.ones(2, np.float32), limit=5.0)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(compiled.variables.get("w"), [2, 2])
+    compiled.call(xs=np.ones(2, np.float32), limit=5.0)

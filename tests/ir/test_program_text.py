@@ -13,7 +13,7 @@ from dlc.ir.dims import symbol
 from dlc.ir.graph import Loc
 from dlc.ir.kernel_text import parse_kernel
 from dlc.ir.parse import TextError
-from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program
+from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, Size
 from dlc.ir.program_text import parse_program, print_program
 from dlc.ir.schedule_text import parse_schedule
 from tests.ir.kernel_examples import CONV, CONV_SCHEDULE, GATHER
@@ -23,6 +23,8 @@ STEPS = """\
 program fit<N> {
   require N >= 2 "two at least" @loc(nets/net.dl:3:9)
   require N % 4 == 0 "whole \\"fours\\""
+  size count at 2
+  size "a b" at 4 default 10
   buffer image: f32[N, 1, 32, 32] in
   buffer y: f32[N, 6, 28, 28] @ (0/16, 1, 2, 3, 0) temp alive 0 to 3 above h, "h 2" @path("Net.c1")
   buffer y.flat: f32[4704*N] temp alias y
@@ -95,6 +97,7 @@ def test_what_is_parsed() -> None:
     flat = parsed.buffer("y.flat")
     assert (flat.alias_of, flat.first, flat.dims) == ("y", -1, (symbol("N") * 4704,))
     assert [c.relation for c in parsed.conditions] == [">=", "=="]
+    assert parsed.sizes == (Size("count", 2), Size("a b", 4, 10))
     values = parsed.buffer("table").values
     assert list(map(repr, values)) == ["1.0", "-0.0", "nan", "7"]
     assert values[2] is math.nan
@@ -140,15 +143,15 @@ def test_random_programs(seed: int) -> None:
 
 @pytest.mark.parametrize(("before", "after", "message"), [
     ("N >= 2", "N 2", "line 2, column 13: expected one of ==, >=, >, <=, <, found '2'"),
-    (" in\n", "\n", "line 5, column 3: expected one of in, out, var, temp, random, const"),
-    ("alive 0 to 3", "alive 0", "line 5, column 65: expected 'to', found 'above'"),
-    ("check ok 1", "check ok", "line 14, column 12: expected a whole number"),
-    ("commit", "finish", "line 15, column 3: expected 'launch', found 'finish'"),
-    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 13, column 62: expected a loc, found 'n.dl'"),
-    ("nothing()", "nothing", "line 18, column 3: expected '(', found 'loop'"),
-    ("t < 2*N", "t 2*N", "line 18, column 10: expected '<', found '2'"),
-    ("} do {", "} {", "line 26, column 5: expected 'do', found '{'"),
-    ("else {", "other {", "line 30, column 7: expected 'else', found 'other'"),
+    (" in\n", "\n", "line 7, column 3: expected one of in, out, var, temp, random, const"),
+    ("alive 0 to 3", "alive 0", "line 7, column 65: expected 'to', found 'above'"),
+    ("check ok 1", "check ok", "line 16, column 12: expected a whole number"),
+    ("commit", "finish", "line 17, column 3: expected 'launch', found 'finish'"),
+    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 15, column 62: expected a loc, found 'n.dl'"),
+    ("nothing()", "nothing", "line 20, column 3: expected '(', found 'loop'"),
+    ("t < 2*N", "t 2*N", "line 20, column 10: expected '<', found '2'"),
+    ("} do {", "} {", "line 28, column 5: expected 'do', found '{'"),
+    ("else {", "other {", "line 32, column 7: expected 'else', found 'other'"),
 ])
 def test_errors_say_where(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:
