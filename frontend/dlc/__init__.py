@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dlc.frontend.driver import Compiled, Program, load
     from dlc.frontend.driver import Model as LoadedModel
     from dlc.frontend.python.functions import fn, step
+    from dlc.frontend.python.loops import cond, scan, while_loop
     from dlc.frontend.python.models import Model, param, state
     from dlc.frontend.python.ops import not_differentiable, register_op
     from dlc.frontend.python.training import check, grad, minimize, where
@@ -37,6 +38,7 @@ __all__ = [
     "ProgramError",
     "RunError",
     "check",
+    "cond",
     "fn",
     "grad",
     "load",
@@ -44,11 +46,13 @@ __all__ = [
     "not_differentiable",
     "param",
     "register_op",
+    "scan",
     "set_threads",
     "state",
     "step",
     "symbol",
     "where",
+    "while_loop",
 ]
 
 _HOMES = {
@@ -60,6 +64,9 @@ _HOMES = {
     "ProgramError": ("dlc.ir.diagnostics", "UserError"),
     "RunError": ("dlc.runtime.errors", "UserError"),
     "check": ("dlc.frontend.python.training", "check"),
+    "cond": ("dlc.frontend.python.loops", "cond"),
+    "scan": ("dlc.frontend.python.loops", "scan"),
+    "while_loop": ("dlc.frontend.python.loops", "while_loop"),
     "fn": ("dlc.frontend.python.functions", "fn"),
     "grad": ("dlc.frontend.python.training", "grad"),
     "load": ("dlc.frontend.driver", "load"),

@@ -170,7 +170,7 @@ def _body(said: Said, kinds: tuple[Type, ...], attrs: Mapping[str, Attr]) -> Gra
 
 
 def _infer(said: Said) -> Any:
-    """The type rule: operands of one type, and a result like them; or what a decomposition makes."""
+    """The type rule: operands of one type, a result like them; or what a decomposition makes."""
 
     def infer(
         kinds: tuple[Type, ...], attrs: dict[str, Attr], regions: tuple[Graph, ...]

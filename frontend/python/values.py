@@ -161,10 +161,11 @@ class Delayed(Operand):
 class Traced(Operand):
     """A tensor, or a number that is known only at the call, of the graph that is being made."""
 
-    __slots__ = ("_context", "_variable", "value")
+    __slots__ = ("_context", "_level", "_variable", "value")
 
     def __init__(self, context: Context, value: Value, variable: Variable | None = None) -> None:
         self._context = context
+        self._level = context.store.level
         self._variable = variable
         self.value = value
 
@@ -173,6 +174,9 @@ class Traced(Operand):
         if frame is None or frame.context is not self._context:
             raise error("misplaced", "this value belongs to a trace that is over", span=span,
                         help="a function's values are of use in its own calls alone: return them")
+        if self._level not in self._context.store.level.chain():
+            raise error("misplaced", "this value belongs to the body of a loop or branch that is "
+                        "over", span=span, help="what a body returns is known after it")
         return known(span, self._variable if whole and self._variable else self.value)
 
     @property

@@ -1,10 +1,9 @@
-"""Ops of the user's own: in text, in Python, in gradients, compiled; and what is wrong with some."""
+"""Ops of the user's own: in text, in Python, in gradients, compiled; and what may be wrong."""
 
 from __future__ import annotations
 
 # ruff: noqa: F821, UP037
 # Texts in annotations are dims of the language.
-
 import re
 import subprocess
 import sys

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # ruff: noqa: F821, F722, UP037
 # Texts in annotations are dims of the language.
-
 import re
 from collections.abc import Callable
 from dataclasses import replace
