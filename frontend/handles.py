@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dlc.frontend.errors import user_error
+from dlc.frontend.matrices import spread
 from dlc.frontend.records import FunctionRecord, OpenFunction, VariableRecord
-from dlc.frontend.training.train_plan import Input
+from dlc.frontend.training.train_plan import SPARSE, Input
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.errors import ArgumentError
 from dlc.runtime.foreign import NoArray, array_of
@@ -46,6 +47,7 @@ class Compiled:
         self._name = name
         self._record = record
         self._function: Function | None = None
+        self._sparse = any(each.dtype.startswith(SPARSE) for each in record.inputs)
         self.__name__ = name
 
     @property
@@ -57,7 +59,10 @@ class Compiled:
         """Runs it: NumPy arrays and numbers in, NumPy arrays and scalars out."""
         if traces is not None and traces.current() is not None:
             return traces.call(self, positional, named)
-        return (self._function or self._compile())(*positional, **named)
+        function = self._function or self._compile()
+        if self._sparse:
+            return function(**spread(self.__name__, self.inputs, positional, named))
+        return function(*positional, **named)
 
     def _compile(self) -> Function:
         with self.model.lock:

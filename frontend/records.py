@@ -37,7 +37,10 @@ class FunctionRecord:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> FunctionRecord:
         """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""
-        inputs = tuple(Input(**{**each, "dims": tuple(each["dims"])}) for each in fields["inputs"])
+        inputs = tuple(
+            Input(**{**each, "dims": tuple(each["dims"]), "sizes": tuple(each["sizes"])})
+            for each in fields["inputs"]
+        )
         return cls(inputs, tuple(fields["outputs"]), fields["kind"])
 
 

@@ -30,10 +30,11 @@ from dlc.frontend.records import (
 from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
 from dlc.frontend.text.syntax import Test
-from dlc.frontend.training.train_plan import Input
+from dlc.frontend.training.train_plan import SPARSE, Input
 from dlc.ir.diagnostics import Diagnostics
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Graph, Param
+from dlc.ir.types import sparse
 
 Arguments = Mapping[str, int | float | bool]
 
@@ -177,8 +178,31 @@ def _parameter(parameter: syntax.Parameter) -> ParameterRecord:
 
 
 def _function(graph: Graph, kind: str) -> FunctionRecord:
-    inputs = tuple(_input(param) for param in graph.params if param.role in ("in", "size"))
-    return FunctionRecord(inputs, tuple(str(value.type) for value in graph.results), kind)
+    return FunctionRecord(_inputs(graph), tuple(str(value.type) for value in graph.results), kind)
+
+
+def _inputs(graph: Graph) -> tuple[Input, ...]:
+    """The parameters; a sparse matrix is one, whose parts have names with a dot in the graph."""
+    params = [param for param in graph.params if param.role in ("in", "size")]
+    matrices = [_matrix(graph, param) for param in params if param.value.name.endswith(".values")]
+    by_name = {matrix.name: matrix for matrix in matrices}
+    told = {name for matrix in matrices for name in matrix.sizes}
+    found = dict.fromkeys(
+        by_name.get(param.value.name.partition(".")[0]) or _input(param)
+        for param in params if param.value.name not in told)
+    return tuple(found)
+
+
+def _matrix(graph: Graph, values: Param) -> Input:
+    """A sparse matrix, from the param that its values are, and the conditions on its sizes."""
+    name = values.value.name.removesuffix(".values")
+    sides = {str(c.right): c.left for c in graph.conditions if c.relation == "=="}
+    dims = tuple(sides[f"{name}.{side}"] for side in ("height", "width"))
+    kind = sparse(values.value.dtype, dims)
+    given = {param.value.name for param in graph.params if param.role == "size"}
+    shown = tuple(dim if isinstance(dim, int) else str(dim) for dim in dims)
+    return Input(name, f"{SPARSE}{kind.dtype}", shown, None, str(kind),
+                 tuple(str(dim) for dim in dims if str(dim) in given))
 
 
 def _input(param: Param) -> Input:

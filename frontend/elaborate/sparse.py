@@ -48,7 +48,7 @@ def declare(
     for size, extent, word in (("height", dims[0], "rows"), ("width", dims[1], "columns")):
         given = symbol(f"{name}.{size}")
         params.append(Param(builder.fresh(str(given), tensor(I64)), "size"))
-        frame.context.require(extent, "==", given, f"`{name}` has {extent} {word}",
+        frame.context.require(extent, "==", given, f"{name} has {extent} {word}",
                               frame.loc(span))
     return made, params
 
@@ -125,7 +125,8 @@ def _dense(given: Given) -> Value:
     """All elements of a sparse matrix, zeros where it has no entry."""
     matrix = given.values["s"]
     if not isinstance(matrix, Sparse):
-        raise given.fault("s", f"`dense` takes a sparse matrix, not {describe(matrix)}")
+        raise given.fault("s", f"`dense` takes a sparse matrix, not {describe(matrix)}",
+                          "sparse-operation")
     builder = given.frame.place(given.span)
     zero = builder.zeros(tensor(matrix.values.dtype, matrix.dims))
     return Tensor(builder.op("scatter", zero, matrix.values, matrix.rows, matrix.columns, axis=0,

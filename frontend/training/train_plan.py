@@ -28,15 +28,22 @@ class Schedule(Protocol):
 Setting = float | Schedule
 
 
+SPARSE = "sparse "  # stands before the element type of a sparse matrix
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A parameter of a compiled function; `default` is None where it must be given."""
+    """A parameter of a compiled function; `default` is None where it must be given.
+
+    `sizes` are symbols that a sparse matrix alone says: those that no array has.
+    """
 
     name: str
     dtype: str
     dims: tuple[Dim, ...]
     default: float | None
     text: str
+    sizes: tuple[str, ...] = ()
 
     def takes(self, field: Field) -> bool:
         """Whether batches of `field` fit: a symbol for their size, symbols or equal dims else."""
