@@ -136,6 +136,11 @@ class Store:
         self.origins[value] = variable
         self._births.setdefault(value, self.views)
 
+    def forget(self) -> None:
+        """Takes back that anything was read."""
+        self.variables.clear()
+        self.level.values.clear()
+
     # Views
 
     @contextmanager

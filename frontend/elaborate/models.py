@@ -295,6 +295,12 @@ def elaborate_init(
     updates = []
     for variable in variables:
         value = _initial(context, variable)
+        for other, _ in context.store.variables.values():
+            found.error("initial-value-reads", f"the initial value of `{variable.name}` depends on "
+                        f"`{other.name}`", variable.initial.span, (f"`{other.name}` is a "
+                        f"{other.role}, declared at {other.span}",),
+                        "initial values see the constants of the model alone")
+        context.store.forget()
         if value is not None:
             updates.append((variable.name, value))
     params = [] if context.random is None else [Param(context.random, "random")]
