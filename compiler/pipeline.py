@@ -21,6 +21,7 @@ from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.emit import emit
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
 from dlc.compiler.passes.lower import lower
 from dlc.compiler.passes.pack_inputs import pack_inputs
@@ -38,6 +39,8 @@ from dlc.ir.types import F32
 GRAPH_PASSES: Final = (
     Pass("inline", inline_structure, GRAPH, GRAPH,
          "first: what is called many times is seen in its place; optimizers stay calls"),
+    Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
+         "before differentiate: what stands outside of a loop has its gradient outside too"),
     Pass("differentiate", differentiate, GRAPH, GRAPH,
          "before all that asks who reads a value: gradients read most of them again"),
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
@@ -52,6 +55,8 @@ GRAPH_PASSES: Final = (
          "after differentiate, which needs stop_gradient and makes factors of 1 and sums of one"),
     Pass("eliminate_common", eliminate_common, GRAPH, GRAPH,
          "after simplify: more is equal in normal form"),
+    Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
+         "again, for loops that differentiate made; in normal form few products read moved weights"),
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
          "what simplify left without readers would be fused and computed"),
 )

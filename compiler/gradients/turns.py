@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dlc.ir.dims import Dim, symbol, symbols
+from dlc.compiler.rewriting.over_turns import contract_turns
+from dlc.ir.dims import Dim
 from dlc.ir.graph import Builder, Node, Value
 from dlc.ir.ops import OPS
-from dlc.ir.ops.contract import extents_of, map_of, maps_of, spec
 from dlc.ir.ops.indices import axis_attr
 
 
@@ -97,8 +97,9 @@ class Turns:
 
     def contraction(self, node: Node, stacks: Mapping[Value, Value]) -> Value:
         """The sum over the turns of a contraction."""
-        return over_turns(self.builder, node, self.length, {
-            v: self.invariant[v] for v in node.operands if v in self.invariant}, stacks)
+        operands = [(self.invariant[v], False) if v in self.invariant else (stacks[v], True)
+                    for v in node.operands]
+        return contract_turns(self.builder, node, self.length, operands, summed=True)
 
     def scattering(self, node: Node, stacks: Mapping[Value, Value]) -> Value:
         """What all turns add to a table of zeros: the turn is the first axis of the indices."""
@@ -117,30 +118,3 @@ class Turns:
             return stacks[value]
         same = self.invariant[value]
         return self.builder.broadcast(same, (self.length, *same.dims))
-
-
-def over_turns(
-    builder: Builder, node: Node, length: Dim, same: Mapping[Value, Value],
-    stacks: Mapping[Value, Value],
-) -> Value:
-    """A contraction of a turn, summed over all of them.
-
-    `same` are the operands that do not change from turn to turn, `stacks` has the others.
-    """
-    extents, maps = extents_of(node), maps_of(node)
-    turn = turn_index(node, length)
-    operands = [same.get(v) or stacks[v] for v in node.operands]
-    placed = [at if v in same else (symbol(turn), *at)
-              for v, at in zip(node.operands, maps, strict=True)]
-    attrs = spec({turn: length, **extents}, tuple(placed), map_of(node.attr("out")),
-                 node.result.dims)
-    return builder.op("contract", *operands, hint=node.result.name, **attrs)
-
-
-def turn_index(node: Node, length: Dim) -> str:
-    """A name for the turn as an index of a contraction: no index, nor symbol of a dim, of it."""
-    extents = extents_of(node)
-    dims = [length, *extents.values(), *(d for v in (*node.operands, node.result) for d in v.dims)]
-    taken = set(extents).union(*map(symbols, dims))
-    names = ("t", *(f"t{k}" for k in range(len(taken))))
-    return next(name for name in names if name not in taken)

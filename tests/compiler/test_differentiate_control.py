@@ -12,6 +12,8 @@ import pytest
 
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
+from dlc.compiler.pipeline import GRAPH_PASSES
+from dlc.compiler.runner import run_passes
 from dlc.ir.diagnostics import UserError
 from dlc.ir.graph import Builder, Graph, Node, Value
 from dlc.ir.interpret import run_graph
@@ -33,13 +35,18 @@ from tests.compiler.graphs import RandomGraph, assert_gradients
 
 
 def check(graph: Graph, wrt: Sequence[str], turns: Sequence[int] = (0, 1, 4)) -> Graph:
-    """Holds the results of `graph`, a loss and gradients by `wrt`, against differences."""
+    """Holds the results of `graph`, a loss and gradients by `wrt`, against differences.
+
+    Those of `differentiate`, whose result is returned without what is dead, and of all passes.
+    """
     made = differentiate(graph)
     verify(made)
+    passed = run_passes(GRAPH_PASSES, graph, verify="each")
     names = [v.name for v in graph.inputs]
     for length in turns:
         inputs = arrays(graph, {"t": length, "T": length, "N": 2, "S": 3}, seed=length)
-        assert_gradients(made, inputs, [names.index(name) for name in wrt])
+        for one in (made, passed):
+            assert_gradients(one, inputs, [names.index(name) for name in wrt])
     return eliminate_dead(made)
 
 

@@ -15,6 +15,7 @@ from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fold_constants import fold_constants
+from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
@@ -29,9 +30,10 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "eliminate_common": eliminate_common,
     "eliminate_dead": eliminate_dead,
     "fold_constants": fold_constants,
+    "hoist_from_loops": lambda graph: eliminate_dead(hoist_from_loops(graph)),
     "inline": inline,
     "sink_constants": sink_constants,
-    # Rules leave what they made superfluous behind; what stays is easier to read.
+    # hoist_from_loops and rules leave what they made superfluous behind; what stays is easier to read.
     "simplify": lambda graph: eliminate_dead(simplify(graph)),
 }
 
