@@ -11,7 +11,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dlc.frontend.elaborate.frames import Frame
-from dlc.frontend.elaborate.values import Callee, Many, Value
+from dlc.frontend.elaborate.values import Callee, Instance, Many, Value
 from dlc.frontend.python import loaded, places
 from dlc.frontend.python.library import python_module
 from dlc.frontend.python.trace import current, error, leaf, tracing
@@ -56,7 +56,11 @@ class Function(Operand):
     @overload
     def __get__(self, model: Model, owner: type) -> Bound: ...
     def __get__(self, model: Model | None, owner: type) -> Function | Bound:
-        return self if model is None or not self._method else Bound(self, model)
+        if model is None or not self._method:
+            return self
+        if not hasattr(model, "__dl_syntax__"):
+            raise TypeError(f"{self.__qualname__} is a {self.kind} of a class that is no dlc.Model")
+        return Bound(self, model)
 
     @cached_property
     def signature(self) -> Signature:
@@ -95,6 +99,8 @@ class Function(Operand):
     @property
     def alone(self) -> syntax.Function:
         """Its definition where no model is round it."""
+        if self.kind == "step":
+            raise error("misplaced", "a `step` stands in a model", span=self.span)
         if self._alone is None:
             self._alone = self.definition()
         return self._alone
@@ -145,8 +151,17 @@ class Bound(Operand):
         self._model = model
 
     def __dl_syntax__(self, span: Span, whole: bool = False) -> syntax.Expr:
-        return syntax.Field(span, expression(self._model, span),
-                            syntax.Name(span, self._function.__name__))
+        part = expression(self._model, span)
+        if getattr(type(self._model), self._function.__name__, None) is self._function:
+            return syntax.Field(span, part, syntax.Name(span, self._function.__name__))
+        definition = self._function.definition(self._model)  # one that a subclass has replaced
+
+        def run(frame: Frame) -> Value:
+            owner = frame.evaluate(part)
+            assert isinstance(owner, Instance)
+            return Callee(definition, python_module(), owner)
+
+        return leaf(span, run)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """In a trace: traced values in and out. Elsewhere: NumPy arrays and numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABCMeta
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "param", "state"]
 
 _BUILT: Final = ("built", "record", "variable_records", "lock", "name", "_functions", "_storage")
+_SETTLING: Final = threading.RLock()
 RESERVED: Final = ("built", "definition", "dump", "function", "load", "member", "record", "save",
                    "seed", "span", "storage", "variables")
 
@@ -107,10 +109,12 @@ class Model(driver.Model, Defined, metaclass=ModelType):
             raise user_error(
                 "misplaced", f"this {type(self).__name__} is a part of a {self._holder}",
                 "its values belong to the model that holds it: reach them through that one")
-        unit = Unit()
-        made = Traced(type(self).__name__, unit, unit.model(self, self.span))
-        self.__dict__["_unit"] = unit
-        super().__init__(made, self.__dict__["seed"])
+        with _SETTLING:
+            if "built" not in self.__dict__:
+                unit = Unit()
+                made = Traced(type(self).__name__, unit, unit.model(self, self.span))
+                self.__dict__["_unit"] = unit
+                super().__init__(made, self.__dict__["seed"])
 
     def _initialize(self) -> Variables:
         """Initial values; a part that had values before it became one brings them along."""

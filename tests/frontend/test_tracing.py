@@ -6,6 +6,7 @@ from __future__ import annotations
 # Texts in annotations are dims of the language.
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,43 @@ def test_the_values_of_a_part_belong_to_the_whole() -> None:
         block.w  # noqa: B018
 
 
+def test_a_subclass_builds_on_what_it_replaces() -> None:
+    class Twice(Block):
+        @dlc.fn
+        def forward(self, x: dlc.f32["*S", "width"]) -> dlc.f32["*S", "width"]:
+            return super().forward(super().forward(x))
+
+    class Outer(dlc.Model):
+        def __init__(self) -> None:
+            self.twice = Twice(4)
+
+        @dlc.fn
+        def forward(self, x: dlc.f32["N", 4]) -> dlc.f32["N", 4]:
+            return self.twice(x)
+
+    outer = Outer(seed=2)
+    once = X + np.tanh(X @ outer.twice.w)
+    np.testing.assert_allclose(outer(X), once + np.tanh(once @ outer.twice.w), rtol=1e-5)
+
+
+def test_a_part_brings_its_values_along() -> None:
+    block = Block(4, seed=9)
+    block.w = np.full((4, 4), 0.5, np.float32)
+
+    class Outer(dlc.Model):
+        def __init__(self) -> None:
+            self.block = block
+
+    assert (Outer().block.w == 0.5).all()
+
+
+def test_threads_share_one_model() -> None:
+    net = Net(8, 1, seed=0)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: net.fit(X, LABEL), range(8)))
+    assert net.steps == 8
+
+
 # Errors
 
 
@@ -462,6 +500,21 @@ def test_update_in_fn_is_an_error() -> None:
             return self.n
 
     assert "`n` can't be updated in a `fn`" in error_of(lambda: Counter().record)
+
+
+def test_steps_and_methods_stand_in_models() -> None:
+    @dlc.step
+    def alone(x: dlc.f32[N]):
+        return x
+
+    class Plain:
+        @dlc.fn
+        def method(self, x: dlc.f32[N]):
+            return x
+
+    assert "a `step` stands in a model" in error_of(lambda: alone(X[0]))
+    with pytest.raises(TypeError, match="of a class that is no dlc.Model"):
+        Plain().method(X[0])
 
 
 def test_members_are_made_in_init() -> None:
