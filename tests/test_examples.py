@@ -56,7 +56,7 @@ def test_lenet5_learns_in_an_epoch_and_reads_digits(tmp_path: Path) -> None:
     assert epoch["error_rate"] < 0.05
     if PROC.exists():
         assert int(lines[-1]) / 1024 <= MOST_MEGABYTES
-    test = data.find("mnist").load(EXAMPLES / "data" / "mnist").test.arrays
+    test = data.load("mnist", EXAMPLES / "lenet5.dl", None, ()).test.arrays
     lenet = dlc.load(EXAMPLES / "lenet5.dl").LeNet5()
     lenet.load(weights)
     wrong = lenet.digit(image=test["image"][:1000]) != test["label"][:1000]
