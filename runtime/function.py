@@ -123,7 +123,8 @@ class Function:
         self._entry = _ENTRY(self._code.address(self.manifest.entry))
         self._layout = _LAYOUT(self._code.address(self.manifest.layout))
         self._arguments = Arguments(self.manifest)
-        self._names = [spec.name for spec in (*self.manifest.inputs, *self.manifest.sizes)]
+        self._names = [spec.name for spec in self.manifest.inputs]
+        self._names += [spec.name for spec in self.manifest.sizes]
         self._arrays = [
             (at, spec.numpy) for at, spec in enumerate(self.manifest.inputs) if spec.dims
         ]

@@ -87,7 +87,7 @@ class _Captures:
         self.constant = tuple(k for k in range(carried) if body.results[k] == body.inputs[k])
         self.kept = tuple(k for k in range(carried) if k not in self.constant)
         self.items = tuple(range(carried, carried + items))
-        captured = (*self.constant, *range(carried + items, len(body.params)))
+        captured: tuple[int, ...] = (*self.constant, *range(carried + items, len(body.params)))
         self.leaves: list[Value] = []
         self.makers = {k: self._maker(self._operand(k)) for k in captured}
 
@@ -150,4 +150,5 @@ def _make(maker: _Made, leaves: list[Value], b: Builder) -> Value:
     if maker.node is None:
         return leaves[maker.leaf]
     parts = tuple(_make(part, leaves, b) for part in maker.parts)
-    return b.copy(maker.node, parts)[0]
+    (value,) = b.copy(maker.node, parts)
+    return value

@@ -27,6 +27,8 @@ APART = {
     "call": "holds a graph: random programs and test_kernels have calls",
     "gradient": "is expanded before anything is compiled: test_differentiate",
     "check": "gives no value: test_a_failed_check_changes_no_variable",
+    "print": "gives no value: test_control prints",
+    **dict.fromkeys(("scan", "while", "if"), "hold graphs: test_control"),
 }
 MOVERS = ("contract", "reduce_max", "argmax", "softmax", "log_softmax", "tree_sum", "broadcast",
           "reshape", "transpose", "slice", "pad", "stop_gradient", "pack", "constant", "table",
