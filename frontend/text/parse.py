@@ -161,6 +161,11 @@ def _try(text: str, name: str, start: str) -> syntax.Syntax | Diagnostic:
 # The tables
 
 
+def terminals() -> dict[str, str]:
+    """The pattern of each terminal of the grammar; for a word of the language, the word."""
+    return {str(each.name): str(each.pattern.value) for each in _parser().terminals}
+
+
 def build_parser() -> Lark:
     """The parser made from grammar.lark (takes some 0.2 s)."""
     return Lark(
