@@ -16,7 +16,6 @@ from dlc.ir.diagnostics import SourceFile, UserError
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted(
     [
-        *(Path(__file__).parent / "programs").glob("*.dl"),
         *(ROOT / "examples").glob("*.dl"),
         *(ROOT / "frontend" / "library").glob("*.dl"),
     ]

@@ -14,7 +14,7 @@ from dlc.runtime.errors import ArgumentError
 from tests.frontend.programs_in_text import Running
 
 RANDOM = np.random.default_rng(7)
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parents[2] / "examples"
 
 
 class Coordinates:
