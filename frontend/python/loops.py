@@ -40,7 +40,7 @@ def scan(
             found = [wrap(inner, inner.locals[target.text]) for target in targets]
             result = body(carry.now(inner), tuple(found) if isinstance(xs, tuple) else found[0])
             if not isinstance(result, tuple) or len(result) != 2:
-                raise error("wrong-count", "the body of a scan returns a carry and what is stacked",
+                raise error("name-count", "the body of a scan returns a carry and what is stacked",
                             (f"found: {result!r}",), "`return carry, y`, or `return carry, None`",
                             span)
             made["one"] = not isinstance(result[1], tuple)
