@@ -7,7 +7,7 @@ differentiated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dlc.frontend.elaborate.frames import Fault, Frame
@@ -15,7 +15,7 @@ from dlc.frontend.elaborate.values import Variable
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.graph import Graph, Node
-from dlc.ir.ops.loops import counts
+from dlc.ir.ops.loops import carried_of
 
 Place = tuple[int, int]  # a level, and a node of it
 
@@ -68,29 +68,28 @@ def flows(node: Node, result: ir.Value) -> tuple[ir.Value, ...]:
         return ()
     if node.op not in ("scan", "while", "if"):
         return node.operands
-    return tuple(dict.fromkeys(_through(node, node.results.index(result))))
+    bodies = _needs(node, {node.results.index(result)})
+    first = 1 if node.op == "if" else 0
+    return tuple(dict.fromkeys(
+        operand for body, needed in bodies
+        for param, operand in zip(body.inputs, node.operands[first:], strict=True)
+        if param in needed))
 
 
-def _through(node: Node, place: int) -> Iterator[ir.Value]:
-    """As `flows`, of a node that holds bodies."""
+def _needs(node: Node, places: set[int]) -> list[tuple[Graph, set[ir.Value]]]:
+    """The bodies of a control node, each with what the results at `places` depend on in it."""
     if node.op == "if":
-        for body in node.regions:
-            needed = _needed(body, (body.results[place],))
-            yield from (v for p, v in zip(body.inputs, node.operands[1:], strict=True)
-                        if p in needed)
-        return
+        return [(body, _needed(body, [body.results[at] for at in places]))
+                for body in node.regions]
     body = node.regions[-1]
-    carried = counts(dict(node.attrs))[0] if node.op == "scan" else len(body.results)
-    wanted = {place}
+    carried, wanted = carried_of(node), set(places)
     while True:
         needed = _needed(body, [body.results[at] for at in wanted])
         more = {at for at in range(carried) if body.inputs[at] in needed} - wanted
         if not more:
-            break
+            # Where there is no turn, a carried value is what it was at first.
+            return [(body, needed | {body.inputs[at] for at in wanted if at < carried})]
         wanted |= more
-    initial = {body.inputs[at] for at in wanted if at < carried}
-    yield from (v for p, v in zip(body.inputs, node.operands, strict=True)
-                if p in needed or p in initial)
 
 
 def _needed(body: Graph, results: Sequence[ir.Value]) -> set[ir.Value]:
@@ -143,6 +142,32 @@ def gradients_of(
             before = sums.get(place)
             sums[place] = gradient if before is None else builder.op("add", before, gradient)
     return [sums[place] for place in range(len(params))]
+
+
+def check_updates(frame: Frame, found: Reach, param: Variable, span: Span) -> None:
+    """`Fault` where a loss reads, in a loop or branch that has ended, what was given there."""
+    inner = frame.context.store.inside.get(param.name)
+    for node in found.nodes.values() if inner else ():
+        reached = {at for at, result in enumerate(node.results) if result in found.values}
+        if inner and node.regions and _reads(node, reached, inner):
+            raise Fault("gradient-of-update", f"the loss reads `{param.name}` where it is updated "
+                        "too, in a block that has ended", span,
+                        [f"the block stands at {loc}" for loc in node.locs[:1]],
+                        "take the gradient in the block, or update after it")
+
+
+def _reads(node: Node, places: set[int], values: set[ir.Value]) -> bool:
+    """Whether results of a node depend on one of `values` in its bodies."""
+    if node.op == "call":
+        return False
+    for body, needed in _needs(node, places):
+        if needed & values:
+            return True
+        for each in body.nodes:
+            reached = {at for at, result in enumerate(each.results) if result in needed}
+            if reached and each.regions and _reads(each, reached, values):
+                return True
+    return False
 
 
 def why_not(frame: Frame, loss: ir.Value, targets: Sequence[ir.Value]) -> tuple[str, ...]:

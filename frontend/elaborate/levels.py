@@ -63,6 +63,7 @@ class Store:
         self.level = Level(nodes=builder.nodes)
         self.views: tuple[View, ...] = (View(self.level),)
         self.level.views = self.views
+        self.inside: dict[str, set[Value]] = {}  # by variable, what it was given in bodies
         self.variables: dict[str, tuple[Variable, Value]] = {}  # as the function is called
         self.reserved: frozenset[str] = frozenset()  # names that are variables' alone
         self.origins: dict[Value, Variable] = {}  # of which variable something is a value
@@ -133,6 +134,9 @@ class Store:
         """Gives a variable the value that a body of `level` has left."""
         level.values[variable.name] = value
         level.written[variable.name] = variable
+        if level.outer is not None:
+            entered = [level.entered[variable.name][1]] if level.loop else []
+            self.inside.setdefault(variable.name, set()).update((value, *entered))
         self.origins[value] = variable
         self._births.setdefault(value, self.views)
 

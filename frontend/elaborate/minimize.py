@@ -8,7 +8,13 @@ from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.every import executions, update_every
 from dlc.frontend.elaborate.expressions import evaluate, resolve
 from dlc.frontend.elaborate.frames import Fault, Frame
-from dlc.frontend.elaborate.gradients import gradients, gradients_of, reach, why_not
+from dlc.frontend.elaborate.gradients import (
+    check_updates,
+    gradients,
+    gradients_of,
+    reach,
+    why_not,
+)
 from dlc.frontend.elaborate.optimizers import prepare
 from dlc.frontend.elaborate.values import (
     Instance,
@@ -104,9 +110,11 @@ def _params(
 ) -> list[Variable]:
     """The params to train, in the order in which the model declares them."""
     context = frame.context
-    seen = reach(frame, loss).values
-    reached = [v for v in context.store.seen()
-               if v.trained and any(x in seen for x in context.store.versions(v))]
+    found = reach(frame, loss)
+    read = [v for v in context.store.seen() if v.trained]
+    for param in read if wanted is None else wanted:
+        check_updates(frame, found, param, statement.loss.span)
+    reached = [v for v in read if any(x in found.values for x in context.store.versions(v))]
     if wanted is not None:
         for param in wanted:
             if param not in reached:
@@ -155,8 +163,10 @@ def grad(frame: Frame, call: tuple[syntax.Argument, ...], span: Span) -> Value:
 
 
 def _by(frame: Frame, loss: ir.Value, item: Value, span: Span) -> ir.Value:
-    seen = reach(frame, loss).values
+    found = reach(frame, loss)
+    seen = found.values
     if isinstance(item, Variable):
+        check_updates(frame, found, item, span)
         if not any(v in seen for v in frame.context.store.versions(item)):
             raise _independent(frame, loss, item, span)
         return gradients_of(frame, loss, [item], span)[0]

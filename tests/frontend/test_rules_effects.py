@@ -297,3 +297,27 @@ model M {
         elif turn < 3:
             assert model.compiled.variables["w"].tolist() == [1, 2, 3]
     assert "at least 1" in error(text.replace("EVERY", "every=0"))
+
+
+def test_rule_36_what_a_block_reads_and_updates_has_no_gradient_outside_of_it() -> None:
+    text = """
+model M {
+    param w: f32 = 2.0
+    param v: f32 = 3.0
+    step f(x: f32, c: bool) -> f32 {
+        s, u = 0.0, 0.0
+        scan i in range(3) carry s = s, u = u {
+            s += v * x
+            w := w + 1.0
+            if c { LINE }
+        }
+        return grad(s + v, LAST)
+    }
+}
+"""
+    plain = text.replace("LINE", "u += w")
+    assert Both(plain.replace("LAST", "v"), "M")("f", x=np.float32(5), c=True) == 16
+    assert "does not depend on `w`" in error(plain.replace("LAST", "w"))
+    found = error(text.replace("LINE", "s += w").replace("LAST", "w"))
+    assert found.startswith("12: the loss reads `w` where it is updated too")
+    assert "program.dl:7:9" in found
