@@ -6,6 +6,7 @@ elements, casts) is computed again: reading it back would cost about as much, an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -51,6 +52,35 @@ def recipe(
             made.update(node.results)
             wanted.update(dict.fromkeys(node.operands))
     return again[::-1], [v for v in wanted if v not in made]
+
+
+def keep_later(
+    nodes: Sequence[Node], needed: Sequence[Value], kept: set[Value], dear: set[Value]
+) -> set[Value]:
+    """`kept` with values of `dear` replaced by what alone is computed from them.
+
+    Where all that is needed of a product is `product + bias`, that is kept in its place.
+    """
+    kept, dear = set(kept), set(dear)
+    while True:
+        again, have = recipe(nodes, needed, kept)
+        readers = Counter(v for node in again for v in set(node.operands))
+        readers.update(needed)
+        for node in again:
+            replaced = [v for v in node.operands if v in dear and v in have and readers[v] == 1]
+            if replaced and all(_no_larger(node, v) for v in replaced):
+                kept.difference_update(replaced)
+                kept.add(node.result)
+                dear.add(node.result)
+                break
+        else:
+            return kept
+
+
+def _no_larger(node: Node, value: Value) -> bool:
+    """Whether an elementwise node gives no more bytes than `value` has."""
+    return (OPS[node.op].formula is not None and node.result.dims == value.dims
+            and node.result.dtype.size <= value.dtype.size)
 
 
 def without_effects(node: Node) -> Node:

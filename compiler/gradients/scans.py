@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from dlc.compiler.gradients.activity import Marks, body_marks, floats, live_carried
 from dlc.compiler.gradients.bodies import WayBack
-from dlc.compiler.gradients.saving import is_costly, live, recipe
+from dlc.compiler.gradients.saving import is_costly, keep_later, live, recipe
 from dlc.compiler.gradients.sweep import Sweep
 from dlc.compiler.gradients.turns import Turns
 from dlc.ir.dims import Dim, Poly
@@ -79,9 +79,13 @@ class _ScanBack:
         for param, part in after.sums(stacks):
             self.sweep.give(self.outer[param], part)
 
+    def there(self) -> set[Value]:
+        """The values of a turn that are carried, or yielded anyway."""
+        return {*self.body.inputs[:self.carried], *self.body.results[self.carried:]}
+
     def kept(self) -> set[Value]:
-        """The values of a turn that are kept for the turn back, or yielded anyway."""
-        kept = {*self.body.inputs[:self.carried], *self.body.results[self.carried:]}
+        """The values of a turn that may be kept for the turn back."""
+        kept = self.there()
         if ("recompute", True) not in self.node.attrs:
             for node in filter(is_costly, self.way.forward.nodes):
                 kept.update(node.results)
@@ -120,9 +124,12 @@ class _ScanBack:
         results = [*(carry.after for carry in carries), *yields]
         nodes, free = live(self.way.builder.nodes, results)
         own = {carry.param for carry in carries}
-        again, needed = recipe(
-            self.way.forward.nodes, [v for v in free if v not in own], after.kept)
-        kept = self.widen([v for v in needed if v in after.kept], after.wanted)
+        free = [v for v in free if v not in own]
+        forward = self.way.forward.nodes
+        dear = after.kept.difference(self.there(), after.wanted)
+        kept_values = keep_later(forward, free, after.kept, dear)
+        again, needed = recipe(forward, free, kept_values)
+        kept = self.widen([v for v in needed if v in kept_values], after.wanted)
         stacks = {**after.stacked, **kept}
         items = [v for v in needed if v in stacks]
         captured = [v for v in needed if v not in stacks]
