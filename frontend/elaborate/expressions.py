@@ -84,14 +84,21 @@ def _operation(frame: Frame, expr: syntax.Expr) -> Value:
 
 
 def _binary(frame: Frame, sign: str, left: syntax.Expr, right: syntax.Expr, at: Span) -> Value:
-    with frame.parts_of(sign if sign in ("and", "or") else frame.whole):
-        try:
-            a = evaluate(frame, left)
-        except Silent:
-            evaluate(frame, right)  # what is wrong there is told all the same
-            raise
-        b = evaluate(frame, right)
+    if sign in ("and", "or"):
+        with frame.parts_of(sign):
+            a, b = _both(frame, left, right)
+    else:
+        a, b = _both(frame, left, right)
     return binary(frame, sign, a, b, at)
+
+
+def _both(frame: Frame, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
+    try:
+        a = evaluate(frame, left)
+    except Silent:
+        evaluate(frame, right)  # what is wrong there is told all the same
+        raise
+    return a, evaluate(frame, right)
 
 
 def _unary(frame: Frame, sign: str, value: Value, span: Span) -> Value:
