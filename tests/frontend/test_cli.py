@@ -54,7 +54,7 @@ def test_help_is_quick_and_complete() -> None:
         shown = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.2
-    for command in (b"check", b"train", b"run", b"dump", b"doctor"):
+    for command in (b"check", b"fmt", b"train", b"run", b"dump", b"doctor"):
         assert command in shown.stdout
 
 
