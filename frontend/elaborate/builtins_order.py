@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.builtin_table import Given, builtin
+from dlc.frontend.elaborate.builtins_reduce import widened
 from dlc.frontend.elaborate.declared import conform
 from dlc.frontend.elaborate.draws import draw
 from dlc.frontend.elaborate.frames import Fault, flatten
@@ -107,8 +108,10 @@ def _cumsum(given: Given) -> Value:
         raise Fault("bool-arithmetic", "`cumsum` does not take bool", given.span,
                     help="`i32(x)` makes 0 and 1 of it")
     axis = given.axis("axis", len(x.dims), 0 if len(x.dims) == 1 else None)
-    return Tensor(given.frame.emit(given.span, "cumsum", x, axis=axis,
-                                   reverse=given.truth("reverse", False)))
+    builder = given.frame.place(given.span)
+    made = builder.op("cumsum", widened(builder, x), axis=axis,
+                      reverse=given.truth("reverse", False))
+    return Tensor(builder.cast(made, x.dtype) if x.dtype.is_float else made)
 
 
 # Updates

@@ -48,13 +48,13 @@ def mean_of(given: Given, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
         raise Fault("needs-floats", f"`{given.name}` takes floats, not {x.type}", given.span,
                     help="`f32(x)` makes floats")
     builder = given.frame.place(given.span)
-    total = builder.sum(_wide(builder, x), axes)
+    total = builder.sum(widened(builder, x), axes)
     count = as_value(given.frame, Number(product(tuple(x.dims[a] for a in axes))), given.span,
                      total.dtype)
     return builder.cast(builder.op("div", total, builder.broadcast(count, total.dims)), x.dtype)
 
 
-def _wide(builder: Builder, x: ir.Value) -> ir.Value:
+def widened(builder: Builder, x: ir.Value) -> ir.Value:
     """Halves as f32, for sums that would not fit them."""
     return builder.cast(x, F32) if x.dtype.size == 2 else x
 
@@ -64,7 +64,7 @@ def _var(given: Given) -> Value:
     x = given.tensor("x")
     axes = given.axes("axis", len(x.dims))
     builder = given.frame.place(given.span)
-    wide = _wide(builder, x) if x.dtype.is_float else x
+    wide = widened(builder, x) if x.dtype.is_float else x
     middle = mean_of(given, wide, axes)
     kept = [i for i in range(len(x.dims)) if i not in axes]
     away = builder.op("sub", wide, builder.broadcast(middle, x.dims, kept))

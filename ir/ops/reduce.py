@@ -162,8 +162,11 @@ def _softmax_vjp(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | 
 def _log_softmax_vjp(b: Builder, node: Node, g: tuple[Value, ...]) -> tuple[Value | None, ...]:
     axis = node.attr("axis")
     assert isinstance(axis, int)
-    share = b.op("mul", b.op("exp", node.result), _over(b, node, b.sum(g[0], (axis,))))
-    return (b.op("sub", g[0], share),)
+    y = node.result
+    share = b.op("mul", b.op("exp", y), _over(b, node, b.sum(g[0], (axis,))))
+    # What is -inf stays so, whatever moves: a row that is all -inf has gradient 0.
+    nothing = b.op("eq", y, b.constant(float("-inf"), y.type))
+    return (b.op("select", nothing, b.zeros(y.type), b.op("sub", g[0], share)),)
 
 
 _SAMPLES = (Sample(("f32[3, 5]",), (("axis", 1),)), Sample(("f32[4, 3, 2]",), (("axis", 1),)),
