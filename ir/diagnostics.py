@@ -188,7 +188,7 @@ def _cells(char: str) -> int:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be, if there is one."""
-    best, least = None, max(1, len(name) // 3) + 1
+    best, least = None, max(1, len(name) // 3) + (len(name) > 1)
     for candidate in sorted(known):
         if abs(len(candidate) - len(name)) >= least:
             continue

@@ -96,7 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dlc {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_check, _add_fmt, _add_train, _add_test, _add_run, _add_dump, _add_doctor):
+    for add in (_add_check, _add_fmt, _add_train, _add_test, _add_run, _add_dump, _add_explain,
+                _add_doctor):
         add(commands)
     return parser
 
@@ -183,6 +184,13 @@ def _add_dump(commands: Commands) -> None:
     which.add_argument("--after", metavar="PASS", help="what the pass PASS gives")
     which.add_argument("--all", metavar="DIR", help="every stage and pass, a file each, into DIR")
     add("--grep", metavar="TEXT", help="only paragraphs in which this regular expression is found")
+
+
+def _add_explain(commands: Commands) -> None:
+    parser = _command(commands, "explain", "say what an error means, with a program that has it")
+    parser.add_argument("error", metavar="NAME", nargs="?",
+                        help="as in error[NAME] (default: a line for each)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_doctor(commands: Commands) -> None:

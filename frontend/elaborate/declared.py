@@ -47,8 +47,10 @@ def dim_of(frame: Frame, expr: syntax.Expr) -> Dim:
 def _with_symbol_help(fault: Fault, expr: syntax.Expr) -> Fault:
     found = fault.diagnostic
     name = _name_in(found, expr)
-    if found.code == "unknown-name" and name and (not found.help or name[0].isupper()):
+    if found.code == "unknown-name" and name:
         help = "a symbol begins with a capital, and stands alone as a dim of some parameter"
+        if found.help and not name[0].isupper():
+            help = found.help
         fault.diagnostic = replace(found, code="unknown-dim", help=help)
     return fault
 

@@ -21,7 +21,7 @@ from dlc.ir.types import DType, TensorType, tensor
 Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting", "test"]
 
 
-MOST_TURNS: Final = 50_000  # statements, calls and items that one function may come to
+MOST_TURNS: Final = 25_000  # statements, calls and items that one function may come to
 MOST_NODES: Final = 100_000
 DEEPEST: Final = 1000  # expressions and blocks inside one another, through all calls
 
@@ -71,6 +71,7 @@ class Context:
     random: ir.Value | None = None
     draws: dict[str, int] = field(default_factory=dict)
     turns: int = 0
+    grown: bool = False  # whether it was too large
     depth: int = 0  # of expressions and blocks that are open
 
     def __post_init__(self) -> None:
@@ -83,7 +84,10 @@ class Context:
     def tick(self, span: Span) -> None:
         """Counts a statement, a call or an item; `Fault` if a program grows without bounds."""
         self.turns += 1
+        if self.grown:
+            raise Silent  # told already
         if self.turns > MOST_TURNS or len(self.builder.nodes) > MOST_NODES:
+            self.grown = True
             raise Fault("too-large", "this program is too large when its loops are unrolled and "
                         "its functions expanded", span,
                         help="`scan` goes over many turns without being unrolled")

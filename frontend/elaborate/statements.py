@@ -119,7 +119,7 @@ def _assign(frame: Frame, statement: syntax.Assign) -> None:
         raise Fault("name-count", f"{len(targets)} names for {len(values)} values",
                     statement.span)
     value = values[0] if len(values) == 1 else Many(values)
-    if len(targets) == 1 and isinstance(value, Many):
+    if len(targets) == 1 and isinstance(value, Many) and targets[0].text != "_":
         raise Fault("several-values", f"several values can't be kept under one name: "
                     f"{describe(value)}", statement.span, help="take them apart: `a, b = …`")
     give(frame, targets, value, statement.span)
@@ -149,7 +149,7 @@ def _update(frame: Frame, statement: syntax.Update) -> None:
     try:
         target = resolve(frame, name)
     except Fault as fault:
-        raise _new_name(fault, statement) from None
+        raise _new_name(frame, fault, statement) from None
     if not isinstance(target, Variable):
         _update_local(frame, statement, target)
         return
@@ -172,12 +172,13 @@ def _update(frame: Frame, statement: syntax.Update) -> None:
     frame.path = path
 
 
-def _new_name(fault: Fault, statement: syntax.Update) -> Fault:
+def _new_name(frame: Frame, fault: Fault, statement: syntax.Update) -> Fault:
     """`y := 1` where nothing is called `y`."""
     found = fault.diagnostic
     if found.code != "unknown-name" or statement.operator != ":=" or (
-            found.span != statement.target.span):
+            not isinstance(statement.target, syntax.Name)):
         return fault
+    frame.locals[statement.target.text] = Poisoned()
     return Fault("update-for-assignment", f"{found.message}: `:=` updates params and states",
                  statement.target.span, help=found.help or "`name = value` gives a new name a "
                  "value")

@@ -127,7 +127,7 @@ class _Carry:
         """What a turn gives, as the elaborator assigns it."""
         values = (result,) if self._one else result
         if not isinstance(values, tuple) or len(values) != len(self._names):
-            raise error("wrong-count", f"a turn gives {len(self._names)} carried values, as it "
+            raise error("name-count", f"a turn gives {len(self._names)} carried values, as it "
                         "began with", (f"found: {result!r}",), span=self._span)
         made = tuple(inner.evaluate(expression(value, self._span)) for value in values)
         return Number(0) if not made else made[0] if len(made) == 1 else Many(made)

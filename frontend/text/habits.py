@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 _FUNCTION: Final = "a function begins with `fn`"
 _VALUE: Final = "a name is given a value by `name = value`"
@@ -38,23 +38,27 @@ ENDINGS: Final = {
 }  # an operator, and the sign after it
 
 
-def of_character(text: str, place: int) -> tuple[str, str]:
-    """The code and the help for a character that begins no word and no sign of the language."""
-    char = text[place]
-    if char == "'":
-        return "single-quotes", 'a text stands in double quotes: `"text"`'
-    if char == ";":
-        return "semicolon", "a statement ends with its line: leave the `;` out"
-    if char == "\\":
-        return "backslash", (
-            "a line that ends in an operator, or stands inside `( )`, goes on by itself")
+class Mistake(NamedTuple):
+    """The name of an error, and what to do about it."""
+
+    code: str
+    help: str
+
+
+def of_character(char: str) -> Mistake:
+    """What a character is that begins no word and no sign of the language."""
     if char in _OPERATORS:
-        return "foreign-operator", _OPERATORS[char]
-    if char.isalpha():
-        return "foreign-character", "names are made of a-z, A-Z, 0-9 and _"
-    return "foreign-character", ""
+        return Mistake("foreign-operator", _OPERATORS[char])
+    return _CHARACTERS.get(char) or Mistake(
+        "foreign-character", "names are made of a-z, A-Z, 0-9 and _" if char.isalpha() else "")
 
 
+_CHARACTERS: Final = {
+    "'": Mistake("single-quotes", 'a text stands in double quotes: `"text"`'),
+    ";": Mistake("semicolon", "a statement ends with its line: leave the `;` out"),
+    "\\": Mistake("backslash", "a line that ends in an operator, or stands inside `( )`, goes on "
+                  "by itself"),
+}
 _OPERATORS: Final = {
     "&": "write `and`", "|": "write `or`", "!": "write `not`", "^": "a power is `x ** n`",
     "?": "write `a if condition else b`", "~": "write `not`",

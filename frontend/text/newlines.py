@@ -25,6 +25,9 @@ _CLOSING: Final = frozenset(_OPENING.values())
 _DEFINES: Final = frozenset(
     ("FN", "STEP", "MODEL", "CONST", "IMPORT", "TRAIN", "TEST", "OPTIMIZER")
 )
+_STATEMENTS: Final = frozenset(
+    ("RETURN", "YIELD", "MINIMIZE", "ASSERT", "SCAN", "WHILE", "PARAM", "STATE")
+)  # no expression holds these
 # `step` and `test` are also settings of a `train` block: what follows tells.
 _BEGINNINGS: Final = frozenset((("STEP", "NAME"), ("TEST", "STRING")))
 DEEPEST: Final = 200  # brackets inside brackets
@@ -68,6 +71,8 @@ class Newlines:
                 definition = definition if kind in ("STEP", "TEST") else kind
             elif before is not None and (before.type, kind) in _BEGINNINGS:
                 definition = before.type
+            elif newline is not None and kind in _STATEMENTS:
+                self._check_statement(open_brackets, token)
             elif kind in _OPENING or kind in _CLOSING:
                 self._match(open_brackets, token, definition)
             self.before = self.before[-1:] if before is None else (*self.before[-1:], before)
@@ -90,6 +95,11 @@ class Newlines:
         legal = opening.type == "LBRACE" and owner in ("MODEL", "TRAIN")
         if not legal or token.type not in ("FN", "STEP", "TEST"):
             raise self._unclosed(opening, token)
+
+    def _check_statement(self, open_brackets: list[tuple[Token, str]], token: Token) -> None:
+        """A line that begins as a statement, inside `(` or `[`: one of them was not closed."""
+        if open_brackets and open_brackets[-1][0].type != "LBRACE":
+            raise self._unclosed(open_brackets[-1][0], token)
 
     def _match(self, open_brackets: list[tuple[Token, str]], token: Token, owner: str) -> None:
         """Keeps the stack of open brackets, each with the kind of definition that it stands in."""

@@ -18,7 +18,7 @@ _DEFINITION: Final = re.compile(
     r"[a-z]+[ \t]+[A-Za-z_]\w*[ \t]*[({])",
     re.MULTILINE,
 )
-_NAMED: Final = re.compile(r"^[a-z]+[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
+_NAMED: Final = re.compile(r"^(?:[a-z]+[ \t]+)?([A-Za-z_]\w*)", re.MULTILINE)
 _NO_CODE: Final = re.compile(r'"""[\s\S]*?(?:"""|\Z)|"[^"\n]*"?|#[^\n]*')
 _HEADER: Final = re.compile(r"[ \t]*(?:if|for|while|scan|on)\b[^{}]*\{[ \t]*$")
 _GOES_ON: Final = re.compile(r"(?:[-+*/%@=<>,|{(\[:]|\b(?:and|or|not|if|else|in|with))[ \t]*$")

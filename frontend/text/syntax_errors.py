@@ -264,7 +264,7 @@ def _assignment(place: Place) -> Diagnostic | None:
 
 def _colon(place: Place) -> Diagnostic | None:
     """`if x:`, `fn f(x: f32) -> f32:`."""
-    if place.kind == "COLON" and "LBRACE" in place.accepted:
+    if place.kind == "COLON" and place.accepted & {"LBRACE", "CARRY"}:
         return place.error("colon-for-block", "a block stands in `{ }`")
     return None
 
@@ -362,5 +362,5 @@ def _character(error: UnexpectedCharacters, file: str, text: str) -> Diagnostic:
         return Diagnostic("unended-text", f"this text is never ended: a `{marks}` is missing",
                           span, help=help)
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
-    code, help = habits.of_character(text, place)
-    return Diagnostic(code, f"`{shown}` has no meaning here", span, help=help)
+    mistake = habits.of_character(char)
+    return Diagnostic(mistake.code, f"`{shown}` has no meaning here", span, help=mistake.help)

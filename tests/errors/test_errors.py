@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dlc.frontend.elaborate.check import check_program
-from dlc.frontend.elaborate.modules import read_program
+from dlc.frontend.elaborate.elaboration import Elaboration
 from dlc.ir.diagnostics import UserError
 
 FOLDER = Path(__file__).parent
@@ -21,7 +20,7 @@ PROGRAMS = sorted(FOLDER.glob("*.dl"))
 
 def diagnostics_of(path: Path) -> str:
     try:
-        check_program(read_program(path, path.name))
+        Elaboration(path).check()
     except UserError as error:
         # Where the library stands in its files is no part of what is tested.
         return re.sub(r"(<\w+\.dl>):\d+:\d+", r"\1", f"{error}\n")
