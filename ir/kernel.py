@@ -100,7 +100,7 @@ class Buffer:
 @equal_by_fields
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """An element of a buffer. An index may itself be loaded.
+    """An element of a buffer. An index may itself be loaded, from memory or from a local.
 
     `fill` is what a read gives outside the buffer (None: it can't lie outside).
     """

@@ -8,6 +8,7 @@ import pytest
 from dlc.compiler.options import Options
 from dlc.compiler.passes.apply_schedules import apply
 from dlc.compiler.passes.choose_schedules import Chooser
+from dlc.ir.check_kernel import check_kernel
 from dlc.ir.dims import symbol
 from dlc.ir.kernel import (
     Access,
@@ -21,6 +22,7 @@ from dlc.ir.kernel import (
     Seq,
     blocked,
 )
+from dlc.ir.kernel_text import parse_kernel, print_kernel
 from dlc.ir.scalar import Array
 from dlc.ir.types import F32, I32, DType
 from tests.compiler.loops_machine import Machine
@@ -140,6 +142,36 @@ def test_loaded_bounds() -> None:
     }
     run(kernel, memory, False, N=3, T=5)
     np.testing.assert_allclose(memory["y"], dense @ memory["x"])
+
+
+def histogram() -> Kernel:
+    """How often each remainder by 5 comes up in a row: a local array at computed indices."""
+    x, y = buffer("x", N, T, dtype=I32), buffer("y", N, 5, role="out", dtype=I32)
+    count, rest = buffer("count", 5, role="local", dtype=I32), buffer("rest", role="local",
+                                                                     dtype=I32)
+    place, five = Access("count", (Access("rest"),)), (Index("k0", 5),)
+    return Kernel("histogram", ("N", "T"), (x, y), (count, rest), (Index("i0", N),), (
+        Compute(Access("count", (k,)), (), Number(I32, 0), five),
+        Seq(Index("t0", T), ("count",), (
+            Compute(Access("rest"), (
+                ScalarOp("r", "mod", (Access("x", (i0, t)), Number(I32, 5)), I32),), "r"),
+            Compute(place, (ScalarOp("c", "add", (place, Number(I32, 1)), I32),), "c"))),
+        Compute(Access("y", (i0, k)), (), Access("count", (k,)), five)))
+
+
+def test_local_arrays_at_computed_indices() -> None:
+    kernel = histogram()
+    check_kernel(kernel)
+    assert parse_kernel(print_kernel(kernel)) == kernel
+    x = np.random.default_rng(2).integers(-50, 50, (3, 40)).astype("i4")
+    memory = {"x": x.ravel(), "y": np.full(15, -1, "i4")}
+    run(kernel, memory, False, N=3, T=40)
+    expected = [np.bincount(row % 5, minlength=5) for row in x]
+    np.testing.assert_array_equal(memory["y"].reshape(3, 5), expected)
+
+
+def test_no_lanes_where_an_index_is_computed() -> None:
+    assert Chooser(histogram(), {"N": 64, "T": 64}, Options(lanes=4)).choose().vector == ""
 
 
 def test_written_where_a_condition_holds() -> None:
