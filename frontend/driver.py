@@ -101,7 +101,7 @@ class Program:
         if name in self.functions:
             return self.functions[name]
         if name in self._shared.record.open:
-            return self._shared.function(name)
+            return self._shared.open_function(name)
         known = list(self._names())
         near = did_you_mean(name, known)
         hint = f"it has {', '.join(known)}" + (f"; {near}" if near else "")
@@ -149,10 +149,8 @@ class Model:
         _functions: dict[str, Compiled]
         _storage: Variables | None
 
-    def function(self, name: str) -> Compiled | Open:
-        """The function `name`, of the model or of a part of it; ProgramError if there is none."""
-        if name in self.record.open:
-            return self._open(name)
+    def function(self, name: str) -> Compiled:
+        """The function `name`; ProgramError if there is none."""
         if name not in self.record.functions:
             known = [name for name in self.record.functions if "." not in name]
             raise user_error(
@@ -162,8 +160,8 @@ class Model:
             )
         return self.made_for(name)
 
-    def _open(self, name: str) -> Compiled | Open:
-        """A function that is made when it is called; at once where nothing is left open."""
+    def open_function(self, name: str) -> Compiled | Open:
+        """A function of a part, or one of any rank and type; made at once if nothing is open."""
         record = self.record.open[name]
         return Open(self, name, record) if record.names else self.made_for(f"{name}{{}}")
 
@@ -218,7 +216,7 @@ class Model:
         if path in self.variable_records:
             return self.variables[path]
         if path in self.record.open:
-            return self._open(path)
+            return self.open_function(path)
         if any(self.names_in(path)):
             return Member(self, path)
         owner, _, name = path.rpartition(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.values import (
@@ -232,7 +232,7 @@ def _lower(values: Sequence[ir.Value], rank: int) -> bool:
 
 
 def elementwise(
-    frame: Frame, op: str, values: Sequence[Value], what: str, span: Span, **attrs: ir.Attr
+    frame: Frame, op: str, values: Sequence[Value], what: str, span: Span, **attrs: Any
 ) -> Tensor:
     """One op on values that meet and broadcast."""
     met, untyped = meet(frame, values, what, span)

@@ -21,7 +21,7 @@ from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Span
 
 if TYPE_CHECKING:
-    from dlc.frontend.handles import Compiled, Open
+    from dlc.frontend.handles import Compiled
     from dlc.frontend.python.models import Model
     from dlc.ir.graph import Graph
 
@@ -120,7 +120,8 @@ class Function(Operand):
         """The function as it is run from outside: `Compiled`, or `Open` to ranks and types."""
         from dlc.frontend.python.units import function_model
 
-        return function_model(self).function(self.__name__)
+        model, name = function_model(self), self.__name__
+        return model.open_function(name) if name in model.record.open else model.function(name)
 
     @property
     def graph(self) -> Graph:
@@ -170,7 +171,7 @@ class Bound(Operand):
         return self._compiled(*arguments, **named)
 
     @property
-    def _compiled(self) -> Compiled | Open:
+    def _compiled(self) -> Compiled:
         return self._model.function(self._function.__name__)
 
     def __getattr__(self, name: str) -> Any:

@@ -513,7 +513,7 @@ def test_steps_and_methods_stand_in_models() -> None:
             return x
 
     assert "a `step` stands in a model" in error_of(lambda: alone(X[0]))
-    with pytest.raises(TypeError, match="of a class that is no dlc.Model"):
+    with pytest.raises(TypeError, match=r"of a class that is no dlc\.Model"):
         Plain().method(X[0])
 
 
