@@ -96,7 +96,17 @@ def _checks(program: Program) -> list[Json]:
 def _check(step: Check | None) -> Json:
     if step is None:
         return {"text": "", "location": ""}
-    return {"text": step.text, "location": place(step.locs[0]) if step.locs else ""}
+    return {"text": step.text, "location": place(_users(step.locs[0])) if step.locs else ""}
+
+
+def _users(loc: Loc) -> Loc:
+    """The place in a file of the user's from which a place in the library was reached."""
+    step: Loc | None = loc
+    while step is not None:
+        if not step.file.startswith("<"):
+            return step
+        step = step.caller
+    return loc
 
 
 def _prints(program: Program) -> list[Json]:

@@ -1,4 +1,7 @@
-"""The library's layers, functions and optimizers give PyTorch's numbers, gradients too."""
+"""The library's layers, functions and optimizers give PyTorch's numbers, gradients too.
+
+Layers and functions are run by the interpreter, and as compiled code.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.frontend.programs_in_text import Running
+from tests.frontend.programs_in_text import Both, Running
 from tests.frontend.reference_cases import (
     FOLDER,
     FUNCTIONS,
@@ -30,17 +33,19 @@ def recorded(file: str) -> dict[str, Any]:
 def check(case: Case, file: str) -> None:
     numbers = {key.removeprefix(f"{case.name}/"): value for key, value in recorded(file).items()
                if key.startswith(f"{case.name}/")}
-    model = Running(case.program())
-    for name in case.params:
-        assert name in model.variables
-        model.variables[name] = numbers[f"given/{name}"]
+    both = Both(case.program(), "M")
     inputs = {name: numbers[f"given/{name}"] for name in case.inputs}
-    (result,) = model("run", **inputs)
-    np.testing.assert_allclose(result, numbers["result"], rtol=1e-4, atol=2e-5)
-    slopes = model("slopes", **inputs, seed=numbers["seed"])
-    for name, slope in zip(case.differentiated(), slopes, strict=True):
-        np.testing.assert_allclose(
-            slope, numbers[f"gradient/{name}"], rtol=1e-3, atol=5e-5, err_msg=name)
+    for name in case.params:
+        both.compiled.variables[name] = both.reference.variables[name] = numbers[f"given/{name}"]
+    for result in (*both.reference("run", **inputs), both.compiled.run(**inputs)):
+        np.testing.assert_allclose(result, numbers["result"], rtol=1e-4, atol=2e-5)
+    seed = numbers["seed"]
+    compiled = both.compiled.slopes(**inputs, seed=seed)
+    compiled = compiled if isinstance(compiled, tuple) else (compiled,)
+    for slopes in (both.reference("slopes", **inputs, seed=seed), compiled):
+        for name, slope in zip(case.differentiated(), slopes, strict=True):
+            np.testing.assert_allclose(
+                slope, numbers[f"gradient/{name}"], rtol=1e-3, atol=5e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("case", LAYERS + RECURRENT, ids=lambda c: c.name)

@@ -62,6 +62,20 @@ def test_rule_24_an_index_out_of_range_is_named_and_changes_nothing(
         table.reference(name, i=index)
 
 
+def test_rule_24_the_line_is_the_users_though_a_layer_of_the_library_reads() -> None:
+    model = Both("""
+import nn
+model M {
+    words = nn.Embedding(7, 2)
+    fn f(i: i32[N]) -> f32[N, 2] {
+        return 2.0 * words(i)
+    }
+}
+""", "M").compiled
+    with pytest.raises(CheckFailed, match=r"index 7 is out of range for an axis of 7 \(.*:6:22\)"):
+        model.f(np.array([1, 7], np.int32))
+
+
 def test_rule_24_what_is_in_range_is_read(table: Both) -> None:
     table("at", i=np.array([0, 3, 3]))
     table("one", i=np.uint8(3))
