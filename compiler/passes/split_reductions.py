@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
-from dlc.ir.dims import Dim, ceildiv, substitute, symbol, symbols
+from dlc.ir.dims import Dim, at_least, ceildiv, maximum, substitute, symbol, symbols
 from dlc.ir.graph import Builder, Graph, Node, Value
 from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
 
@@ -69,6 +69,8 @@ def _split(node: Node, name: str) -> Spec:
     chunk, inner = "zz", "mm"
     at: dict[str, Dim] = {name: symbol(chunk) * CHUNK + symbol(inner)}
     count = ceildiv(extents[name], CHUNK)
+    if not at_least(count, 1):
+        count = maximum(count, 1)  # a sum over nothing has one part, which is 0
     inside: dict[str, Dim] = {chunk: count}
     inside |= {inner if k == name else k: CHUNK if k == name else e for k, e in extents.items()}
     maps = tuple(tuple(substitute(e, at) for e in m) for m in maps_of(node))

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from dlc.compiler.options import Options
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.pipeline import GRAPH_PASSES
@@ -20,6 +21,7 @@ from dlc.ir.interpret import run_graph
 from dlc.ir.parse import parse_graph
 from dlc.ir.types import BOOL, I32, tensor
 from dlc.ir.verify import verify
+from tests.compiler.compiled import CompiledGraph
 from tests.compiler.control_graphs import (
     N,
     T,
@@ -589,3 +591,28 @@ def test_random_scans(seed: int) -> None:
 
     kinds = {"x": x.tensor, "ys": (T, *y.dims), "v": v.tensor, "w": w.tensor, "s": s.tensor}
     check(function(kinds, make), list(kinds), turns=(0, 3))
+
+
+def penalty() -> Graph:
+    def make(b: Builder, h: Value, c: Value, xs: Value, *w: Value) -> list[Value]:
+        last, cell, ys = scan(b, turn(), [h, c], [xs], w)
+        loss = total(b, last, cell, ys)
+        loss = b.op("add", loss, squared(b, *b.emit("gradient", loss, xs, w[1])))
+        return [loss, *b.emit("gradient", loss, h, c, xs, *w)]
+
+    return function(INPUTS, make)
+
+
+COMPILED = {
+    "recurrent": recurrent, "reverse": lambda: recurrent(True),
+    "recompute": lambda: recurrent(recompute=True), "penalty": penalty,
+    "nested": lambda: nested({}, {}),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_as_machine_code(name: str) -> None:
+    compiled = CompiledGraph(COMPILED[name](), Options(hints={"t": 3, "N": 2}, verify=True))
+    for turns, size in ((1, 1), (2, 33), (5, 2), (0, 2)):
+        sizes = {"t": turns, "N": size, "S": 3}
+        compiled.check(arrays(compiled.meaning, sizes), rtol=1e-9, atol=1e-9)
