@@ -41,13 +41,17 @@ def _eliminate(graph: Graph, bodies: dict[int, Graph], effects: dict[int, bool])
         inside = in_bodies(node, bodies, lambda body: _eliminate(body, bodies, effects))
         changed |= inside is not node
         node = inside
-        if OPS[node.op].kernel != "effect" and not has_effect(node, effects):
+        if _may_merge(node, effects):
             found = first.setdefault(_key(node, constants), node.results)
             if found is not node.results:
                 replaced.update(zip(node.results, found, strict=True))
                 continue
         nodes.append(node)
     return with_nodes(graph, nodes, replaced) if changed or replaced else graph
+
+
+def _may_merge(node: Node, effects: dict[int, bool]) -> bool:
+    return bool(node.results) and OPS[node.op].kernel != "effect" and not has_effect(node, effects)
 
 
 def _key(node: Node, constants: set[str]) -> object:

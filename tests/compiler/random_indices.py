@@ -92,9 +92,8 @@ class RandomIndices(RandomOps):
         source = self.pick(lambda v: v in self.exact and v.dtype is not BOOL
                            and (v.dims == dims if dims is not None else len(v.dims) < 3))
         if source is None:
-            assert dims is not None
             zero = self.keep(self.b.constant(0, self.b.scalar(I32, 0).type))
-            source = self.keep(self.b.broadcast(zero, dims))
+            source = self.keep(self.b.broadcast(zero, dims or ()))
         dtypes: tuple[DType, ...] = (I32, I64) if source.dtype.is_float else (source.dtype, I64)
         dtype = self.random.choice(dtypes)
         if source.dtype is F32 or dtype is not source.dtype:

@@ -16,7 +16,7 @@ from dlc.ir.dims import Dim, evaluate, product, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, tensor
-from tests.compiler.random_indices import RandomIndices
+from tests.compiler.random_control import RandomControl
 from tests.compiler.random_ops import M, N
 
 INPUTS: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
@@ -31,7 +31,7 @@ VARIABLES: tuple[tuple[str, DType, tuple[Dim, ...]], ...] = (
 )
 
 
-class RandomProgram(RandomIndices):
+class RandomProgram(RandomControl):
     """Makes a function by applying ops chosen at random to what there is so far."""
 
     def __init__(self, seed: int, steps: int = 15) -> None:
@@ -55,6 +55,7 @@ class RandomProgram(RandomIndices):
             (self.convolution, 2), (self.pooled, 1), (self.paired, 2), (self.called, 2),
             (self.counted, 1), (self.table, 1), (self.gathered, 3), (self.scattered, 3),
             (self.picked, 1), (self.sorted, 1), (self.accumulated, 2), (self.flipped, 1),
+            (self.looped, 3), (self.branched, 2), (self.turned, 1),
         )
 
     def graph(self) -> Graph:

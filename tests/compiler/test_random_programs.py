@@ -62,4 +62,4 @@ def test_the_programs_are_worth_their_time() -> None:
     assert some > 0.75 * all_
     assert seen >= {"contract", "reduce_max", "argmax", "softmax", "pad", "slice", "call",
                     "gradient", "check", "select", "table", "reshape", "transpose", "iota",
-                    "gather", "scatter", "cumsum", "argsort", "flip"}
+                    "gather", "scatter", "cumsum", "argsort", "flip", "scan", "while", "if"}
