@@ -1,4 +1,15 @@
-"""`dlc check`: types, shapes and effects of a program; nothing is run."""
+"""`dlc check`: types, shapes and effects of a program; nothing is run.
+
+With `--json` one object is printed, and the exit code is 1 if there are errors:
+
+    {"file": FILE, "ok": true or false,
+     "errors": [{"code", "message", "file", "line", "column", "end_line", "end_column",
+                 "notes": […], "help"}, …],
+     "models": {NAME: {"functions", "variables", …}}, "functions": {NAME: {…}}}
+
+Lines and columns count from 1, the end is exclusive; an error about no place in a text has none of
+the five. `models` are those that can be built without arguments, and empty where there are errors.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +21,49 @@ from pathlib import Path
 
 from dlc.frontend.build import Build
 from dlc.frontend.records import SHARED, ModelRecord
+from dlc.ir.diagnostics import UserError
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints every model that can be built without arguments: its variables and functions."""
     build = Build(Path(options.file), cached=False)
-    program = build.program()
-    records: dict[str, ModelRecord] = {}
-    for name, parameters in program.models.items():
-        if name in program.trained or all(parameter.has_default for parameter in parameters):
-            records[name] = build.model(name, program.trained.get(name, {})).record
-    shared = build.model(SHARED, {}).record
     if options.json:
-        print(json.dumps({name: asdict(record) for name, record in records.items()}))
-        return 0
+        return _json(options.file, build)
+    models, shared = _records(build)
     for name, function in shared.functions.items():
         print(function.signature(name))
-    for name, parameters in program.models.items():
+    for name, parameters in build.program().models.items():
         print(f"model {name}({', '.join(f'{p.name}: {p.type}' for p in parameters)})")
-        if name in records:
-            print("\n".join(_lines(records[name])))
+        if name in models:
+            print("\n".join(_lines(models[name])))
     print(f"{options.file} is well: nothing was run")
     return 0
+
+
+def _records(build: Build) -> tuple[dict[str, ModelRecord], ModelRecord]:
+    """The models that can be built without arguments, and the functions with no model round them;
+    UserError with all that is wrong."""
+    program = build.program()
+    records = {
+        name: build.model(name, program.trained.get(name, {})).record
+        for name, parameters in program.models.items()
+        if name in program.trained or all(parameter.has_default for parameter in parameters)
+    }
+    return records, build.model(SHARED, {}).record
+
+
+def _json(file: str, build: Build) -> int:
+    told: dict[str, object] = {"file": file, "ok": True, "errors": [], "models": {},
+                               "functions": {}}
+    try:
+        models, shared = _records(build)
+        told["models"] = {name: asdict(record) for name, record in models.items()}
+        told["functions"] = {name: asdict(each) for name, each in shared.functions.items()}
+    except UserError as error:
+        told["ok"] = False
+        told["errors"] = [each.as_json() for each in error.diagnostics]
+    print(json.dumps(told))
+    return 0 if told["ok"] else 1
 
 
 def _lines(record: ModelRecord) -> list[str]:

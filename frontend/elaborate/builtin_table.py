@@ -160,14 +160,15 @@ def call_builtin(
     if rule.raw:
         return rule.run(given)
     places = list(rule.positional)
-    for argument in arguments:
-        key = _parameter(rule, argument, places)
+    keys = [_parameter(rule, argument, places) for argument in arguments]
+    values = frame.evaluate_all(argument.value for argument in arguments)
+    for argument, key, value in zip(arguments, keys, values, strict=True):
         if key is None:
-            given.shape = (*given.shape, frame.evaluate(argument.value))
+            given.shape = (*given.shape, value)
             continue
         if key in given.values:
             raise Fault("argument-twice", f"`{key}` is given twice", argument.span)
-        given.values[key] = frame.evaluate(argument.value)
+        given.values[key] = value
         given.spans[key] = argument.value.span
     for key in rule.needed:
         if key not in given.values:

@@ -97,7 +97,8 @@ def call_function(
         function.name.text, function.parameters, arguments, span)
     inner = Frame(context, callee.module, function.kind, path_of(frame, callee), callee.owner,
                   function, caller=frame.loc(span))
-    values = {name: frame.evaluate(a.value) for name, a in given.items()}
+    made = frame.evaluate_all(a.value for a in given.values())
+    values = dict(zip(given, made, strict=True))
     context.active.append((function, callee.owner))
     try:
         if not differentiates(function):

@@ -93,12 +93,9 @@ def _binary(frame: Frame, sign: str, left: syntax.Expr, right: syntax.Expr, at: 
 
 
 def _both(frame: Frame, left: syntax.Expr, right: syntax.Expr) -> tuple[Value, Value]:
-    try:
-        a = evaluate(frame, left)
-    except Silent:
-        evaluate(frame, right)  # what is wrong there is told all the same
-        raise
-    return a, evaluate(frame, right)
+    """Two values; what is wrong in either is told."""
+    a, b = frame.evaluate_all((left, right))
+    return a, b
 
 
 def _unary(frame: Frame, sign: str, value: Value, span: Span) -> Value:

@@ -203,6 +203,22 @@ class Frame:
         """What an expression is."""
         return self.context.engine.evaluate(self, expr)
 
+    def evaluate_all(self, exprs: Iterable[syntax.Expr]) -> list[Value]:
+        """What some expressions are. After an error in one the others are evaluated too, so that
+        theirs are told with it."""
+        values: list[Value] = []
+        wrong: Fault | Silent | None = None
+        for expr in exprs:
+            try:
+                values.append(self.evaluate(expr))
+            except (Fault, Silent) as found:
+                if isinstance(wrong, Fault):
+                    self.report(wrong)
+                wrong = found
+        if wrong is not None:
+            raise wrong
+        return values
+
     def emit(
         self, span: Span, op: str, *operands: ir.Value, hint: str = "", **attrs: Attr
     ) -> ir.Value:

@@ -104,8 +104,27 @@ def test_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "step fit(image: u8[N, 28, 28], label: u8[N], lr: f32 = 0.1) -> f32" in shown
     assert "7,850 numbers to train" in shown
     assert main(["check", "tiny.dl", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)["Tiny"]
-    assert set(record["functions"]) >= {"scores", "digit", "error_rate", "fit"}
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"file", "ok", "errors", "models", "functions"}
+    assert (told["file"], told["ok"], told["errors"]) == ("tiny.dl", True, [])
+    assert set(told["models"]["Tiny"]["functions"]) >= {"scores", "digit", "error_rate", "fit"}
+
+
+def test_check_tells_errors_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "tiny.dl").write_text("fn f(x: f32[N]) -> f32[N] = y + z\n")
+    assert main(["check", "tiny.dl", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    told = json.loads(shown.out)
+    assert (told["ok"], told["models"], told["functions"]) == (False, {}, {})
+    assert [(each["code"], each["line"], each["column"]) for each in told["errors"]] == [
+        ("unknown-name", 1, 29),
+        ("unknown-name", 1, 33),
+    ]
+    assert {"message", "file", "end_line", "end_column", "notes", "help"} < set(told["errors"][0])
+    assert main(["check", "missing.dl", "--json"]) == 1
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert error["code"] == "cannot-read"
 
 
 @pytest.mark.parametrize("command", ["check", "train", "dump"])
