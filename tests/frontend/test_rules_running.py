@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlc.frontend.commands.cli import main
 from dlc.frontend.driver import load
 from dlc.ir.ops.control import CheckError
 from dlc.runtime.errors import CheckFailed
@@ -325,3 +326,22 @@ def test_rule_49_50_51_text() -> None:
     assert "`true`" in error("fn f(x: f32) -> bool = True\n")
     assert "an expression alone is no statement" in error(
         "model M {\n step s() { }\n step f() {\n s()\n }\n}\n")
+
+
+def test_rule_40_threads_change_nothing_and_seeds_repeat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "draws.dl"
+    path.write_text(STATISTICS)
+    np.save(tmp_path / "rows.npy", np.zeros(50, "f4"))
+    np.save(tmp_path / "n.npy", np.zeros(40_000, "f4"))
+    found = []
+    for threads, seed in ((1, 5), (2, 5), (2, 6)):
+        arguments = ["run", str(path), "M.draws", "--threads", str(threads), "--seed", str(seed)]
+        arguments += [f"--input={name}={tmp_path / name}.npy" for name in ("rows", "n")]
+        arguments += [f"--output={tmp_path / str(k)}.npy" for k in range(5)]
+        assert main(arguments) == 0
+        found.append([np.load(tmp_path / f"{k}.npy") for k in range(5)])
+    for one, other, third in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert (one != third).any()
