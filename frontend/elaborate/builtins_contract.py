@@ -117,8 +117,8 @@ def _max_pool2d(given: Given) -> Value:
     frame, span = given.frame, given.span
     for extent in x.dims[2:]:
         frame.at_least(extent + 2 * padding, size, f"{extent} >= {size - 2 * padding}, for a "
-                       f"window has {size} places", span, f"{extent} places and {padding} more on "
-                       f"each side, but a window has {size}")
+                       f"window has {size} places", span, f"a window of {size} places does not fit "
+                       f"{extent + 2 * padding}")
     builder = frame.place(span)
     if padding:
         wide = (0, 0, padding, padding)

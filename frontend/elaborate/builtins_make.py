@@ -69,7 +69,7 @@ def _range(given: Given) -> Value:
     count = stop - start
     if isinstance(start, int) and isinstance(stop, int):
         if not 0 <= stop - start <= 100_000:
-            raise Fault("number-range", f"a range of {count}", given.span)
+            raise Fault("number-range", f"a range from {start} to {stop}", given.span)
         return Listing(tuple(Number(i) for i in range(start, stop)))
     frame, span = given.frame, given.span
     if frame.new_model is not None:
