@@ -97,9 +97,9 @@ class Elaboration:
                 Training(),
             )
         if name.startswith(tested.MARK):
-            (block,) = (b for b in self.tests() if b.name == name.removeprefix(tested.MARK))
-            test = tested.elaborate_test(self.program, block)
-            return ElaboratedModel(self.program, test, Training())
+            (test,) = (t for t in self.tests() if t.name == name.removeprefix(tested.MARK))
+            made_test = tested.elaborate_test(self.program, test)
+            return ElaboratedModel(self.program, made_test, Training())
         model = elaborate(self.program, name, arguments)
         block = train_blocks.blocks(self.program).get(name)
         if block is None:

@@ -50,7 +50,8 @@ def _elaborate(
     frame = Frame(context, module, "test", FUNCTION)
     try:
         if context.engine.execute(frame, block.body) is not None:
-            raise Fault("misplaced-return", "a test returns nothing", block.body.statements[-1].span)
+            last = block.body.statements[-1]
+            raise Fault("misplaced-return", "a test returns nothing", last.span)
         graph = function_graph(context, FUNCTION, [], ())
     except Fault as fault:
         frame.report(fault)

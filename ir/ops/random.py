@@ -115,7 +115,7 @@ def _normal(b: ScalarBuilder[T], place: int, seed: T, call: T, element: T) -> T:
 
 
 def _reference_words(
-    place: int, seed: Array, call: Array, element: Array, other: int = 0
+    place: int, other: int, seed: Array, call: Array, element: Array
 ) -> tuple[Array, Array]:
     """The first two words of a draw in unsigned integers, written after the paper."""
     def halves(x: Array) -> tuple[Array, Array]:
@@ -169,7 +169,7 @@ def _infer_seed(
 def _eval_seed(call: EvalCall) -> tuple[Array, ...]:
     place = call.attrs["place"]
     assert isinstance(place, int)
-    first, second = _reference_words(place, *call.inputs, other=_OTHER)
+    first, second = _reference_words(place, _OTHER, *call.inputs)
     return (np.asarray(first | (second << np.uint64(32))).view(np.int64),)
 
 
@@ -188,7 +188,7 @@ def _draw(
         place = call.attrs["place"]
         assert isinstance(place, int)
         words = (np.asarray(word >> np.uint64(8)).astype(np.float64)
-                 for word in _reference_words(place, *call.inputs))
+                 for word in _reference_words(place, 0, *call.inputs))
         return (np.asarray(reference(*words)).astype(np.float32),)
 
     return register(Op(
