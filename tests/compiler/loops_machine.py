@@ -25,7 +25,7 @@ from dlc.ir.loops import (
     Store,
 )
 from dlc.ir.ops import OPS
-from dlc.ir.program import Check, Launch, Program, ProgramBuffer
+from dlc.ir.program import Branch, Check, Launch, Loop, Program, ProgramBuffer, Step
 from dlc.ir.scalar import PRIMITIVES, Array, NumpyBuilder
 
 
@@ -181,16 +181,58 @@ def run_program(program: Program, inputs: dict[str, Array], backwards: bool = Fa
     """Runs a scheduled program; gives its out and var buffers as logical (row-major) arrays."""
     env = bind(program, inputs)
     memory = {b.name: fresh(b, inputs, env) for b in program.buffers if not b.alias_of}
-    memory |= {b.name: memory[b.alias_of] for b in program.buffers if b.alias_of}
-    loops = {f.name: f for f in program.loops}
-    for step in program.steps:
-        if isinstance(step, Check):
-            assert memory[step.buffer].all(), step.text
-        if isinstance(step, Launch):
-            function = loops[step.kernel]
-            dims = {n: evaluate(d, env) for n, d in zip(function.symbols, step.dims, strict=True)}
-            pointers = {p.name: memory[b]
-                        for p, b in zip(function.pointers, step.buffers, strict=True)}
-            Machine(function, pointers, dims).run(backwards)
+    Steps(program, memory, env, backwards).run(program.steps)
     return {b.name: memory[b.name].reshape([evaluate(d, env) for d in b.dims])
             for b in program.buffers if b.kind in ("out", "var") and not b.alias_of}
+
+
+class Steps:
+    """The steps of a program, on the memory of its buffers."""
+
+    def __init__(self, program: Program, memory: dict[str, Array], env: dict[str, int],
+                 backwards: bool) -> None:
+        self.program, self.memory, self.env, self.backwards = program, memory, env, backwards
+        self.loops = {f.name: f for f in program.loops}
+
+    def view(self, name: str) -> Array:
+        """The memory of a buffer, which may be a part of another one's."""
+        buffer = self.program.buffer(name)
+        if not buffer.alias_of:
+            return self.memory[name]
+        start = evaluate(buffer.offset, self.env)
+        size = evaluate(storage_size(buffer.layout, buffer.dims), self.env)
+        whole = self.memory[buffer.alias_of]
+        assert 0 <= start <= start + size <= len(whole), buffer
+        return whole[start:start + size]
+
+    def run(self, steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            match step:
+                case Check():
+                    assert self.view(step.buffer).all(), step.text
+                case Branch():
+                    self.run(step.then if self.view(step.condition)[0] else step.otherwise)
+                case Loop():
+                    self.loop(step)
+                case Launch():
+                    self.launch(step)
+
+    def loop(self, loop: Loop) -> None:
+        self.env[loop.var] = 0
+        while self.goes_on(loop):
+            self.run(loop.body)
+            self.env[loop.var] += 1
+
+    def goes_on(self, loop: Loop) -> bool:
+        self.run(loop.test)
+        if loop.condition:
+            return bool(self.view(loop.condition)[0])
+        return self.env[loop.var] < evaluate(loop.count, self.env)
+
+    def launch(self, launch: Launch) -> None:
+        function = self.loops[launch.kernel]
+        dims = {n: evaluate(d, self.env)
+                for n, d in zip(function.symbols, launch.dims, strict=True)}
+        pointers = {p.name: self.view(b)
+                    for p, b in zip(function.pointers, launch.buffers, strict=True)}
+        Machine(function, pointers, dims).run(self.backwards)

@@ -18,7 +18,18 @@ from dlc.compiler.passes.plan_memory import (
 )
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.kernel import Layout
-from dlc.ir.program import BufferKind, Check, Commit, Launch, Program, ProgramBuffer, Step
+from dlc.ir.program import (
+    Branch,
+    BufferKind,
+    Check,
+    Commit,
+    Launch,
+    Loop,
+    Print,
+    Program,
+    ProgramBuffer,
+    Step,
+)
 from dlc.ir.types import BOOL, F32
 
 N, M = symbol("N"), symbol("M")
@@ -52,6 +63,31 @@ def test_aliases_share_memory_and_lengthen_a_life() -> None:
     assert [b.last for b in program.buffers] == [2, 2, 2]
     assert [b.name for b in planned(program)] == ["a", "b"]
     assert program.buffer("b").above == ("a",)
+
+
+def _lives(names: str, *steps: Step) -> dict[str, tuple[int, int]]:
+    program = _program([_buffer(n, N) for n in names], *steps)
+    return {b.name: (b.first, b.last) for b in program.buffers}
+
+
+def test_what_lies_in_memory_around_a_loop_lives_over_all_of_it() -> None:
+    body = (_launch("a", "b"), _launch("b", "c"), _launch("d"))
+    lives = _lives("abcde", _launch("a"), Loop("t", 3, body), _launch("c", "e"))
+    assert lives == {"a": (0, 4), "b": (2, 3), "c": (1, 5), "d": (4, 4), "e": (5, 5)}
+
+
+def test_lives_in_loops_in_loops() -> None:
+    inner = Loop("u", 3, (_launch("a", "b", "c"), _launch("b")))
+    lives = _lives("abcd", Loop("t", 3, (_launch("a"), inner, _launch("d"))), _launch("c"))
+    assert lives == {"a": (1, 4), "b": (3, 4), "c": (0, 6), "d": (5, 5)}
+
+
+def test_a_condition_lives_until_it_is_asked() -> None:
+    loop = Loop("t", 0, (_launch("a"),), (_launch("b"), _launch("b", "c")), "c")
+    assert _lives("abc", loop) == {"a": (3, 3), "b": (1, 2), "c": (2, 2)}
+    branch = Branch("c", (_launch("a"),), (_launch("a", "b"), Print(("b",), 1, ("", ""))))
+    assert _lives("abc", _launch("c"), branch, _launch("a")) == {
+        "a": (2, 5), "b": (3, 4), "c": (0, 1)}
 
 
 def test_what_the_caller_gives_and_what_is_not_used_takes_no_room() -> None:
