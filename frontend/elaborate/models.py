@@ -235,7 +235,7 @@ def _input(frame: Frame, parameter: syntax.Parameter) -> list[Param]:
         made = fit(frame, parameter.type, frame.evaluate(parameter.default), f"`{name}`",
                    parameter.default.span, parameter.type.span)
         default = constant_of(made)
-        if default is None:
+        if default is None and not kind.dims:  # a tensor's is for calls inside the program
             raise Fault("not-constant", f"the default of `{name}` is a constant number",
                         parameter.default.span)
     frame.locals[name] = Tensor(value)
