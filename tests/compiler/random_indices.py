@@ -94,7 +94,8 @@ class RandomIndices(RandomOps):
         if source is None:
             zero = self.keep(self.b.constant(0, self.b.scalar(I32, 0).type))
             source = self.keep(self.b.broadcast(zero, dims or ()))
-        dtypes: tuple[DType, ...] = (I32, I64) if source.dtype.is_float else (source.dtype, I64)
+        wide = source.dtype if source.dtype in (I32, I64) else I32  # a u8 holds few places
+        dtypes: tuple[DType, ...] = (wide, I64)
         dtype = self.random.choice(dtypes)
         if source.dtype is F32 or dtype is not source.dtype:
             source = self.op("cast", source, to=dtype)
