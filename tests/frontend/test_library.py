@@ -11,7 +11,7 @@ from dlc.frontend.elaborate.check import check_module
 from dlc.frontend.elaborate.modules import program_of
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Diagnostics
-from tests.frontend.programs_in_text import Running, evaluate
+from tests.frontend.programs_in_text import Both, Running, evaluate
 
 RANDOM = np.random.default_rng(11)
 
@@ -140,3 +140,46 @@ def test_a_label_out_of_range_counts_as_no_class_and_masked_classes_do_not_matte
 def test_schedules(schedule: str, values: tuple[float, ...]) -> None:
     found = [evaluate(schedule, "p: f32", "f32", np.float32(p)) for p in (0, 0.25, 0.5, 1)]
     np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-7)
+
+
+def test_draws_of_places_and_orders() -> None:
+    both = Both("""
+model M {
+    fn order(n: int) -> i32[n] = permutation(n)
+    fn place(x: f32[N, K]) -> i32[N] = categorical(x)
+    fn half_place(x: f16[N, K]) -> i32[N] = categorical(x)
+    fn coin(p: f32[N]) -> f32[N] = bernoulli(p)
+    fn half_coin(p: f16[N]) -> f16[N] = bernoulli(p)
+}
+""", "M")
+    for n in (0, 1, 2, 300):
+        assert sorted(both("order", n=n)) == list(range(n))
+    assert both("order", n=300).tolist() != list(range(300))
+    share = np.array([0.1, 0.2, 0.3, 0.4, 0.0], np.float32)
+    with np.errstate(divide="ignore"):
+        logits = np.log(share)[None].repeat(20_000, 0)
+    for name, dtype in (("place", np.float32), ("half_place", np.float16)):
+        found = both(name, x=logits.astype(dtype))
+        np.testing.assert_allclose(np.bincount(found, minlength=5) / 20_000, share, atol=0.015)
+    for name, dtype in (("coin", np.float32), ("half_coin", np.float16)):
+        chance = np.repeat(np.array([0, 0.25, 1], dtype), 20_000)
+        found = both(name, p=chance).reshape(3, -1).astype(np.float64).mean(1)
+        assert found[[0, 2]].tolist() == [0, 1]
+        assert found[1] == pytest.approx(0.25, abs=0.015)
+
+
+def test_each_call_and_each_turn_draws_anew() -> None:
+    model = Both("""
+model M {
+    step f(n: int) -> i32[n, 50] {
+        scan i in range(n) {
+            yield permutation(50) as orders
+        }
+        return orders
+    }
+}
+""", "M")
+    first, second = model("f", n=4), model("f", n=4)
+    rows = {tuple(row) for row in (*first.tolist(), *second.tolist())}
+    assert len(rows) == 8
+    assert all(sorted(row) == list(range(50)) for row in rows)
