@@ -42,30 +42,38 @@ def evaluate(frame: Frame, expr: syntax.Expr) -> Value:
 
 def resolve(frame: Frame, expr: syntax.Expr) -> Value:
     """What an expression stands for; a variable that it names is not read."""
+    found: Value
     match expr:
         case syntax.Name():
-            return look_up(frame, expr)
+            found = look_up(frame, expr)
+        case syntax.Number() | syntax.Boolean() | syntax.String():
+            found = _written(expr)
+        case syntax.Tuple(_, items):
+            found = Many(tuple(resolve(frame, item) for item in items))
+        case syntax.List() | syntax.Comprehension():
+            found = _list(frame, expr)
+        case syntax.Field():
+            found = _field(frame, expr)
+        case syntax.Subscript():
+            found = subscript(frame, resolve(frame, expr.value), expr)
+        case syntax.Call():
+            found = call(frame, expr, _callee(frame, expr))
+        case syntax.Host():
+            found = expr.run(frame)
+        case _:
+            found = _operation(frame, expr)
+    if frame.context.program.observer is not None:
+        frame.context.program.observer(frame, expr.span, found)
+    return found
+
+
+def _written(expr: syntax.Number | syntax.Boolean | syntax.String) -> Value:
+    match expr:
         case syntax.Number(_, number):
             return Number(number)
         case syntax.Boolean(_, truth):
             return Truth(truth)
-        case syntax.String(_, text):
-            return Text(text)
-        case syntax.Tuple(_, items):
-            return Many(tuple(resolve(frame, item) for item in items))
-        case syntax.List() | syntax.Comprehension():
-            return _list(frame, expr)
-        case syntax.Field():
-            return _field(frame, expr)
-        case syntax.Subscript():
-            return subscript(frame, resolve(frame, expr.value), expr)
-        case syntax.Call():
-            return call(frame, expr, _callee(frame, expr))
-        case syntax.Host():
-            made: Value = expr.run(frame)
-            return made
-        case _:
-            return _operation(frame, expr)
+    return Text(expr.value)
 
 
 def _operation(frame: Frame, expr: syntax.Expr) -> Value:
@@ -180,12 +188,18 @@ def give(
 ) -> None:
     """Gives one name a value, or several the parts of one."""
     if len(targets) == 1:
-        frame.locals[targets[0].text] = value
+        _give(frame, targets[0], value)
         return
     if not isinstance(value, Many | Listing) or len(value.items) != len(targets):
         raise Fault("name-count", f"{len(targets)} names for {describe(value)}", span)
     for name, item in zip(targets, value.items, strict=True):
-        frame.locals[name.text] = item
+        _give(frame, name, item)
+
+
+def _give(frame: Frame, name: syntax.Name, value: Value) -> None:
+    frame.locals[name.text] = value
+    if frame.context.program.observer is not None:
+        frame.context.program.observer(frame, name.span, value)
 
 
 def _callee(frame: Frame, expr: syntax.Call) -> Value:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import MODULES
 from dlc.frontend.text.parse import parse_partly, read_source
-from dlc.ir.diagnostics import Diagnostics, SourceFile, UserError, did_you_mean
+from dlc.ir.diagnostics import Diagnostics, SourceFile, Span, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from dlc.frontend.elaborate.frames import Frame
+    from dlc.frontend.elaborate.values import Value
 
 LIBRARY: Final = Path(__file__).parents[1] / "library"
 _DEEPEST: Final = 100  # files that import one another
 Named = syntax.Const | syntax.Function | syntax.Model | syntax.Optimizer
+Reader = Callable[[Path, str | None], SourceFile]  # gives the text of a file; UserError if none
+Observer = Callable[["Frame", Span, "Value"], None]  # is told what is written at a place
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +59,7 @@ class Program:
     sources: dict[str, SourceFile]
     modules: tuple[Module, ...]
     faults: Diagnostics = field(default_factory=Diagnostics)
+    observer: Observer | None = None  # of every expression, and of each name that is given a value
 
     def models(self) -> dict[str, tuple[syntax.Model, Module]]:
         """The models of the main file and of the files that it imports, by name."""
@@ -70,9 +78,10 @@ def load_program(path: Path, name: str | None = None) -> Program:
     return program
 
 
-def read_program(path: Path, name: str | None = None) -> Program:
-    """As `load_program`, but what is wrong is kept, so that the rest can be checked too."""
-    return _Loader().load(path, read_source(path, name))
+def read_program(path: Path, name: str | None = None, read: Reader = read_source) -> Program:
+    """As `load_program`, but what is wrong is kept, so that the rest can be checked too. An editor
+    has `read` give the texts that are open in it."""
+    return _Loader(read).load(path, read(path, name))
 
 
 def program_of(text: str, name: str = "program.dl", folder: Path | None = None) -> Program:
@@ -83,7 +92,8 @@ def program_of(text: str, name: str = "program.dl", folder: Path | None = None) 
 
 
 class _Loader:
-    def __init__(self) -> None:
+    def __init__(self, read: Reader = read_source) -> None:
+        self.read = read
         self.sources: dict[str, SourceFile] = {}
         self.found = Diagnostics(self.sources)
         self.modules: dict[Path, Module] = {}
@@ -105,7 +115,7 @@ class _Loader:
         if place in self.modules:
             return self.modules[place]
         if source is None:
-            source = read_source(path, f"<{path.name}>" if library else None)
+            source = self.read(path, f"<{path.name}>" if library else None)
         self.sources[source.name] = source
         parsed = parse_partly(source)
         for diagnostic in parsed.faults:
@@ -191,7 +201,7 @@ class _Loader:
                              statement.span)
             return None
         try:
-            return self._module(path, read_source(path), False)
+            return self._module(path, self.read(path, None), False)
         except UserError as error:
             found = error.diagnostics[0]
             at = f" (line {found.span.line})" if found.span is not None else ""

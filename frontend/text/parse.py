@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ _FOLDER: Final = Path(__file__).parent
 _LARGEST: Final = 1 << 20  # bytes
 _MOST_FAULTS: Final = 20
 _LONG: Final = 100_000  # characters of a text that is not read so often again
+_LOCK: Final = threading.Lock()  # `Newlines` keeps what it has seen: one text at a time
 
 
 def read_source(path: Path, name: str | None = None) -> SourceFile:
@@ -128,7 +130,8 @@ def concrete_tree(source: SourceFile) -> Tree[Token]:
 
     No rule drops a token here, so that what is written can be written again.
     """
-    return _parser(True).parse(source.text, start="file")
+    with _LOCK:
+        return _parser(True).parse(source.text, start="file")
 
 
 @on_a_deep_stack
@@ -147,15 +150,19 @@ def _try(text: str, name: str, start: str) -> syntax.Syntax | Diagnostic:
     parser = _parser()
     newlines = parser.options.postlex
     assert isinstance(newlines, Newlines)
-    newlines.file = name
+    with _LOCK:
+        newlines.file = name
+        try:
+            tree: Tree[Token] = parser.parse(text, start=start)
+        except SyntaxFault as fault:
+            return fault.diagnostic
+        except UnexpectedInput as error:
+            return explain(error, name, text, newlines.before)
     try:
-        tree: Tree[Token] = parser.parse(text, start=start)
         check_depth(tree, name)
         return Transform(name).node(tree)
     except SyntaxFault as fault:
         return fault.diagnostic
-    except UnexpectedInput as error:
-        return explain(error, name, text, newlines.before)
 
 
 # The tables
