@@ -172,6 +172,7 @@ class Frame:
     whole: str = ""  # the operator of which all parts are evaluated, if one stands round this
     fixed: frozenset[str] = frozenset()  # names of locals outside of the loop that this is in
     lost: dict[str, Span] = field(default_factory=dict)  # names given in one branch of an `if` only
+    ended: dict[str, Span] = field(default_factory=dict)  # names that ended with a loop
     yields: dict[syntax.Yield, Value | None] = field(default_factory=dict)  # of the scan round it
     minimized: dict[str, list[Span]] = field(default_factory=dict)  # by a body of Python
 

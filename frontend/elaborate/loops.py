@@ -198,13 +198,16 @@ class _Loop:
         names = {t.text: Tensor(v) for t, v in zip(targets, items, strict=True)}
         names |= {n: Tensor(v) for n, v in zip(self._carries, self._params, strict=True)}
         return replace(
-            frame, locals={**frame.locals, **names}, lost=dict(frame.lost), yields={},
+            frame, locals={**frame.locals, **names}, lost=dict(frame.lost),
+            ended=dict(frame.ended), yields={},
             fixed=(frame.fixed | frozenset(frame.locals)) - own)
 
     def run(self, inner: Frame, body: syntax.Block) -> None:
         """Elaborates the body, and finds the next values of what is carried."""
         if inner.context.engine.execute(inner, body) is not None:
             raise Fault("misplaced-return", "`return` can't stand in a loop", self._span)
+        for name in inner.locals.keys() - self._frame.locals.keys() - self._carries.keys():
+            self._frame.ended[name] = self._span
         self._following = [self._next(inner, body, name, value)
                            for name, value in zip(self._carries, self._params, strict=True)]
 
@@ -251,6 +254,9 @@ def _last_given(block: syntax.Block, name: str) -> Span | None:
     found: Span | None = None
     for statement in block.statements:
         if isinstance(statement, syntax.Assign) and name in [t.text for t in statement.targets]:
+            found = statement.span
+        if isinstance(statement, syntax.Update) and isinstance(statement.target, syntax.Name) and (
+                statement.target.text == name):
             found = statement.span
         for part in ("body", "then", "otherwise"):
             inner = getattr(statement, part, None)

@@ -52,6 +52,10 @@ def look_up(frame: Frame, name: syntax.Name) -> Value:
     if text in MODULES:
         raise Fault("python-module", f"there is no `{text}` here", name.span,
                     help="the functions of the prelude have no prefix: `sqrt(x)`")
+    if text in frame.ended:
+        raise Fault("unknown-name", f"there is no `{text}` here: it ended with a loop", name.span,
+                    (f"the loop stands at {frame.ended[text]}",),
+                    f"`carry {text} = …` keeps the last one, `yield {text} as …` all of them")
     known = [n for n in known_names(frame) if n != text]
     help = _HINTS.get(text) or did_you_mean(text, known)
     raise Fault("unknown-name", f"there is no `{text}` here", name.span, help=help)

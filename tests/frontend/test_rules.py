@@ -120,7 +120,8 @@ def test_rule_05_bodies_of_loops_are_scopes() -> None:
     assert error(text.replace("LOOP", "scan y in x carry s = s {\n n += y\n }")).startswith(
         "5: `n` stands outside")
     inside = "scan y in x carry s = s {\n t = y\n s = s + t\n }\n s = t"
-    assert error(text.replace("LOOP", inside)).startswith("8: there is no `t`")
+    assert error(text.replace("LOOP", inside)).startswith(
+        "8: there is no `t` here: it ended with a loop | the loop stands at program.dl:4:2")
     assert error(text.replace("LOOP", "while t < 3.0 carry s = s {\n t = s\n s = t\n }")
                  ).startswith("4: there is no `t`")
 
