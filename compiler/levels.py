@@ -19,7 +19,9 @@ class Compiled:
 
 def _verify_program(program: Program) -> None:
     from dlc.ir.check_kernel import check_kernel, check_schedule
+    from dlc.ir.check_program import check_program
 
+    check_program(program)
     schedules = dict(program.schedules)
     for kernel in program.kernels:
         check_kernel(kernel)

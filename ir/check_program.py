@@ -1,0 +1,158 @@
+"""Checks that a Program is well formed: what its steps may name, and in which order they stand.
+
+It is run on what passes give. A fault found here is one of the compiler, never of a user's program.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from dlc.ir.dims import Dim, symbols
+from dlc.ir.kernel_rules import KernelError
+from dlc.ir.program import (
+    Branch,
+    Check,
+    Commit,
+    Launch,
+    Loop,
+    Print,
+    Program,
+    ProgramBuffer,
+    Step,
+    each_step,
+)
+from dlc.ir.types import BOOL, I64, DType
+
+
+def check_program(program: Program) -> None:
+    """KernelError if `program` breaks a rule.
+
+    Names are unique; an alias names memory of its own element type; steps name buffers and kernels
+    that there are, as many and of the types that the kernel takes; dims and offsets are over
+    symbols, and over variables of loops around the step, or of loops that ended before it. There is
+    one commit at most, in no loop, with no check or print after it and no write of a variable
+    before it. Checks and prints are numbered from 1.
+    """
+    _Checker(program).run()
+
+
+class _Checker:
+    """One program under inspection."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.buffers: dict[str, ProgramBuffer] = {}
+        self.kernels = {kernel.name: kernel for kernel in program.kernels}
+        self.known = set(program.symbols)
+        self.seen: set[str] = set()  # variables of loops
+        self.committed = False
+
+    def run(self) -> None:
+        """Checks all of it, in order."""
+        for buffer in self.program.buffers:
+            if buffer.name in self.buffers:
+                self._fail(buffer.name, "there are two buffers of that name")
+            self.buffers[buffer.name] = buffer
+        for buffer in self.program.buffers:
+            self._alias(buffer)
+        steps = list(each_step(self.program.steps))
+        for kind in (Check, Print):
+            codes = sorted(s.code for s in steps if isinstance(s, kind))
+            if codes != list(range(1, len(codes) + 1)):
+                self._fail(kind.__name__.lower(), f"codes are {codes}")
+        self._steps(self.program.steps, 0)
+
+    def _alias(self, buffer: ProgramBuffer) -> None:
+        if not buffer.alias_of:
+            if buffer.offset != 0:
+                self._fail(buffer.name, "an offset without memory that it is in")
+            return
+        root = self.buffers.get(buffer.alias_of)
+        if root is None or root.alias_of:
+            self._fail(buffer.name, f"{buffer.alias_of} is no buffer with memory of its own")
+        elif root.dtype is not buffer.dtype or root.kind != buffer.kind:
+            self._fail(buffer.name, f"is not stored as {root.name} is")
+
+    def _steps(self, steps: tuple[Step, ...], depth: int) -> None:
+        for step in steps:
+            match step:
+                case Launch():
+                    self._launch(step)
+                case Check() | Print():
+                    self._effect(step)
+                case Loop():
+                    self._loop(step, depth)
+                case Branch():
+                    self._scalar(step.condition, BOOL)
+                    self._steps(step.then, depth + 1)
+                    self._steps(step.otherwise, depth + 1)
+                case Commit():
+                    if self.committed or depth:
+                        self._fail("commit", "stands where no commit may")
+                    self.committed = True
+
+    def _effect(self, step: Check | Print) -> None:
+        if self.committed:
+            self._fail(type(step).__name__.lower(), "stands behind the commit")
+        if isinstance(step, Print):
+            for name in step.buffers:
+                self._buffer(name)
+            return
+        self._scalar(step.buffer, BOOL)
+        if step.value:
+            self._scalar(step.value, I64)
+
+    def _loop(self, loop: Loop, depth: int) -> None:
+        if loop.var in self.seen or loop.var in self.program.symbols:
+            self._fail(loop.var, "is the variable of another loop, or a symbol")
+        self._dim(loop.var, loop.count)
+        self.seen.add(loop.var)
+        before = set(self.known)
+        self.known.add(loop.var)
+        self._steps(loop.test, depth + 1)
+        if loop.condition:
+            self._scalar(loop.condition, BOOL)
+        self._steps(loop.body, depth + 1)
+        self.known = before | {loop.var}
+
+    def _launch(self, launch: Launch) -> None:
+        kernel = self.kernels.get(launch.kernel)
+        if kernel is None:
+            self._fail(launch.kernel, "there is no such kernel")
+        if len(launch.dims) != len(kernel.symbols):
+            self._fail(launch.kernel, f"takes {len(kernel.symbols)} dims, not {len(launch.dims)}")
+        if len(launch.buffers) != len(kernel.params):
+            self._fail(launch.kernel,
+                       f"takes {len(kernel.params)} buffers, not {len(launch.buffers)}")
+        for dim in launch.dims:
+            self._dim(launch.kernel, dim)
+        for param, name in zip(kernel.params, launch.buffers, strict=True):
+            buffer = self._buffer(name)
+            if buffer.dtype is not param.dtype:
+                self._fail(launch.kernel, f"{name} is of {buffer.dtype}, {param.name} of "
+                           f"{param.dtype}")
+            if param.role != "in" and buffer.kind == "var" and not self.committed:
+                self._fail(launch.kernel, f"writes {name} before the commit")
+            if param.role != "in" and buffer.kind in ("in", "const", "random"):
+                self._fail(launch.kernel, f"writes {name}, which is of kind {buffer.kind}")
+
+    def _buffer(self, name: str) -> ProgramBuffer:
+        buffer = self.buffers.get(name)
+        if buffer is None:
+            self._fail(name, "there is no such buffer")
+        for dim in (buffer.offset, *buffer.dims):
+            self._dim(name, dim)
+        return buffer
+
+    def _scalar(self, name: str, dtype: DType) -> None:
+        buffer = self._buffer(name)
+        if buffer.dtype is not dtype or buffer.dims:
+            self._fail(name, f"is no {dtype}")
+
+    def _dim(self, place: str, dim: Dim) -> None:
+        unknown = sorted(symbols(dim) - self.known)
+        if unknown:
+            self._fail(place, f"{', '.join(unknown)} is not known here")
+
+    def _fail(self, place: str, message: str) -> NoReturn:
+        raise KernelError(self.program.name, place, message)
