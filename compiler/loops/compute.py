@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from dlc.compiler.kernels.accesses import LANE, offset_of
@@ -206,26 +207,57 @@ class Computing(ABC):
         return self.out.load(stack, 0, buffer.dtype, lanes)
 
     def _guarded(self, access: Access, fill: float) -> Register:
-        """Reads at the nearest index inside, and takes `fill` where that is not the index."""
+        """Reads where all indices are inside, and takes `fill` where one is not.
+
+        Neighbouring lanes are loaded at once, those inside; else each lane at the nearest index.
+        """
         buffer = self.kernel.buffer(access.buffer)
         inside: list[Dim] = []
         nearest: list[Dim | Access] = []
+        masked: list[Dim | Access] = []
         for e, extent in zip(access.at, buffer.dims, strict=True):
             assert not isinstance(e, Access)
             low = nonnegative(e, self.ranges)
             high = nonnegative(extent - 1 - e, self.ranges)
             inside += [side for side, known in ((e, low), (extent - 1 - e, high)) if not known]
-            e = e if low else maximum(0, e)
-            nearest.append(e if high else minimum(e, extent - 1))
+            clamped = e if low else maximum(0, e)
+            clamped = clamped if high else minimum(clamped, extent - 1)
+            nearest.append(clamped)
+            masked.append(e if LANE in symbols(e) else clamped)
+        at_once = offset_of(self.kernel, Access(access.buffer, tuple(masked)), {}, self.ranges)
+        if coefficient(at_once, LANE) == 1 and any(LANE in symbols(side) for side in inside):
+            return self._load_inside(access.buffer, at_once, inside, fill)
         value = self._load(Access(access.buffer, tuple(nearest)), access.buffer)
-        other = self.out.constant(buffer.dtype, fill)
-        for side in inside:
-            step = coefficient(side, LANE)
-            assert isinstance(step, int)
-            lanes = self.schedule.lanes if step else 1  # `side` holds no index of the kernel
-            at = self.out.index(I64, side - symbol(LANE) * step, lanes, step)
-            keep = self.out.apply("ge", (at, self.out.constant(I64, 0)), BOOL)
-            value = self.out.apply("select", (keep, value, other), buffer.dtype)
+        return self._filled(value, [self._is_inside(side) for side in inside], fill)
+
+    def _load_inside(
+        self, name: str, offset: Dim, inside: list[Dim], fill: float
+    ) -> Register:
+        """Loads the lanes in which no number of `inside` is negative; `fill` in the others."""
+        tests = [self._is_inside(side) for side in inside]
+        keep, *more = [test for test in tests if test.lanes > 1]
+        for test in more:
+            keep = self.out.apply("and", (keep, test), BOOL)
+        buffer, lanes = self.kernel.buffer(name), self.schedule.lanes
+        value = self.out.load(
+            name, self.simple(offset - symbol(LANE)), buffer.dtype, lanes, keep.name)
+        rest = [test for test in tests if test.lanes == 1]
+        filled = fill == 0 and math.copysign(1, fill) > 0  # lanes that are not loaded are 0
+        return self._filled(value, rest if filled else [keep, *rest], fill)
+
+    def _is_inside(self, side: Dim) -> Register:
+        """Whether a number is not negative, in each lane."""
+        step = coefficient(side, LANE)
+        assert isinstance(step, int)
+        lanes = self.schedule.lanes if step else 1  # `side` holds no index of the kernel
+        at = self.out.index(I64, side - symbol(LANE) * step, lanes, step)
+        return self.out.apply("ge", (at, self.out.constant(I64, 0)), BOOL)
+
+    def _filled(self, value: Register, tests: list[Register], fill: float) -> Register:
+        """`value` where all tests hold, else `fill`."""
+        other = self.out.constant(value.dtype, fill)
+        for keep in tests:
+            value = self.out.apply("select", (keep, value, other), value.dtype)
         return value
 
     def write(self, target: Access, value: Register) -> None:
