@@ -176,10 +176,11 @@ def fresh(buffer: ProgramBuffer, inputs: dict[str, Array], env: dict[str, int]) 
     return np.full(size, np.nan if buffer.dtype.is_float else 0, buffer.dtype.numpy)
 
 
-def run_program(program: Program, inputs: dict[str, Array], backwards: bool = False
-                ) -> dict[str, Array]:
+def run_program(
+    program: Program, inputs: dict[str, Array], backwards: bool = False, **sizes: int
+) -> dict[str, Array]:
     """Runs a scheduled program; gives its out and var buffers as logical (row-major) arrays."""
-    env = bind(program, inputs)
+    env = bind(program, inputs) | sizes
     memory = {b.name: fresh(b, inputs, env) for b in program.buffers if not b.alias_of}
     Steps(program, memory, env, backwards).run(program.steps)
     return {b.name: memory[b.name].reshape([evaluate(d, env) for d in b.dims])

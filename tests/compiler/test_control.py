@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dlc.compiler.options import Options
+from dlc.compiler.pipeline import passes
+from dlc.compiler.runner import run_passes
 from dlc.ir.dims import evaluate
 from dlc.ir.graph import Graph
 from dlc.ir.interpret import run_graph
@@ -15,8 +17,9 @@ from dlc.ir.parse import parse_graph
 from dlc.ir.scalar import Array
 from dlc.ir.text import print_graph
 from dlc.ir.verify import verify
-from dlc.runtime import CheckFailed, pool
+from dlc.runtime import ArgumentError, CheckFailed, pool
 from tests.compiler.compiled import CompiledGraph
+from tests.compiler.loops_machine import run_program
 
 TEXT = (Path(__file__).parent / "control_examples.txt").read_text()
 EXAMPLES = dict(case.strip("/ \n").split("\n", 1) for case in TEXT.split("// -----\n"))
@@ -61,6 +64,22 @@ def test_a_loop_of_no_turns_gives_what_it_began_with(reverse: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+def test_no_step_leaves_its_memory(name: str) -> None:
+    """A slow machine runs the loops, and sees to it that parts lie inside their wholes."""
+    graph = parse_graph(EXAMPLES[name].replace("REVERSE", "true"))
+    program = run_passes(passes(Options())[:-1], graph)
+    sizes = {"T": 3, "N": 5, "count": 3, "more": 1}
+    given = inputs(graph, **sizes)
+    found = run_program(
+        program, {p.value.name: x for p, x in zip(graph.params, given, strict=True)
+                  if p.role != "size"}, backwards=True, **{s: sizes[s] for s in program.symbols})
+    expected = run_graph(graph, given)
+    outs = [b.name for b in program.buffers if b.kind == "out" and not b.alias_of]
+    for place, right in zip((*outs, *(n for n, _ in graph.updates)), expected, strict=True):
+        np.testing.assert_allclose(found[place], right, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_threads_do_not_change_the_bits(name: str) -> None:
     graph = parse_graph(EXAMPLES[name].replace("REVERSE", "false"))
     compiled = CompiledGraph(graph)
@@ -77,6 +96,36 @@ def test_threads_do_not_change_the_bits(name: str) -> None:
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_sizes_are_whole_numbers_given_by_name_or_in_order() -> None:
+    graph = parse_graph(EXAMPLES["as many turns as the caller says"].replace("REVERSE", "false"))
+    call = CompiledGraph(graph).call
+    assert repr(call).startswith("<function f(h: f32[3], count: int, w: f32[3, 3], more: int)")
+    h, w = np.ones(3, np.float32), np.ones((3, 3), np.float32)
+    by_name = call(h=h, w=w, count=np.int32(3))
+    in_order = call(h, 3, w, 2)
+    for a, b in zip(by_name, in_order, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert by_name[3].shape == (5, 3)  # the default of `more` is 2
+    for wrong in (-1, 2.0, True, "3", 2**40, None):
+        with pytest.raises(ArgumentError, match=r"f: argument `count` is .*, but it is a size: "
+                                                r"a whole number from 0 to"):
+            call(h, wrong, w)
+    with pytest.raises(ArgumentError, match=r"missing argument `count` \(int\)"):
+        call(h=h, w=w)
+
+
+def test_a_size_and_the_shape_of_an_argument_must_agree() -> None:
+    graph = parse_graph("""graph f(%x: f32[n], %n: i64 size) -> (f32[n]) {
+      %y = neg %x : f32[n]
+      return %y
+    }""")
+    call = CompiledGraph(graph).call
+    np.testing.assert_array_equal(call(np.ones(3, np.float32), 3), -np.ones(3))
+    assert call(np.ones(0, np.float32), 0).shape == (0,)
+    with pytest.raises(ArgumentError, match=r"n is 4, but 3 in argument `x` \(f32\[3\]"):
+        call(np.ones(3, np.float32), 4)
 
 
 CHECKED = """
