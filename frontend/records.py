@@ -162,6 +162,13 @@ class ProgramRecord:
     trained: Mapping[str, Mapping[str, int | float | bool]] = field(default_factory=dict)
     constants: Mapping[str, ConstantRecord] = field(default_factory=dict)
 
+    def buildable(self) -> dict[str, Mapping[str, int | float | bool]]:
+        """The models that can be built as the file stands, and what they are built with."""
+        return {
+            name: self.trained.get(name, {}) for name, parameters in self.models.items()
+            if name in self.trained or all(each.has_default for each in parameters)
+        }
+
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ProgramRecord:
         """From `dataclasses.asdict` and JSON; KeyError or TypeError for anything else."""

@@ -43,12 +43,8 @@ def run(options: argparse.Namespace) -> int:
 def _records(build: Build) -> tuple[dict[str, ModelRecord], ModelRecord]:
     """The models that can be built without arguments, and the functions with no model round them;
     UserError with all that is wrong."""
-    program = build.program()
-    records = {
-        name: build.model(name, program.trained.get(name, {})).record
-        for name, parameters in program.models.items()
-        if name in program.trained or all(parameter.has_default for parameter in parameters)
-    }
+    records = {name: build.model(name, arguments).record
+               for name, arguments in build.program().buildable().items()}
     return records, build.model(SHARED, {}).record
 
 

@@ -42,14 +42,15 @@ Arguments = Mapping[str, int | float | bool]
 class Elaboration:
     """The program in a file; parsed at the first need, each model elaborated once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, program: Program | None = None) -> None:
         self._path = path
+        self._read = program
         self._models: dict[str, ElaboratedModel] = {}
 
     @cached_property
     def program(self) -> Program:
         """The syntax trees; what could not be read is among its faults."""
-        return read_program(self._path)
+        return self._read or read_program(self._path)
 
     def syntax(self) -> str:
         """The syntax tree of the main file as text."""
@@ -77,6 +78,12 @@ class Elaboration:
         for name, arguments in trained.items():
             self.model(name, arguments)
         return ProgramRecord(models, trained, _constants(program))
+
+    def check_all(self) -> None:
+        """As `check`; and builds what can be built: models without arguments, plain functions."""
+        for name, arguments in self.check().buildable().items():
+            self.model(name, arguments)
+        self.model(SHARED, {})
 
     def model(self, name: str, arguments: Arguments) -> ElaboratedModel:
         """A model built with `arguments`; `SHARED` is the functions with no model round them."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import MODULES
-from dlc.frontend.text.parse import parse_partly, read_source
+from dlc.frontend.text.parse import Parsed, parse_partly, read_source
 from dlc.ir.diagnostics import Diagnostics, SourceFile, Span, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -91,6 +92,12 @@ def program_of(text: str, name: str = "program.dl", folder: Path | None = None) 
     return program
 
 
+@lru_cache(8)
+def _parsed(source: SourceFile) -> Parsed:
+    """A file of the library, which all programs of a process share: no pass changes a tree."""
+    return parse_partly(source)
+
+
 class _Loader:
     def __init__(self, read: Reader = read_source) -> None:
         self.read = read
@@ -117,7 +124,7 @@ class _Loader:
         if source is None:
             source = self.read(path, f"<{path.name}>" if library else None)
         self.sources[source.name] = source
-        parsed = parse_partly(source)
+        parsed = _parsed(source) if library else parse_partly(source)
         for diagnostic in parsed.faults:
             self.found.add(diagnostic)
         if parsed.tree is None:
