@@ -43,22 +43,21 @@ class Reach:
 
 def reach(frame: Frame, loss: ir.Value) -> Reach:
     """What `loss` depends on, in all levels that are open."""
-    made: dict[ir.Value, tuple[Place, Node]] = {}
-    for depth, level in enumerate(frame.context.store.level.chain()):
-        for at, node in enumerate(level.nodes):
-            made.update((result, ((depth, at), node)) for result in node.results)
+    levels = list(enumerate(frame.context.store.level.chain()))[::-1]
     found = Reach({loss})
     waiting = [loss]
     while waiting:
         value = waiting.pop()
-        if value not in made:
-            continue
-        place, node = made[value]
-        operands = flows(node, value)
-        if operands:
-            found.nodes[place] = node
-        waiting += [v for v in operands if v not in found.values]
-        found.values.update(operands)
+        for depth, level in levels:
+            at = level.maker(value)
+            if at is not None:
+                node = level.nodes[at]
+                operands = flows(node, value)
+                if operands:
+                    found.nodes[depth, at] = node
+                waiting += [v for v in operands if v not in found.values]
+                found.values.update(operands)
+                break
     return found
 
 

@@ -36,6 +36,8 @@ class Level:
     written: dict[str, Variable] = field(default_factory=dict)
     sunk: dict[tuple[int, int], Node] = field(default_factory=dict)  # nodes of outer levels, copied
     turn: Value | None = None  # the number of the turn, if anything draws
+    makers: dict[Value, int] = field(default_factory=dict)
+    indexed: int = 0  # how many nodes `makers` knows
 
     def chain(self) -> tuple[Level, ...]:
         """All levels from the outermost to this one."""
@@ -44,6 +46,22 @@ class Level:
     def whole(self) -> tuple[Node, ...]:
         """The nodes, with those that were copied into it first."""
         return (*(self.sunk[place] for place in sorted(self.sunk)), *self.nodes)
+
+    def maker(self, value: Value) -> int | None:
+        """The place of the node that makes a value, if one of this level does."""
+        for at in range(self.indexed, len(self.nodes)):
+            self.makers.update(dict.fromkeys(self.nodes[at].results, at))
+        self.indexed = len(self.nodes)
+        return self.makers.get(value)
+
+    def take(self) -> tuple[Node, ...]:
+        """Gives all nodes away."""
+        nodes = self.whole()
+        self.nodes.clear()
+        self.sunk.clear()
+        self.makers.clear()
+        self.indexed = 0
+        return nodes
 
 
 @dataclass(slots=True, eq=False)

@@ -21,7 +21,6 @@ from dlc.frontend.elaborate.values import Listing, Many, Tensor, Truth, Value, V
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
-from dlc.ir.graph import Node
 from dlc.ir.ops.loops import item_type
 from dlc.ir.types import BOOL, I64
 
@@ -62,7 +61,7 @@ def while_(frame: Frame, statement: syntax.While) -> None:
     with store.body(True, place_number(frame, statement.span)) as level:
         inner = loop.inside((), ())
         holds = _condition(inner, statement.condition, level)
-        test = _taken(level)
+        test = level.take()
         loop.run(inner, statement.body)
         if level.turn is not None:
             builder = frame.place(statement.span)
@@ -135,14 +134,6 @@ def _condition(inner: Frame, expr: syntax.Expr, level: Level) -> ir.Value:
         raise Fault("misplaced-update", "the condition of a `while` can't update anything",
                     expr.span)
     return made
-
-
-def _taken(level: Level) -> tuple[Node, ...]:
-    """The nodes that a level has by now, which it gives away."""
-    nodes = level.whole()
-    level.nodes.clear()
-    level.sunk.clear()
-    return nodes
 
 
 @dataclass(slots=True)
