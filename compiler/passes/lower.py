@@ -23,7 +23,7 @@ from dlc.compiler.lowering.storage import Storage
 from dlc.compiler.lowering.updates import Updates
 from dlc.compiler.options import Options
 from dlc.compiler.passes.fuse import fuse
-from dlc.compiler.passes.pack_inputs import pack_inputs
+from dlc.compiler.passes.pack_inputs import pack_in_body
 from dlc.ir.canonical import Key, kernel_key
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
@@ -77,7 +77,7 @@ class Lowering:
         self.memory = Memory(made, stored, dict(fused.layouts), inverses(graph, options))
         self.updates = Updates(fused, self.memory)
         self.storage = Storage(self.memory.layouts)
-        self.control = Control(self.storage, self._body, self._copy)
+        self.control = Control(self.storage, self._callee, self._copy)
         self.early: list[Step] = []
         self.late: list[Step] = []
 
@@ -239,8 +239,11 @@ class Lowering:
         steps = splice(lowered, self.storage, names, call.results[0].name, bound, call)
         return [step for step in steps if not isinstance(step, Commit)]
 
-    def _callee(self, callee: Graph, over: tuple[tuple[int, int], ...]) -> Program:
-        """The program of a called graph; result k goes over parameter p for (k, p) in `over`."""
+    def _callee(self, callee: Graph, over: tuple[tuple[int, int], ...] = ()) -> Program:
+        """The program of a called graph, or of the body of a loop or a branch.
+
+        Result k goes over parameter p for (k, p) in `over`.
+        """
         key = (id(callee), over)
         found = self.kernels.callees.get(key)
         if found is None:
@@ -252,18 +255,9 @@ class Lowering:
                 callee, params=params,
                 results=tuple(r for k, r in enumerate(callee.results) if k not in replaced),
                 updates=tuple((names[p], callee.results[k]) for k, p in over))
-            fused = fuse(pack_inputs(graph), self.options)
+            fused = fuse(pack_in_body(graph), self.options)
             found = Lowering(fused, self.options, self.kernels).program()
             self.kernels.callees[key] = found
-        return found
-
-    def _body(self, body: Graph) -> Program:
-        """The program of a body of a loop or a branch."""
-        found = self.kernels.callees.get((id(body), ()))
-        if found is None:
-            fused = fuse(pack_inputs(body), self.options)
-            found = Lowering(fused, self.options, self.kernels).program()
-            self.kernels.callees[id(body), ()] = found
         return found
 
     def _copy(self, source: Value, target: str, nodes: tuple[Node, ...] = ()) -> Launch:

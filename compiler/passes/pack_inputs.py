@@ -25,7 +25,17 @@ def pack_inputs(graph: Graph) -> Graph:
     inputs = {p.value for p in graph.params if p.role == "in"
               and isinstance(p.value.type, TensorType) and type_symbols(p.value.type)
               and p.value.type.rank > 1}
-    wanted = [v for node in graph.nodes if _is_product(node) for v in node.operands if v in inputs]
+    return _pack(graph, [
+        v for node in graph.nodes if _is_product(node) for v in node.operands if v in inputs])
+
+
+def pack_in_body(graph: Graph) -> Graph:
+    """The same for a graph inside another, which reads its inputs where they lie, in row-major
+    order: a copy in each turn of a loop would cost more than it saves."""
+    return _pack(graph, [])
+
+
+def _pack(graph: Graph, wanted: list[Value]) -> Graph:
     old, shared = _old_values(graph), _shared_parts(graph)
     if not wanted and not old and not shared:
         return graph
