@@ -234,3 +234,16 @@ def test_half_precision_products() -> None:
     (found,) = function(b, [x, w], y).run([left, right])
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, left.astype("f4") @ right.astype("f4"), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("fill", [0.0, -0.0, 0.5])
+def test_parts_side_by_side_are_read_many_at_once(fill: float) -> None:
+    """The gradients of slices: sums of pads, whose reads may lie outside."""
+    x, y = Value("x", tensor(F32, (N, 37))), Value("y", tensor(F32, (N, 91)))
+    b = Builder(["x", "y"])
+    wide = [b.op("pad", v, low=(0, low), high=(0, 128 - low - v.dims[1]), value=fill)
+            for v, low in ((x, 0), (y, 37))]
+    graph = Graph("f", (Param(x), Param(y)), tuple(b.nodes), tuple(wide))
+    assert "alloc lanes" not in dump_graph(graph, "loops")
+    rng = np.random.default_rng(3)
+    CompiledGraph(graph).check([rng.normal(size=(5, n)).astype(np.float32) for n in (37, 91)])
