@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from dlc.compiler.options import Options
-from dlc.compiler.pipeline import passes
+from dlc.compiler.pipeline import STAGES, dump_graph, passes
 from dlc.compiler.runner import run_passes
 from dlc.ir.dims import evaluate
 from dlc.ir.graph import Graph
 from dlc.ir.interpret import run_graph
 from dlc.ir.parse import parse_graph
+from dlc.ir.program_text import parse_program, print_program
 from dlc.ir.scalar import Array
 from dlc.ir.text import print_graph
 from dlc.ir.verify import verify
@@ -96,6 +97,16 @@ def test_threads_do_not_change_the_bits(name: str) -> None:
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_all_stages_can_be_read(name: str) -> None:
+    graph = parse_graph(EXAMPLES[name].replace("REVERSE", "false"))
+    texts = {stage: dump_graph(graph, stage) for stage in STAGES}
+    assert parse_graph(texts["graph"]) == graph
+    for stage in ("kernels", "loops"):
+        assert print_program(parse_program(texts[stage])) == texts[stage]
+    assert "arena of f" in texts["memory"]
 
 
 def test_sizes_are_whole_numbers_given_by_name_or_in_order() -> None:
