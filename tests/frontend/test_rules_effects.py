@@ -229,9 +229,11 @@ model M {
     ("f32(grad(w * x, n))", "there is no gradient with respect to i32"),
     ("grad(i32(w), w)", "a loss is a scalar float, not i32"),
     ("grad(w * x, 3.0)", "the loss does not depend on the number 3.0"),
+    ("grad(w * x, part)", "`grad(loss, params(m))` gives all gradients of a model"),
 ])
 def test_rule_36_what_has_no_gradient(body: str, right: str) -> None:
-    text = "model M {\n param w: f32 = 1.0\n fn f(x: f32, n: i32) -> f32 {\n return BODY\n }\n}\n"
+    text = "model M {\n param w: f32 = 1.0\n fn f(x: f32, n: i32) -> f32 {\n return BODY\n }\n" \
+           " part = P()\n}\nmodel P {\n param u: f32 = 1.0\n}\n"
     found = error(text.replace("BODY", body))
     assert found.startswith("4: ")
     assert right in found
@@ -321,3 +323,39 @@ model M {
     found = error(text.replace("LINE", "s += w").replace("LAST", "w"))
     assert found.startswith("12: the loss reads `w` where it is updated too")
     assert "program.dl:7:9" in found
+
+
+def test_rule_37_over_takes_params_submodels_and_lists() -> None:
+    text = """
+import nn
+model M {
+    param w: f32[2] = [1, 2]
+    layers = [nn.Dense(2, 2), nn.Dense(2, 2)]
+    last = nn.Dense(2, 1)
+    step fit(x: f32[N, 2]) -> f32 {
+        h = x * w
+        for layer in layers { h = layer(h) }
+        loss = mean(last(h) ** 2)
+        minimize loss with sgd(lr=0.5), over=OVER
+        return loss
+    }
+    fn slopes(x: f32[N, 2]) -> (f32[2, 1], f32[1]) {
+        loss = mean(last(x) ** 2)
+        a, b = grad(loss, params(last))
+        return a, b
+    }
+}
+"""
+    changes = {"w": {"w"}, "(w, last)": {"w", "last.w", "last.b"},
+               "layers": {"layers.0.w", "layers.0.b", "layers.1.w", "layers.1.b"},
+               "layers[1:]": {"layers.1.w", "layers.1.b"}}
+    for over, changed in changes.items():
+        model = Running(text.replace("OVER", over))
+        before = dict(model.variables)
+        model("fit", x=X[:, :2])
+        assert {n for n in before if (before[n] != model.variables[n]).any()} == changed
+    a, b = Both(text.replace("OVER", "w"), "M")("slopes", x=X[:, :2])
+    assert a.shape == (2, 1)
+    assert np.abs(b) > 0
+    assert "the loss does not depend on `unused.w`" in error(
+        text.replace("OVER", "unused").replace("last =", "unused = nn.Dense(1, 1)\n    last ="))
