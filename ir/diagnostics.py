@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 CAP: Final = 20  # diagnostics shown at once
+_LONGEST: Final = 60  # characters of a name that is held against others
 WIDTH: Final = 160  # characters of a source line shown
 
 
@@ -188,6 +189,8 @@ def _cells(char: str) -> int:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be, if there is one."""
+    if len(name) > _LONGEST:
+        return None
     best, least = None, max(1, len(name) // 3) + (len(name) > 1)
     for candidate in sorted(known):
         if abs(len(candidate) - len(name)) >= least:

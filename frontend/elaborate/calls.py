@@ -90,7 +90,9 @@ def call_function(
     """Expands a function here."""
     function, context = callee.function, frame.context
     context.tick(span)
-    if (function, callee.owner) in context.active or len(context.active) > _DEEPEST:
+    if len(context.active) > _DEEPEST:
+        raise Fault("too-deep", f"calls inside calls, more than {_DEEPEST} deep", span)
+    if (function, callee.owner) in context.active:
         raise Fault("recursion", f"`{function.name.text}` reaches itself", span,
                     help="functions are expanded where they are called")
     given = assign_arguments(

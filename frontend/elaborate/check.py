@@ -49,7 +49,7 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
         if definition.name.text in module.broken:
             continue  # told when it was read
         context = Context(program, ENGINE, found, checking=True)
-        if any(d.code == "too-large" for d in found.sorted()):
+        if any(d.code in ("too-large", "too-deep") for d in found.sorted()):
             return  # each further definition would take as long, to the same end
         try:
             _definition(context, definition, module)

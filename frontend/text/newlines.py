@@ -32,7 +32,7 @@ _STATEMENTS: Final = frozenset(
 _BEGINNINGS: Final = frozenset((("STEP", "NAME"), ("TEST", "STRING")))
 DEEPEST: Final = 200  # brackets inside brackets
 LONGEST: Final = 50_000  # tokens in one statement
-MOST: Final = 250_000  # tokens in one file
+MOST: Final = 150_000  # tokens in one file
 
 
 class SyntaxFault(Exception):

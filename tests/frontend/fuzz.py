@@ -1,0 +1,161 @@
+"""Programs that nobody would write: made from the grammar, and valid files with bytes changed.
+
+Whatever it is, `dlc check` says what is wrong with it, or nothing: no traceback, no more than
+`SECONDS`, no more than `BYTES` of memory. All of it, with the seed that was drawn:
+
+    python -m tests.frontend.fuzz --cases 20000 [--seed N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.extra.lark import from_lark
+
+from dlc.frontend.elaborate.check import check_program
+from dlc.frontend.elaborate.modules import read_program
+from dlc.frontend.text.parse import build_parser
+from dlc.ir.diagnostics import UserError
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 5.0  # of the processor
+BYTES = 500 << 20
+PIECES = [
+    b"(", b")", b"[", b"]", b"{", b"}", b"\n", b"\r\n", b'"', b'"""', b"#", b"=", b":=", b"->",
+    b",", b"::", b"*", b"**", b"@", b"//", b"|>", b".", b"...", b"-", b"0", b"1e400", b"1.5",
+    b"9223372036854775808", b"N", b"*S", b"f32", b"f32[N]", b"int", b"fn ", b"step ", b"model ",
+    b"param ", b"state ", b"return ", b"if ", b"else ", b"for ", b"scan ", b"while ", b"carry ",
+    b"yield ", b"minimize ", b"with ", b"import ", b"const ", b"true", b"None", b"inf", b"nan",
+    b"\xff", b"\xc3\xa9", b"\0", b"\t", b"\xef\xbb\xbf", b"_", b"as ", b"where ", b"on ", b"grad(",
+]  # fmt: skip
+
+
+class TooLong(BaseException):
+    """A program took longer than `SECONDS`."""
+
+
+def seeds() -> list[bytes]:
+    """The valid programs of the repository, and the bad ones of tests/errors."""
+    files = sorted(path for path in ROOT.rglob("*.dl") if "build" not in path.parts)
+    return [path.read_bytes() for path in files]
+
+
+def mutations(count: int, number: int) -> Iterator[bytes]:
+    """Valid files with some bytes changed; small ones more often than large ones."""
+    draw = random.Random(number)
+    texts = seeds()
+    weights = [1 / (200 + len(text)) for text in texts]
+    for _ in range(count):
+        text = draw.choices(texts, weights)[0]
+        for _ in range(draw.choice((1, 1, 1, 2, 4, 8))):
+            text = _mutated(draw, text)
+        yield text
+
+
+def _mutated(draw: random.Random, text: bytes) -> bytes:
+    start = draw.randrange(len(text) + 1)
+    end = min(len(text), start + draw.choice((1, 1, 2, 5, 20, 100)))
+    match draw.randrange(5):
+        case 0:
+            return text[:start] + text[end:]
+        case 1:
+            return text[:start] + draw.choice(PIECES) + text[start:]
+        case 2:
+            return text[:start] + draw.choice(PIECES) + text[end:]
+        case 3:
+            return text[:start] + text[start:end] * draw.choice((2, 3, 50)) + text[end:]
+        case _:
+            return text[:start] + bytes([draw.randrange(256)]) + text[end:]
+
+
+def from_grammar(count: int, number: int, use: Callable[[bytes], None]) -> None:
+    """Gives `use` programs that hypothesis makes from grammar.lark."""
+
+    @seed(number)
+    @settings(
+        max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(from_lark(build_parser(), start="file"))
+    def run(text: str) -> None:
+        use(text.encode())
+
+    run()
+
+
+class Checker:
+    """Checks programs, and keeps those that break the rules, with what happened."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.accepted = 0
+        self.slowest = 0.0
+        self.broken: list[tuple[bytes, str]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="dlc-fuzz-")
+        self._path = Path(self._folder.name) / "program.dl"
+
+    def check(self, data: bytes) -> None:
+        """One program."""
+        self.count += 1
+        self._path.write_bytes(data)
+        signal.signal(signal.SIGVTALRM, _stop)
+        signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        start = time.process_time()
+        try:
+            check_program(read_program(self._path, "program.dl"))
+            self.accepted += 1
+        except UserError as error:
+            str(error)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            self.broken.append((data, f"{type(error).__name__}: {error}"[:500]))
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        self.slowest = max(self.slowest, time.process_time() - start)
+
+    def memory(self) -> int:
+        """The most that this process has held, in bytes."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise TooLong(f"more than {SECONDS} s")
+
+
+def run(cases: int, number: int) -> Checker:
+    """Half of the cases from the grammar, half of them mutations."""
+    checker = Checker()
+    from_grammar(cases // 2, number, checker.check)
+    for data in mutations(cases - checker.count, number):
+        checker.check(data)
+    return checker
+
+
+def main() -> int:
+    """Runs as many cases as are asked for; 1 if one breaks a rule."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    checker = run(options.cases, options.seed)
+    for data, said in checker.broken[:20]:
+        print(f"\n{said}\n{data[:2000]!r}")
+    print(f"{checker.count} programs, {checker.accepted} of them well, {len(checker.broken)} broke "
+          f"a rule; slowest {checker.slowest:.2f} s, memory {checker.memory() >> 20} MiB")
+    return 1 if checker.broken or checker.memory() > BYTES else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
