@@ -168,12 +168,12 @@ OPTIMIZERS = {
 STEPS = 5
 
 
-def optimizer_program(optimizer: str) -> str:
+def optimizer_program(optimizer: str, dtype: str = "f32") -> str:
     """A model whose loss has the gradient that its step is given."""
     return f"""
 model M {{
-    param w: f32[3, 4] = zeros()
-    step fit(g: f32[3, 4]) -> f32 {{
+    param w: {dtype}[3, 4] = zeros()
+    step fit(g: {dtype}[3, 4]) -> {dtype} {{
         loss = sum(w * g)
         minimize loss with {optimizer}
         return loss

@@ -183,3 +183,23 @@ model M {
     rows = {tuple(row) for row in (*first.tolist(), *second.tolist())}
     assert len(rows) == 8
     assert all(sorted(row) == list(range(50)) for row in rows)
+
+
+@pytest.mark.parametrize(("expression", "result"), [
+    *((f"{name}(x)", "[N, 6]") for name in (
+        "relu", "leaky_relu", "elu", "selu", "silu", "gelu", "softsign", "unit_rows", "sort")),
+    *((f"{name}(x, y)", "[N, 6]") for name in ("binary_cross_entropy", "huber", "hinge")),
+    *((f"{name}(x, y)", "") for name in ("mean_squared_error", "mean_absolute_error")),
+    ("softmax_cross_entropy(x, i)", ""), ("cosine_similarity(x, y)", "[N]"),
+    ("kl_divergence(log_softmax(x), log_softmax(y))", "[N]"),
+])
+def test_the_prelude_is_for_any_float_type(expression: str, result: str) -> None:
+    x, y = RANDOM.normal(size=(2, 4, 6))
+    i = np.array([0, 5, 2, 2], np.uint8)
+    found = {}
+    for dtype, kind in (("f64", "f8"), ("f32", "f4"), ("f16", "f2"), ("bf16", "f4")):
+        signature = f"x: {dtype}[N, 6], y: {dtype}[N, 6], i: u8[N]"
+        found[dtype] = evaluate(
+            expression, signature, dtype + result, x.astype(kind), y.astype(kind), i)
+    for dtype, near in (("f32", 1e-6), ("f16", 1e-2), ("bf16", 1e-1)):
+        np.testing.assert_allclose(found[dtype], found["f64"], rtol=near, atol=near)

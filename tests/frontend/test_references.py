@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlc.ir.types import DTYPES
 from tests.frontend.programs_in_text import Both, Running
 from tests.frontend.reference_cases import (
     FOLDER,
@@ -58,14 +59,16 @@ def test_a_function_gives_the_recorded_numbers(case: Case) -> None:
     check(case, "functions")
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_takes_the_recorded_steps(name: str) -> None:
-    numbers = recorded("optimizers")
-    model = Running(optimizer_program(OPTIMIZERS[name]))
-    model.variables["w"] = numbers["start"]
+def test_an_optimizer_takes_the_recorded_steps(name: str, dtype: str) -> None:
+    numbers, kind = recorded("optimizers"), DTYPES[dtype].numpy
+    model = Running(optimizer_program(OPTIMIZERS[name], dtype))
+    model.variables["w"] = numbers["start"].astype(kind)
+    near = {"rtol": 1e-2, "atol": 1e-2} if dtype == "f16" else {"rtol": 1e-5, "atol": 1e-6}
     for gradient, value in zip(numbers["gradients"], numbers[f"{name}/values"], strict=True):
-        model("fit", g=gradient)
-        np.testing.assert_allclose(model.variables["w"], value, rtol=1e-5, atol=1e-6)
+        model("fit", g=gradient.astype(kind))
+        np.testing.assert_allclose(model.variables["w"], value, **near)
 
 
 def test_lion_takes_the_steps_of_its_paper() -> None:
