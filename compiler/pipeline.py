@@ -24,6 +24,7 @@ from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
 from dlc.compiler.passes.lower import lower
+from dlc.compiler.passes.name_sizes import name_sizes
 from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.compiler.passes.plan_memory import plan_memory, report
 from dlc.compiler.passes.simplify import simplify
@@ -37,6 +38,8 @@ from dlc.ir.types import F32
 
 # From the program as it was checked to the one that is fused.
 GRAPH_PASSES: Final = (
+    Pass("name_sizes", name_sizes, GRAPH, GRAPH,
+         "before any pass that makes indices: a size of the user's may be called as one of them"),
     Pass("inline", inline_structure, GRAPH, GRAPH,
          "first: what is called many times is seen in its place; optimizers stay calls"),
     Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,

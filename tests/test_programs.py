@@ -237,3 +237,31 @@ def test_every_level_is_text_that_reads_back(program: str, function: str) -> Non
         elif each.level_out in (pipeline.PROGRAM, pipeline.LOOPS):
             assert parse_program(text) == made
         assert each.level_out.text(made) == text
+
+
+SIZES = """
+model Sizes {
+    param w: f32[4, 4] = normal()
+
+    fn go(x: f32[N, 4], a: int, i0: int, k0: int = 2, chunk: int = 1) -> f32[a, i0, k0, chunk] {
+        scan _ in range(i0) carry total = zeros(a) {
+            total = total + 1.0
+            yield total as totals
+        }
+        return zeros(a, i0, k0, chunk) + sum(x @ w) + sum(totals) + sum(x[a:])
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(("a", "turns"), [(3, 2), (0, 4), (2, 0), (5, 1)])
+def test_sizes_may_be_called_like_indices(tmp_path: Path, a: int, turns: int) -> None:
+    """Passes make indices of these names; those of the user are others."""
+    file = tmp_path / "sizes.dl"
+    file.write_text(SIZES)
+    model = dlc.load(file).Sizes(seed=0)
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    found = model.go(x=x, a=a, i0=turns, k0=3, chunk=2)
+    expected = (x @ model.w).sum() + a * turns * (turns + 1) / 2 + x[a:].sum()
+    assert found.shape == (a, turns, 3, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

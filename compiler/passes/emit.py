@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm.entry import pointer_buffers
 from dlc.compiler.llvm.program import emit_module
 from dlc.compiler.llvm.target import target
 from dlc.compiler.options import Options
+from dlc.compiler.passes.name_sizes import SUFFIX
 from dlc.compiler.passes.plan_memory import planned
-from dlc.ir.dims import Atom, Dim, Factor
+from dlc.ir.dims import Atom, Dim, Factor, substitute, symbol
 from dlc.ir.graph import Loc
 from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, each_step
 
@@ -22,8 +25,26 @@ def emit(program: Program, options: Options) -> Compiled:
                     manifest(program))
 
 
+def _as_callers_know(program: Program) -> Program:
+    """A program with its sizes under the names that callers give them."""
+    names = {s.name: s.name.removesuffix(SUFFIX) for s in program.sizes}
+    dims = {name: symbol(said) for name, said in names.items()}
+    if not dims:
+        return program
+    return replace(
+        program,
+        symbols=tuple(names.get(s, s) for s in program.symbols),
+        sizes=tuple(replace(s, name=names[s.name]) for s in program.sizes),
+        buffers=tuple(replace(b, dims=tuple(substitute(d, dims) for d in b.dims))
+                      for b in program.buffers),
+        conditions=tuple(
+            replace(c, left=substitute(c.left, dims), right=substitute(c.right, dims))
+            for c in program.conditions))
+
+
 def manifest(program: Program) -> Json:
     """What a caller must know of the code, as JSON."""
+    program = _as_callers_know(program)
     buffers = pointer_buffers(program)
     return {
         "abi": ABI, "name": program.name, "entry": "dlc_entry", "layout": "dlc_layout",

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from dlc.ir.dims import Dim, Poly, substitute
-from dlc.ir.graph import Attr, Builder, Condition, Graph, Loc, Node, Value
+from dlc.compiler.rewriting.with_dims import WithDims
+from dlc.ir.dims import Dim, substitute
+from dlc.ir.graph import Builder, Condition, Graph, Loc, Node, Value
 from dlc.ir.ops import OPS
 from dlc.ir.ops.control import bind_symbols
-from dlc.ir.types import substitute_type
 
 Wanted = Callable[[Node], bool]
 
@@ -126,64 +126,24 @@ class _Inliner:
         )
 
 
-class _Called:
+class _Called(WithDims):
     """The nodes of a called graph as one call makes them: with its dims, and reached through it."""
 
     def __init__(self, call: Node, dims: dict[str, Dim]) -> None:
-        self.call, self.dims = call, dims
-        self.bodies: dict[int, Graph] = {}
-
-    def value(self, value: Value) -> Value:
-        """A value with the dims of the call."""
-        kind = substitute_type(value.type, self.dims)
-        return value if kind is value.type else Value(value.name, kind)
+        super().__init__(dims)
+        self.call = call
 
     def node(
         self, node: Node, operands: tuple[Value, ...], results: tuple[Value, ...]
     ) -> Node:
-        """A node on other operands; open bodies see the dims of the call, others do not."""
-        regions = node.regions
-        if OPS[node.op].kernel == "control":
-            regions = tuple(map(self.body, regions))
-        return replace(
-            _called(node, self.call), operands=operands, results=results, regions=regions,
-            attrs=substitute_attrs(node.attrs, self.dims))
-
-    def body(self, body: Graph) -> Graph:
-        """An open body."""
-        if id(body) not in self.bodies:
-            value = self.value
-            self.bodies[id(body)] = replace(
-                body,
-                params=tuple(replace(p, value=value(p.value)) for p in body.params),
-                nodes=tuple(
-                    self.node(n, tuple(map(value, n.operands)), tuple(map(value, n.results)))
-                    for n in body.nodes),
-                results=tuple(map(value, body.results)))
-        return self.bodies[id(body)]
+        """A node on other operands, that tells of the call."""
+        return super().node(_called(node, self.call), operands, results)
 
 
 def names(graph: Graph) -> list[str]:
     """The names of all values of a graph (not of the bodies in it)."""
     found = [p.value.name for p in graph.params]
     return found + [v.name for node in graph.nodes for v in node.results]
-
-
-def substitute_attrs(
-    attrs: tuple[tuple[str, Attr], ...], dims: dict[str, Dim]
-) -> tuple[tuple[str, Attr], ...]:
-    """Attributes with symbols of dims replaced."""
-    if not dims:
-        return attrs
-    return tuple((name, _substitute_attr(value, dims)) for name, value in attrs)
-
-
-def _substitute_attr(value: Attr, dims: dict[str, Dim]) -> Attr:
-    if isinstance(value, Poly):
-        return substitute(value, dims)
-    if isinstance(value, tuple):
-        return tuple(_substitute_attr(item, dims) for item in value)
-    return value
 
 
 def _called(node: Node, call: Node) -> Node:
