@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dlc.compiler.options import Options
+from dlc.compiler.passes.name_sizes import SUFFIX
 from dlc.compiler.pipeline import STAGES, dump_graph, passes
 from dlc.compiler.runner import run_passes
 from dlc.ir.dims import evaluate
@@ -73,7 +74,8 @@ def test_no_step_leaves_its_memory(name: str) -> None:
     given = inputs(graph, **sizes)
     found = run_program(
         program, {p.value.name: x for p, x in zip(graph.params, given, strict=True)
-                  if p.role != "size"}, backwards=True, **{s: sizes[s] for s in program.symbols})
+                  if p.role != "size"}, backwards=True,
+        **{name: sizes[name.removesuffix(SUFFIX)] for name in program.symbols})
     expected = run_graph(graph, given)
     outs = [b.name for b in program.buffers if b.kind == "out" and not b.alias_of]
     for place, right in zip((*outs, *(n for n, _ in graph.updates)), expected, strict=True):
