@@ -26,7 +26,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
-from dlc.ir.dims import Poly
+from dlc.ir.dims import Poly, symbols
 from dlc.ir.types import F32, I32, DType
 
 _DATA = Number | Truth | Table | Tensor | Variable
@@ -193,8 +193,7 @@ def _mixed(a: Value, b: Value) -> bool:
 def decided(frame: Frame, value: ir.Value) -> bool:
     """Whether a value is made of a model's parameters alone, as a definition is checked: it is a
     constant when the model is built."""
-    owner = frame.owner
-    known = {*owner.parameters, *owner.symbols} if owner is not None else set[str]()
+    known = _left_open(frame)
     made = {result: node for level in frame.context.store.level.chain()
             for node in level.nodes for result in node.results}
     waiting, seen = [value], set[ir.Value]()
@@ -207,6 +206,8 @@ def decided(frame: Frame, value: ir.Value) -> bool:
         if node is None:
             if not each.name.startswith("checked"):
                 return False
+        elif any(symbols(dim) - known for dim in each.dims):
+            return False
         elif node.op == "dim":
             number = dict(node.attrs)["value"]
             if isinstance(number, Poly) and number.symbols - known:
@@ -214,6 +215,21 @@ def decided(frame: Frame, value: ir.Value) -> bool:
         else:
             waiting += node.operands
     return True
+
+
+def _left_open(frame: Frame) -> set[str]:
+    """The symbols that stand for parameters of the model that is checked."""
+    owner = frame.context.active[0][1] if frame.context.active else frame.owner
+    return {*owner.parameters, *owner.symbols} if owner is not None else set()
+
+
+def left_open(frame: Frame, value: Value) -> bool:
+    """Whether a definition is checked, and a value is a constant when its model is built."""
+    if not frame.context.checking:
+        return False
+    if isinstance(value, Number):
+        return isinstance(value.value, Poly) and value.value.symbols <= _left_open(frame)
+    return isinstance(value, Tensor) and decided(frame, value.value)
 
 
 def unless_built(

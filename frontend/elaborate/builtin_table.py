@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
+from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
 from dlc.frontend.text import syntax
@@ -110,6 +111,8 @@ class Given:
         """An integer that may be a dim."""
         if isinstance(value, Number) and not isinstance(value.value, float):
             return value.value
+        if left_open(self.frame, value):
+            raise Silent
         raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", span)
 
     def dims(self) -> tuple[Dim, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.builtin_table import Given, builtin
-from dlc.frontend.elaborate.frames import Fault
+from dlc.frontend.elaborate.frames import Fault, Silent
 from dlc.frontend.elaborate.minimize import variables_in
 from dlc.frontend.elaborate.values import Instance, Listing, Many, Number, Tensor, Value, describe
 from dlc.ir.dims import Dim
@@ -73,7 +73,7 @@ def _range(given: Given) -> Value:
         return Listing(tuple(Number(i) for i in range(start, stop)))
     frame, span = given.frame, given.span
     if frame.new_model is not None:
-        return Listing((Number(start),), known=False)
+        return Listing((Number(start),), known=False, alike=False)
     if start != 0:
         frame.at_least(count, 0, f"{start} <= {stop}, for they bound a range", span,
                        f"a range from {start} to {stop}")
@@ -88,6 +88,8 @@ def _range(given: Given) -> Value:
 @builtin("len", "x")
 def _len(given: Given) -> Value:
     x = given.values["x"]
+    if isinstance(x, Listing) and not x.known:
+        raise Silent  # known when the model is built
     if isinstance(x, Listing | Many):
         return Number(len(x.items))
     if isinstance(x, Tensor) and x.value.dims:
@@ -99,12 +101,18 @@ def _len(given: Given) -> Value:
 def _zip(given: Given) -> Value:
     lists = [v for v in (given.values["a"], given.values["b"], *given.shape)
              if isinstance(v, Listing)]
-    if len(lists) < 2 + len(given.shape) or len({len(each.items) for each in lists}) > 1:
+    if len(lists) < 2 + len(given.shape) or len({len(x.items) for x in lists if x.known}) > 1:
         found = (given.values["a"], given.values["b"], *given.shape)
         raise Fault("zip-lengths", f"`zip` takes lists of one length, not "
                     f"{' and '.join(map(describe, found))}", given.span)
-    return Listing(tuple(map(Many, zip(*(each.items for each in lists), strict=True))),
-                   all(each.known for each in lists))
+    known = all(each.known for each in lists)
+    items = zip(*(each.items if known else each.items[:1] for each in lists), strict=known)
+    return Listing(tuple(map(Many, items)), known, known or all(map(_is_alike, lists)))
+
+
+def _is_alike(items: Listing) -> bool:
+    """Whether all items of a list are like the first."""
+    return items.alike if not items.known else len(items.items) < 2
 
 
 @builtin("params", "model")

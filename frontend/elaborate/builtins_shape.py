@@ -150,9 +150,10 @@ def _split(given: Given) -> Value:
     x, count = given.tensor("x"), given.integer("count", 1)
     axis = given.axis("axis", len(x.dims), 0)
     part = floordiv(x.dims[axis], count) if count > 0 else 0
-    if count < 1 or part * count != x.dims[axis]:
-        raise Fault("split-size", f"{x.dims[axis]} does not split into {count} equal parts",
-                    given.span)
+    whole = x.dims[axis]
+    if count < 1 or (part * count != whole
+                     and not put_off(given.frame, part * count, whole, given.span)):
+        raise Fault("split-size", f"{whole} does not split into {count} equal parts", given.span)
     step = (1,) * len(x.dims)
     dims = tuple(part if i == axis else d for i, d in enumerate(x.dims))
     return Many(tuple(

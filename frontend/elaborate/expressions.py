@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of, is_untyped
+from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.calls import call
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.indexing import subscript
@@ -26,7 +27,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Span
-from dlc.ir.types import DTYPES
+from dlc.ir.types import DTYPES, I32
 
 
 def evaluate(frame: Frame, expr: syntax.Expr) -> Value:
@@ -161,24 +162,27 @@ def _list(frame: Frame, expr: syntax.List | syntax.Comprehension) -> Value:
 
 
 def _comprehension(frame: Frame, expr: syntax.Comprehension, path: str | None) -> Value:
-    turns, known = items_of(frame, evaluate(frame, expr.source), expr.source.span)
+    source = items_of(frame, evaluate(frame, expr.source), expr.source.span)
     before = dict(frame.locals)
     items = []
-    for place, turn in enumerate(turns):
+    for place, turn in enumerate(source.items):
         frame.context.tick(expr.span)
         frame.new_model = None if path is None else f"{path}.{place}"
         give(frame, expr.targets, turn, expr.span)
         items.append(evaluate(frame, expr.item))
     frame.locals = before
-    return Listing(tuple(items), known)
+    alike = source.alike or not any(syntax.reads(expr.item, name.text) for name in expr.targets)
+    return Listing(tuple(items), source.known, alike)
 
 
-def items_of(frame: Frame, source: Value, span: Span) -> tuple[tuple[Value, ...], bool]:
-    """What a `for` goes over; whether all of it is known."""
+def items_of(frame: Frame, source: Value, span: Span) -> Listing:
+    """What a `for` goes over."""
     if isinstance(source, Listing):
-        return source.items, source.known
+        return source
     if isinstance(source, Many):
-        return source.items, True
+        return Listing(source.items)
+    if isinstance(source, Tensor) and source.value.dtype is I32 and left_open(frame, source):
+        return Listing((Poisoned(),), known=False, alike=False)  # a range, once the model is built
     raise Fault("not-iterable", f"`for` goes over lists and constant ranges, not "
                 f"{describe(source)}", span, help="`scan` goes over the leading axis of a tensor")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
+from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.gather import Place, follow, out_of_range, place_of
 from dlc.frontend.elaborate.values import (
@@ -209,12 +210,17 @@ def _of_list(
     if isinstance(index, syntax.Slice):
         bounds = [_place(frame.evaluate(b), b.span) if b is not None else None
                   for b in (index.start, index.stop, index.step)]
-        return Listing(value.items[slice(*bounds)], not isinstance(value, Listing) or value.known)
+        if isinstance(value, Listing) and not value.known:
+            first = value.place(0 if bounds[0] in (None, 0) else None)
+            return Listing((first,), known=False, alike=value.alike)
+        return Listing(value.items[slice(*bounds)])
     if given[0] is None:
         raise Fault("list-index", "a list has places, no axes", expr.span)
+    if isinstance(value, Listing) and not value.known and left_open(frame, given[0]):
+        return value.place(None)
     place = _place(given[0], index.span)
     if isinstance(value, Listing) and not value.known:
-        return value.items[0]
+        return value.place(place)
     if not -len(value.items) <= place < len(value.items):
         raise Fault("index-range", f"place {place} of {describe(value)}", index.span)
     return value.items[place]

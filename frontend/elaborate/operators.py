@@ -65,7 +65,9 @@ def binary(frame: Frame, sign: str, left: Value, right: Value, at: Span) -> Valu
         if folded is not None:
             return folded
     if isinstance(left, Listing) and isinstance(right, Listing) and sign == "+":
-        return Listing(left.items + right.items, left.known and right.known)
+        if left.known and right.known:
+            return Listing(left.items + right.items)
+        return Listing((left if left.items else right).items[:1], known=False, alike=False)
     return _on_tensors(frame, sign, left, right, at)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from dlc.frontend.elaborate.arithmetic import as_value, type_of
+from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.branches import decided, either, unless_built
 from dlc.frontend.elaborate.calls import returned
 from dlc.frontend.elaborate.declared import conform
@@ -29,7 +29,6 @@ from dlc.frontend.elaborate.values import (
     describe,
 )
 from dlc.frontend.text import syntax
-from dlc.ir.diagnostics import Span
 from dlc.ir.types import BOOL
 
 
@@ -195,37 +194,52 @@ def _update_local(frame: Frame, statement: syntax.Update, target: Value) -> None
 
 
 def _for(frame: Frame, statement: syntax.For) -> Value | None:
-    """Unrolled. In a list of unknown length one turn stands for all, so types must stay."""
-    source = resolve(frame, statement.source)
-    items, known = items_of(frame, source, statement.source.span)
+    """Unrolled. Of a list of unknown length there is a first turn, and a second if it differs."""
+    source = items_of(frame, resolve(frame, statement.source), statement.source.span)
     for target in statement.targets:
         check_new_name(frame, target.text, target.span)
     names = [target.text for target in statement.targets]
     hidden = {name: frame.locals[name] for name in names if name in frame.locals}
     before, fixed = dict(frame.locals), frame.fixed
     frame.fixed = fixed - frozenset(names)
-    for item in items:
-        give(frame, statement.targets, item, statement.span)
-        if frame.context.engine.execute(frame, statement.body) is not None:
-            raise Fault("misplaced-return", "`return` can't stand in a `for`", statement.span)
+    for item in source.items:
+        _turn(frame, statement, item)
+    if not source.known:
+        if source.alike and not _same_types(frame, before):
+            _turn(frame, statement, source.items[0])
+        _leave_open(frame, before, source.alike)
     frame.fixed = fixed
     for name in names:
         frame.locals.pop(name, None)
     frame.locals.update(hidden)
-    if not known:
-        _check_types_stay(frame, before, statement.span)
     return None
 
 
-def _check_types_stay(frame: Frame, before: dict[str, Value], span: Span) -> None:
-    for name, old in before.items():
-        new = frame.locals.get(name, old)
-        if new is old or not isinstance(old, Tensor) or not isinstance(new, Tensor):
-            continue
-        if type_of(frame, old, span) is not type_of(frame, new, span):
-            raise Fault("loop-type", f"`{name}` changes its type in a `for` over a list of "
-                        "unknown length", span, (f"before: {describe(old)}",
-                                                 f"after:  {describe(new)}"))
+def _turn(frame: Frame, statement: syntax.For, item: Value) -> None:
+    give(frame, statement.targets, item, statement.span)
+    if frame.context.engine.execute(frame, statement.body) is not None:
+        raise Fault("misplaced-return", "`return` can't stand in a `for`", statement.span)
+
+
+def _same_types(frame: Frame, before: dict[str, Value]) -> bool:
+    """Whether all names that were known before a turn still have values of their types."""
+    return all(_same_type(old, frame.locals[name]) for name, old in before.items())
+
+
+def _same_type(old: Value, new: Value) -> bool:
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        return old.value.type is new.value.type and old.untyped == new.untyped
+    return old == new
+
+
+def _leave_open(frame: Frame, before: dict[str, Value], alike: bool) -> None:
+    """After turns of which only the first are known: what later ones may give otherwise is known
+    when the model is built."""
+    for name, new in frame.locals.items():
+        old = before.get(name)
+        stays = new is old or (alike and (old is None or _same_type(old, new)))
+        if not stays:
+            frame.locals[name] = Poisoned()
 
 
 def _if(frame: Frame, statement: syntax.If) -> Value | None:

@@ -77,10 +77,16 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list. If not `known`, its length is a symbol, and `items` holds one that stands for all."""
+    """A list. If not `known`, its length is a symbol, and `items` holds the first alone; it stands
+    for all others if they are `alike`."""
 
     items: tuple[Value, ...]
     known: bool = True
+    alike: bool = True
+
+    def place(self, at: int | None) -> Value:
+        """An item of a list that is not known; None for a place that is not known either."""
+        return self.items[0] if self.items and (self.alike or at == 0) else Poisoned()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ _OPERATORS: Final = frozenset(
     ("AND", "OR", "COMPARE", "UPDATE", "DIVIDE", "POWER", "STAR", "PLUS", "MINUS", "PIPE", "EQUAL",
      "ARROW")
 )
-CANT_END: Final = _OPERATORS | {"COMMA", "LBRACE", "NOT", "IF", "ELSE"}
+CANT_END: Final = _OPERATORS | {"COMMA", "LBRACE", "NOT", "IF", "ELSE", "CARRY", "WHERE"}
 CANT_BEGIN: Final = _OPERATORS | {"CARRY", "WHERE", "ELSE", "LBRACE"}
 _OPENING: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _CLOSING: Final = frozenset(_OPENING.values())
@@ -94,7 +94,9 @@ class Newlines:
         opening, owner = open_brackets[-1]
         legal = opening.type == "LBRACE" and owner in ("MODEL", "TRAIN")
         if not legal or token.type not in ("FN", "STEP", "TEST"):
-            raise self._unclosed(opening, token)
+            help = "in a model `name = value` is a constant" if (
+                owner == "MODEL" and token.type == "CONST") else ""
+            raise self._unclosed(opening, token, help)
 
     def _check_statement(self, open_brackets: list[tuple[Token, str]], token: Token) -> None:
         """A line that begins as a statement, inside `(` or `[`: one of them was not closed."""
@@ -126,12 +128,14 @@ class Newlines:
         message = f"`{closing}` does not close `{opening}`"
         return self._fault("mismatched-bracket", message, closing, note)
 
-    def _unclosed(self, opening: Token, found: Token | None = None) -> SyntaxFault:
+    def _unclosed(
+        self, opening: Token, found: Token | None = None, help: str = ""
+    ) -> SyntaxFault:
         message = f"this `{opening}` is never closed"
         if found is None:
             return self._fault("unclosed-bracket", message, opening)
         note = f"`{found}` at {span_of(self.file, found)} can't stand inside it"
-        return self._fault("unclosed-bracket", message, opening, note)
+        return self._fault("unclosed-bracket", message, opening, note, help)
 
     def _check_number(self, before: Token | None, token: Token) -> None:
         if before is None or before.type != "NUMBER" or before.end_pos != token.start_pos:

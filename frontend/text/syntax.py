@@ -295,6 +295,20 @@ class File(Syntax):
     definitions: tuple[Definition, ...]
 
 
+def reads(node: Syntax, name: str) -> bool:
+    """Whether a name stands anywhere in a tree."""
+    waiting: list[object] = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Name) and each.text == name:
+            return True
+        if isinstance(each, tuple):
+            waiting += each
+        elif isinstance(each, Syntax):
+            waiting += [getattr(each, spec.name) for spec in fields(each)]
+    return False
+
+
 def dump(node: Syntax) -> str:
     """The tree as text, a node a line, children indented; the same text for the same tree."""
     return "\n".join(_dump(node, "", 0)) + "\n"

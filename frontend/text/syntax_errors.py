@@ -313,6 +313,13 @@ def _comma(place: Place) -> Diagnostic | None:
     return None
 
 
+def _several(place: Place) -> Diagnostic | None:
+    """`fn f(x: f32) -> (f32, f32) = x, x`."""
+    if place.kind == "COMMA" and "_NL" in place.accepted:
+        return place.error("syntax", "several values stand in parentheses: `(a, b)`")
+    return None
+
+
 def _unfinished(place: Place) -> Diagnostic | None:
     """`x = 2.0 *` at the end of a line: what is missing is missing there."""
     last = place.last
@@ -347,7 +354,8 @@ def _no_body(place: Place) -> Diagnostic | None:
 
 RULES: Final[tuple[Callable[[Place], Diagnostic | None], ...]] = (
     _foreign_word, _import_form, _constant, _prefix, _comment, _operator, _unfinished, _misspelt,
-    _outside, _reserved, _unknown_type, _assignment, _colon, _missing, _point, _comma, _no_body,
+    _outside, _reserved, _unknown_type, _assignment, _colon, _missing, _point, _comma, _several,
+    _no_body,
 )
 
 

@@ -184,11 +184,41 @@ def test_rule_22_no_shape_depends_on_data() -> None:
     assert "an `int` parameter" in found
 
 
+GENERIC = """
+import nn
+model Dense(inputs: int, growth: int, depth: int) {
+    layers = [nn.Dense(inputs + i * growth, growth) for i in range(depth)]
+    last = [nn.Dense(inputs, growth) for _ in range(1 if inputs != growth else 0)]
+    fn forward(x: f32[N, inputs]) -> f32[N, inputs + depth * growth] {
+        seen = [x]
+        for layer in layers { seen = seen + [layer(concat(seen, axis=-1))] }
+        return concat(seen, axis=-1)
+    }
+    fn backwards(x: f32[N, inputs]) -> f32[N, inputs] {
+        for i in range(depth) { x = layers[depth - 1 - i](x) }
+        return x / len(layers)
+    }
+    fn halved(x: f32[N, K]) -> f32[N, K] {
+        a, b = split(x, 2, axis=1)
+        return concat((b, a), axis=1)
+    }
+}
+model Pooled(width: int, depth: int) {
+    layers = [nn.Conv2d(width, width, kernel=3, padding=1) for _ in range(depth)]
+    fn forward(x: f32[N, width, H, W]) -> f32[N, width] {
+        for layer in layers[1:] { x = max_pool2d(layer(x), 2) }
+        return mean(x, axis=(2, 3))
+    }
+}
+"""
+
+
 def test_rule_23_a_model_without_defaults_is_checked_once() -> None:
     text = "import nn\nmodel M(n: int, w: int) {\n ls = [nn.Dense(w, OUT) for _ in range(n)]\n" \
            " fn f(x: f32[N, w]) -> f32[N, w] {\n for l in ls { x = l(x) }\n return x\n }\n}\n"
     assert errors(text.replace("OUT", "w")) == []
     assert errors(text.replace("OUT", "2 * w"))
+    assert errors(GENERIC) == []
     where = program_of("model M(w: int, h: int) where w % h == 0, w != h {\n param a: f32[w // h] "
                        "= zeros()\n}\n")
     check_program(where)
