@@ -230,10 +230,24 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         if to.is_float:
             if to.size == x.dtype.size:
                 return self._from_float(self._convert("fpext", x, F32), to)
+            if x.dtype.size == 8 and to.size == 2:
+                x = self._round_to_odd(x)
             return self._convert("fptrunc" if to.size < x.dtype.size else "fpext", x, to)
         if x.dtype.size == 2:
             x = self._convert("fpext", x, F32)
         return self._saturate(x, to)
+
+    def _round_to_odd(self, x: Operand) -> Operand:
+        """An f64 as f32 towards 0, the last bit set where that is not exact: what is rounded again
+        to fewer digits then comes out as if rounded once (Boldo and Melquiond, 2008)."""
+        near = self._convert("fptrunc", x, F32)
+        back, bits = self._convert("fpext", near, x.dtype), self.bitcast(near, I32)
+        zero, one = self.like(x, 0), self.const(I32, 1)
+        above = self.select(self.compare("lt", x, zero), self.compare("lt", back, x),
+                            self.compare("gt", back, x))
+        odd = self._binary("or", self.select(above, self.sub(bits, one), bits), one)
+        exact = self.compare("eq", back, x)
+        return self.bitcast(self.select(exact, bits, odd), F32)
 
     def _saturate(self, x: Operand, to: DType) -> Operand:
         """Clamped, then converted: llvm.fptosi.sat takes 8 instructions a lane."""

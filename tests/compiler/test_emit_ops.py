@@ -14,7 +14,20 @@ from dlc.ir.ops import OPS
 from dlc.ir.ops.elementwise import evaluate_formula
 from dlc.ir.ops.op import Op, Sample
 from dlc.ir.scalar import COMPARISONS, NumpyBuilder
-from dlc.ir.types import BOOL, F32, F64, I8, I32, I64, U8, DType, TensorType, parse_type, tensor
+from dlc.ir.types import (
+    BOOL,
+    F16,
+    F32,
+    F64,
+    I8,
+    I32,
+    I64,
+    U8,
+    DType,
+    TensorType,
+    parse_type,
+    tensor,
+)
 from tests.compiler.loop_runner import function, run
 
 Array = np.ndarray[Any, Any]
@@ -138,6 +151,21 @@ def test_floats_to_integers_saturate(dtype: DType, to: DType) -> None:
                   2.0 ** 63, -(2.0 ** 63), 2147483520, 1e19, -1e19, 1.9, -1.9], dtype.numpy)
     expected = NumpyBuilder().cast(x, to)
     found = _run("cast", (("to", to),), [dtype], to, [x], 16)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_doubles_become_halves_in_one_rounding(lanes: int) -> None:
+    """Also what lies so near to the middle of two halves that it is the middle in f32."""
+    rng = np.random.default_rng(0)
+    halves = rng.integers(0, 2 ** 16, 2000).astype(np.uint16).view(np.float16)
+    with np.errstate(all="ignore"):
+        above = np.nextafter(halves, np.float16(np.inf)).astype(np.float64)
+        middle = (halves.astype(np.float64) + above) / 2
+        x = np.concatenate([halves, middle, middle * (1 + 1e-15), middle * (1 - 1e-15),
+                            [*SPECIAL, 65504, 65519.99999999, 65520, 1e300, -1e300, 1e-300]])
+        expected = x.astype(np.float16)
+    found = _run("cast", (("to", F16),), [F64], F16, [x], lanes)
     np.testing.assert_array_equal(found, expected)
 
 
