@@ -13,6 +13,7 @@ from dlc.ir.ops import (
     reduce,
     shape,
     sort,
+    windows,
 )
 from dlc.ir.ops.op import (
     OPS,
@@ -33,4 +34,5 @@ __all__ = [
     "OPS", "EvalCall", "NotDifferentiable", "Op", "Read", "Sample", "Structured",
     "TypeRuleError", "array_shape", "contract", "control", "dense", "elementwise", "indices",
     "loops", "math", "not_differentiable", "random", "reduce", "register", "shape", "sort",
+    "windows",
 ]
