@@ -59,7 +59,7 @@ GRAPH_PASSES: Final = (
     Pass("eliminate_common", eliminate_common, GRAPH, GRAPH,
          "after simplify: more is equal in normal form"),
     Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
-         "again, for loops that differentiate made; in normal form few products read moved weights"),
+         "again, for loops that differentiate made; few products read moved weights now"),
     Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
          "what simplify left without readers would be fused and computed"),
 )

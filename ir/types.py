@@ -7,6 +7,7 @@ so that comparing two costs an identity test.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -151,7 +152,7 @@ def type_symbols(kind: Type) -> frozenset[str]:
     return found | symbols(kind.count) if isinstance(kind, RowsType) else found
 
 
-def substitute_type(kind: Type, values: dict[str, Dim]) -> Type:
+def substitute_type(kind: Type, values: Mapping[str, Dim]) -> Type:
     """`kind` with symbols replaced."""
     if isinstance(kind, TupleType):
         return tuple_type(tuple(substitute_type(item, values) for item in kind.items))

@@ -11,7 +11,7 @@ loops and branches are left without conditions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from dlc.compiler.rewriting.with_dims import WithDims
@@ -162,7 +162,7 @@ def _reached(loc: Loc, caller: Loc | None) -> Loc:
     return replace(loc, caller=caller if loc.caller is None else _reached(loc.caller, caller))
 
 
-def _condition(condition: Condition, dims: dict[str, Dim], call: Node) -> Condition:
+def _condition(condition: Condition, dims: Mapping[str, Dim], call: Node) -> Condition:
     return replace(
         condition,
         left=substitute(condition.left, dims),

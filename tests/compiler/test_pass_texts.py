@@ -33,7 +33,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "hoist_from_loops": lambda graph: eliminate_dead(hoist_from_loops(graph)),
     "inline": inline,
     "sink_constants": sink_constants,
-    # hoist_from_loops and rules leave what they made superfluous behind; what stays is easier to read.
+    # hoist_from_loops and rules leave what nobody reads now behind; what stays is easier to read.
     "simplify": lambda graph: eliminate_dead(simplify(graph)),
 }
 
