@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlc.frontend.elaborate.arithmetic import as_value
 from dlc.frontend.elaborate.builtin_table import Given, builtin
-from dlc.frontend.elaborate.frames import Fault, Silent
+from dlc.frontend.elaborate.frames import Fault, Silent, check_size
 from dlc.frontend.elaborate.minimize import variables_in
 from dlc.frontend.elaborate.values import Instance, Listing, Many, Number, Tensor, Value, describe
 from dlc.ir.dims import Dim
@@ -14,7 +14,9 @@ from dlc.ir.types import F32, I32, TensorType, tensor
 def made_type(given: Given) -> TensorType:
     """The type of what is made: the shape given, in f32, or the type declared."""
     if given.shape:
-        return tensor(F32, given.dims())
+        made = tensor(F32, given.dims())
+        check_size(made, given.span)
+        return made
     declared = given.frame.declared
     if declared is None:
         raise Fault("missing-shape", f"`{given.name}` needs a shape here", given.span,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value, check_number, is_untyped, table_of
-from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.frames import Fault, Frame, Silent, check_size
 from dlc.frontend.elaborate.proofs import put_off
 from dlc.frontend.elaborate.sparse import fitting
 from dlc.frontend.elaborate.values import (
@@ -111,7 +111,9 @@ def resolve(frame: Frame, kind: syntax.TypeExpr) -> TensorType:
             dims += frame.rests[dim.name.text]
         else:
             dims.append(dim_of(frame, dim))
-    return tensor(dtype_of(frame, kind), tuple(dims))
+    made = tensor(dtype_of(frame, kind), tuple(dims))
+    check_size(made, kind.span)
+    return made
 
 
 def declare_symbols(frame: Frame, parameters: Sequence[syntax.Parameter]) -> None:

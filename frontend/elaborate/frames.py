@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting", "test"
 
 MOST_TURNS: Final = 25_000  # statements, calls and items that one function may come to
 MOST_NODES: Final = 100_000
+MOST_BYTES: Final = 2**39  # of one tensor
 DEEPEST: Final = 1000  # expressions and blocks inside one another, through all calls
 
 
@@ -34,6 +36,17 @@ class Fault(Exception):
     ) -> None:
         super().__init__(message)
         self.diagnostic = Diagnostic(code, message, span, tuple(notes), help)
+
+
+def check_size(kind: TensorType, span: Span) -> None:
+    """`Fault` for a type that no machine holds, or that has a dim below 0."""
+    known = [dim for dim in kind.dims if isinstance(dim, int)]
+    if any(dim < 0 for dim in known):
+        raise Fault("zero-size", f"a dim of {kind} is less than 0", span)
+    size = math.prod(known) * kind.dtype.size
+    if size > MOST_BYTES:
+        raise Fault("tensor-size", f"{kind} takes {size:,} bytes or more", span,
+                    help=f"a tensor has at most {MOST_BYTES:,} bytes")
 
 
 class Silent(Exception):
@@ -225,9 +238,11 @@ class Frame:
     ) -> ir.Value:
         """A node with one result; what its type rule says against it is an error at `span`."""
         try:
-            return self.place(span).op(op, *operands, hint=hint, **attrs)
+            made = self.place(span).op(op, *operands, hint=hint, **attrs)
         except TypeRuleError as error:
             raise Fault("type-mismatch", str(error), span) from None
+        check_size(made.tensor, span)
+        return made
 
     def opaque(self, span: Span, dtype: DType, dims: tuple[Dim, ...]) -> ir.Value:
         """Any value of a type, while a definition is checked with symbols in place of numbers."""
