@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "ArtifactError", "CheckFailed", "CheckpointError", "UserError"]
+__all__ = ["ArgumentError", "ArtifactError", "CheckFailed", "CheckpointError",
+           "TooLargeError", "UserError"]
 
 
 class UserError(Exception):
@@ -25,6 +26,10 @@ class CheckFailed(UserError):
         place = f" ({location})" if location else ""
         said = text.replace("{value}", str(value))
         super().__init__(f"{function}: {said}{place}; no variable has changed")
+
+
+class TooLargeError(UserError, MemoryError):
+    """More memory is asked for than the machine has; nothing was allocated."""
 
 
 class ArtifactError(UserError):

@@ -6,10 +6,11 @@ import math
 import os
 from pathlib import Path
 
-from dlc.runtime.errors import UserError
+from dlc.runtime.errors import TooLargeError, UserError
 
-__all__ = ["allowed_threads"]
+__all__ = ["allowed_threads", "check_room"]
 
+_SURELY_THERE = 1 << 30  # bytes that every machine is taken to have
 _ROOT = Path("/sys/fs/cgroup")
 
 
@@ -17,6 +18,16 @@ def allowed_threads() -> int:
     """The least of: CPUs of the affinity mask, the cgroup's quota, and `$DLC_THREADS`."""
     limits = [_affinity(), _quota(), _chosen()]
     return max(1, min(limit for limit in limits if limit is not None))
+
+
+def check_room(size: int) -> None:
+    """TooLargeError where `size` bytes are more than the machine's memory: a system that promises
+    what it does not have would end the process at some later time."""
+    if size <= _SURELY_THERE:
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > there:
+        raise TooLargeError(f"this needs {size:,} bytes of memory, and the machine has {there:,}")
 
 
 def _affinity() -> int:

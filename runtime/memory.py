@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dlc.runtime.limits import check_room
+
 __all__ = ["ALIGNMENT", "DTYPES", "Arena", "Array", "Recycler", "address_of", "aligned_bytes",
            "arenas", "describe"]  # fmt: skip
 
@@ -68,6 +70,7 @@ def aligned_bytes(size: int) -> Array:
 
     (NumPy asks the system for huge pages where an array is large.)
     """
+    check_room(size)
     whole = np.empty(size + ALIGNMENT, np.uint8)
     start = -address_of(whole) % ALIGNMENT
     return whole[start : start + size]
@@ -136,7 +139,10 @@ class Recycler:
 
     def take(self, shape: tuple[int, ...], size: int) -> Array:
         """An array of `shape` (`size` bytes), with undefined contents, that nobody else holds."""
-        if size < self.LARGE or not _COUNTS_ARE_EXACT:
+        if size < self.LARGE:
+            return np.empty(shape, self._dtype)
+        check_room(size)
+        if not _COUNTS_ARE_EXACT:
             return np.empty(shape, self._dtype)
         kept = self._kept
         for _ in range(len(kept)):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import dlc
 from dlc.frontend.elaborate.check import check_program
 from dlc.frontend.elaborate.modules import read_program
 from dlc.ir.diagnostics import UserError
+from dlc.runtime.errors import TooLargeError
 from tests.frontend import fuzz
 
 HEAD = "fn f(x: f32[N]) -> f32[N] = "
@@ -158,6 +164,48 @@ def test_a_link_does_not_lead_an_import_out_of_the_folder(tmp_path: Path) -> Non
 )
 def test_odd_but_good_texts_are_read(text: bytes, tmp_path: Path) -> None:
     assert said_of(text, tmp_path) == []
+
+
+HUGE = """
+model M {
+    param w: f32[SIDE, SIDE] = zeros()
+    fn f(x: f32[K]) -> f32[K, K] = x[:, None] * x[None, :]
+    fn g(x: f32[K]) -> f32 = sum((x[:, None] * x[None, :]) @ (x[:, None] * x[None, :]))
+}
+"""
+
+
+def test_more_memory_than_the_machine_has_is_refused_before_it_is_taken(tmp_path: Path) -> None:
+    side = 1 + math.isqrt(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    path = tmp_path / "huge.dl"
+    path.write_text(HUGE.replace("SIDE", str(side)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TooLargeError, match="bytes of memory, and the machine has"):
+        _ = dlc.load(path).M().variables["w"]
+    path.write_text(HUGE.replace("SIDE", "1"))
+    model = dlc.load(path).M()
+    x = np.ones(side, np.float32)
+    for function in (model.f, model.g):
+        with pytest.raises(TooLargeError, match="bytes of memory, and the machine has"):
+            function(x=x)
+    assert model.f(x=x[:3]).shape == (3, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20
+
+
+def test_names_of_a_program_do_not_reach_the_code_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "names.dl"
+    names = ["define", "main", "memcpy", "llvm", "i32", "null", "_", "__", "x" * 3000]
+    legal = [name for name in names if name != "i32"]
+    body = "\n".join(f"    {name} = exp({name} + x)" for name in legal if name != "main")
+    path.write_text(
+        "fn main(" + ", ".join(f"{name}: f32[N]" for name in [*legal, "x"] if name != "main")
+        + ") -> f32[N] {\n" + body + "\n    return define + memcpy + llvm + null + _ + __\n}\n"
+    )  # fmt: skip
+    for stage in ("llvm", "asm"):
+        text = dlc.load(path).main.dump(stage)
+        assert "x" * 3000 not in text
+        code = [re.sub(r'c?"[^"]*"', "", line).partition(";")[0] for line in text.splitlines()]
+        assert not [line for line in code if re.search(r"@(main|memcpy|define|null)\b", line)]
 
 
 def test_programs_that_nobody_would_write() -> None:
