@@ -96,7 +96,8 @@ def from_grammar(count: int, number: int, use: Callable[[bytes], None]) -> None:
 class Checker:
     """Checks programs, and keeps those that break the rules, with what happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: bool = False) -> None:
+        self.told = told  # whether each is printed as it is found
         self.count = 0
         self.accepted = 0
         self.slowest = 0.0
@@ -120,9 +121,17 @@ class Checker:
             if isinstance(error, KeyboardInterrupt):
                 raise
             self.broken.append((data, f"{type(error).__name__}: {error}"[:500]))
+            if self.told:
+                print(f"\n{self.broken[-1][1]}\n{data[:2000]!r}", flush=True)
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         self.slowest = max(self.slowest, time.process_time() - start)
+        if self.told and self.count % 1000 == 0:
+            print(self, flush=True)
+
+    def __str__(self) -> str:
+        return (f"{self.count} programs, {self.accepted} of them well, {len(self.broken)} broke a "
+                f"rule; slowest {self.slowest:.2f} s, memory {self.memory() >> 20} MiB")
 
     def memory(self) -> int:
         """The most that this process has held, in bytes."""
@@ -133,9 +142,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise TooLong(f"more than {SECONDS} s")
 
 
-def run(cases: int, number: int) -> Checker:
+def run(cases: int, number: int, told: bool = False) -> Checker:
     """Half of the cases from the grammar, half of them mutations."""
-    checker = Checker()
+    checker = Checker(told)
     from_grammar(cases // 2, number, checker.check)
     for data in mutations(cases - checker.count, number):
         checker.check(data)
@@ -149,11 +158,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    checker = run(options.cases, options.seed)
-    for data, said in checker.broken[:20]:
-        print(f"\n{said}\n{data[:2000]!r}")
-    print(f"{checker.count} programs, {checker.accepted} of them well, {len(checker.broken)} broke "
-          f"a rule; slowest {checker.slowest:.2f} s, memory {checker.memory() >> 20} MiB")
+    checker = run(options.cases, options.seed, told=True)
+    print(checker)
     return 1 if checker.broken or checker.memory() > BYTES else 0
 
 

@@ -19,9 +19,9 @@ SHOWN = {name: each for name, each in explanations().items() if each.wrong}
 # What no program's text gives in `tests/errors`; the tests of the part named give it.
 ELSEWHERE = {
     "bad-op": "python", "cannot-read": "driver", "cannot-resume": "train", "cannot-write": "train",
-    "data": "data", "data-mismatch": "train", "misplaced": "python", "no-tests": "test",
-    "nothing-to-train": "train", "too-long": "hostile", "traced-bool": "python",
-    "unknown-error": "explain", "unsupported": "python",
+    "data": "data", "data-mismatch": "train", "misplaced": "python",
+    "needs-pygls": "lsp", "no-tests": "test", "nothing-to-train": "train", "too-long": "hostile",
+    "traced-bool": "python", "unknown-error": "explain", "unsupported": "python",
 }  # fmt: skip
 
 
