@@ -17,7 +17,7 @@ from dlc.frontend.errors import user_error
 from dlc.ir.diagnostics import did_you_mean
 
 FOLDER: Final = Path(__file__).parent / "explained"
-_HEAD: Final = re.compile(r"^## ([a-z0-9-]+): (.+)$", re.MULTILINE)
+HEAD: Final = re.compile(r"^## ([a-z0-9-]+): (.+)$", re.MULTILINE)
 _PROGRAM: Final = re.compile(r"^```dl\n(.*?)^```\n?", re.MULTILINE | re.DOTALL)
 
 
@@ -56,7 +56,7 @@ def explanations() -> dict[str, Explanation]:
 
 def entries(text: str) -> list[Explanation]:
     """The sections of one file."""
-    heads = list(_HEAD.finditer(text))
+    heads = list(HEAD.finditer(text))
     ends = [head.start() for head in heads[1:]] + [len(text)]
     return [_entry(head, text[head.end() : end]) for head, end in zip(heads, ends, strict=True)]
 

@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dlc {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_check, _add_fmt, _add_train, _add_test, _add_run, _add_dump, _add_explain,
-                _add_doctor):
+                _add_doctor, _add_lsp):
         add(commands)
     return parser
 
@@ -195,6 +195,12 @@ def _add_explain(commands: Commands) -> None:
 
 def _add_doctor(commands: Commands) -> None:
     _command(commands, "doctor", "say what was found on this machine")
+
+
+def _add_lsp(commands: Commands) -> None:
+    parser = _command(commands, "lsp", "serve editors: errors, types and names as text is typed")
+    parser.add_argument("--stdio", action="store_true", help="over standard input and output; "
+                        "the only way, so it need not be said")  # fmt: skip
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:

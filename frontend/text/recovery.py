@@ -32,7 +32,7 @@ class Blanked:
         self.text = text
         self.lost: set[str] = set()
         self.lines: set[int] = set()  # those of statements that were blanked
-        self._code = _without_texts(text).split("\n")
+        self._code = without_texts(text).split("\n")
 
     def blank(self, fault: Diagnostic) -> None:
         """Takes away the statement, or the definition, that a fault lies in."""
@@ -88,7 +88,7 @@ class Blanked:
         return _HEADER.fullmatch(text) is not None and _balance(text) == (0, 1)
 
 
-def _without_texts(text: str) -> str:
+def without_texts(text: str) -> str:
     """The text with all strings and comments blanked."""
     return _NO_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
 
