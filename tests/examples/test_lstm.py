@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import dlc
+from dlc.compiler import pipeline
 from tests.examples.reference import (
     Array,
     Weights,
@@ -84,3 +88,32 @@ def test_writes_what_is_likeliest(count: int) -> None:
     written = model.write(last, count=count)
     assert written.shape == (count, 3)
     np.testing.assert_array_equal(written, np.array(sequence[1:]).reshape(count, 3))
+
+
+def test_all_sizes_and_lengths_run_one_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Time steps too: three objects are made, for the initial values, for scores and for fit."""
+    monkeypatch.setenv("DLC_CACHE", str(tmp_path))
+    made, compile_module = [], pipeline.compile_module
+    monkeypatch.setattr(
+        pipeline, "compile_module", lambda *a: (made.append(1), compile_module(*a))[1])
+    model = build("lstm.dl", "CharModel", vocabulary=VOCABULARY, units=UNITS)
+    rng = np.random.default_rng(6)
+    for turns, size in ((2, 1), (7, 3), (33, 17), (3, 65)):
+        text = rng.integers(0, VOCABULARY, (turns, size)).astype(np.int32)
+        expected = scores(weights(model), text)
+        np.testing.assert_allclose(model.scores(text), expected, rtol=1e-3, atol=1e-4)
+        before = cross_entropy(expected[:-1], text[1:]) / np.log(2)
+        assert float(model.fit(text)) == pytest.approx(before, rel=1e-4)
+    assert len(made) == 3
+    with pytest.raises(dlc.RunError, match=r"T - 1 >= 1(.|\n)*T is 1"):
+        model.fit(text[:1])
+
+
+def test_learns() -> None:
+    """A line said over and over is known by heart after a hundred steps."""
+    model = build("lstm.dl", "CharModel", vocabulary=VOCABULARY, units=UNITS)
+    text = np.tile(np.array([1, 5, 2, 7, 3, 9], np.int32), 4)[:, None].repeat(4, axis=1)
+    bits = [float(model.fit(text)) for _ in range(300)]
+    assert bits[-1] < 0.5 * bits[0]
