@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from dlc.ir.dims import Dim, Env, coefficient, evaluate, symbols
 from dlc.ir.graph import Graph, Value
 from dlc.ir.ops import OPS, EvalCall
-from dlc.ir.scalar import Array
-from dlc.ir.types import TensorType
+from dlc.ir.scalar import Array, cast_array
+from dlc.ir.types import BF16, TensorType
 
 
 class InputError(ValueError):
@@ -60,7 +60,9 @@ def _run(graph: Graph, values: dict[str, Array], env: Env) -> None:
             tuple(values[v.name] for v in node.operands), dict(node.attrs), env,
             tuple(v.type for v in node.results), node.regions)
         for value, result in zip(node.results, OPS[node.op].eval(call), strict=True):
-            values[value.name] = np.asarray(result)
+            # NumPy has no bf16: what an op makes of it is rounded here.
+            rounded = isinstance(value.type, TensorType) and value.dtype is BF16
+            values[value.name] = cast_array(result, BF16) if rounded else np.asarray(result)
 
 
 _RELATIONS = {

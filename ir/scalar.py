@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.ir.types import BOOL, DTYPES, F32, F64, I32, I64, DType
+from dlc.ir.types import BF16, BOOL, DTYPES, F32, F64, I32, I64, DType
 
 T = TypeVar("T")
 
@@ -160,7 +160,10 @@ def _halves(x: Array) -> tuple[Array, Array]:
 
 
 def cast_array(x: Array, to: DType) -> Array:
-    """`x` converted as the language says: truncated, saturated, nan to 0; bool by `x != 0`."""
+    """`x` converted as the language says: truncated, saturated, nan to 0; bool by `x != 0`.
+
+    What becomes bf16 stays f32, as NumPy has no such type, with the digits of bf16.
+    """
     if to is BOOL:
         return np.asarray(x != 0)
     if to.is_integer and x.dtype.kind == "f":
@@ -171,7 +174,19 @@ def cast_array(x: Array, to: DType) -> Array:
             out = np.asarray(inside).astype(to.numpy)
         return np.where(whole >= float(info.max), info.max, out).astype(to.numpy)
     with np.errstate(all="ignore"):
-        return np.asarray(x).astype(to.numpy)
+        return _nearest_bf16(x) if to is BF16 else np.asarray(x).astype(to.numpy)
+
+
+def _nearest_bf16(x: Array) -> Array:
+    """Numbers of any type as f32 with the digits of bf16: rounded once, halves to even."""
+    exact = np.asarray(x).astype("float64")
+    near = np.asarray(exact.astype("float32"))
+    # Towards 0, the last bit set where that is not exact: then a second rounding does no harm.
+    bits = near.view("uint32").astype("int64")
+    odd = np.where(near == exact, bits, (bits - (np.abs(near) > np.abs(exact))) | 1)
+    rounded = (odd + 0x7FFF + ((odd >> 16) & 1)) & 0xFFFF0000
+    made = np.asarray(rounded.astype("uint32")).view("float32")
+    return np.where(np.isnan(near), near, made)
 
 
 __all__ = ["BINARY", "COMPARISONS", "F32", "F64", "I32", "I64", "PRIMITIVES", "UNARY", "Array",

@@ -11,7 +11,7 @@ from typing import Final
 
 from dlc.compiler.llvm.text import Operand, Writer, constant, element, suffix, vector
 from dlc.ir.scalar import COMPARISONS, ScalarBuilder
-from dlc.ir.types import BOOL, F32, I32, I64, DType
+from dlc.ir.types import BF16, BOOL, F32, F64, I16, I32, I64, DType
 
 _FLOAT_OPS: Final = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _INTEGER_OPS: Final = {"add": "add", "sub": "sub", "mul": "mul", "shl": "shl", "lshr": "lshr"}
@@ -39,6 +39,9 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         return x.dtype
 
     def primitive(self, op: str, *args: Operand) -> Operand:
+        if op != "select" and any(a.dtype is BF16 for a in args):
+            made = self.primitive(op, *(self.cast(a, F32) if a.dtype is BF16 else a for a in args))
+            return self.cast(made, BF16) if made.dtype is F32 else made
         if op in COMPARISONS:
             return self._compare(op, *args)
         if op in ("and", "or", "xor"):
@@ -64,6 +67,8 @@ class LlvmBuilder(ScalarBuilder[Operand]):
             return self.select(x, self.const(to, 1), self.const(to, 0))
         if x.dtype.is_float:
             return self._from_float(x, to)
+        if to is BF16:
+            return self.cast(self.cast(x, F64 if x.dtype.size >= 4 else F32), to)
         if to.is_float:
             return self._convert("uitofp" if x.dtype.kind == "uint" else "sitofp", x, to)
         if to.size < x.dtype.size:
@@ -232,10 +237,25 @@ class LlvmBuilder(ScalarBuilder[Operand]):
                 return self._from_float(self._convert("fpext", x, F32), to)
             if x.dtype.size == 8 and to.size == 2:
                 x = self._round_to_odd(x)
+            if to is BF16:
+                return self._to_bf16(x)
             return self._convert("fptrunc" if to.size < x.dtype.size else "fpext", x, to)
         if x.dtype.size == 2:
             x = self._convert("fpext", x, F32)
         return self._saturate(x, to)
+
+    def _to_bf16(self, x: Operand) -> Operand:
+        """The upper half of an f32, rounded to even: many CPUs have no instruction for it, and LLVM
+        would call a library that is not there."""
+        bits = self.bitcast(x, I32)
+        last = self._binary("and", self._binary("lshr", bits, self.like(bits, 16)),
+                            self.like(bits, 1))
+        near = self.add(self.add(bits, self.like(bits, 0x7FFF)), last)
+        # A nan stays one, though its lower half alone may say so.
+        quiet = self._binary("or", bits, self.like(bits, 0x400000))
+        chosen = self.select(self._emit(f"fcmp uno {x}, {x.text}", BOOL), quiet, near)
+        half = self.cast(self._binary("lshr", chosen, self.like(bits, 16)), I16)
+        return self.bitcast(half, BF16)
 
     def _round_to_odd(self, x: Operand) -> Operand:
         """An f64 as f32 towards 0, the last bit set where that is not exact: what is rounded again

@@ -13,7 +13,20 @@ from dlc.ir.graph import Attr, Builder, Graph, Param, Value
 from dlc.ir.ops import OPS, Sample, TypeRuleError
 from dlc.ir.ops.contract import conv_spec, matmul_spec, pool_spec, sum_spec
 from dlc.ir.scalar import Array
-from dlc.ir.types import BOOL, F32, F64, I32, I64, U8, DType, TensorType, parse_type, tensor
+from dlc.ir.types import (
+    BF16,
+    BOOL,
+    F16,
+    F32,
+    F64,
+    I32,
+    I64,
+    U8,
+    DType,
+    TensorType,
+    parse_type,
+    tensor,
+)
 from dlc.runtime import CheckFailed
 from tests.compiler.compiled import CompiledGraph
 
@@ -67,7 +80,7 @@ def typed(text: str) -> TensorType:
     return kind
 
 
-def cases(name: str) -> list[Case]:
+def cases(name: str, dtypes: tuple[DType, ...] = DTYPES) -> list[Case]:
     """The op's samples in every dtype that it takes; elementwise ops in odd shapes too."""
     found: dict[object, Case] = {}
     for sample in OPS[name].samples:
@@ -75,7 +88,7 @@ def cases(name: str) -> list[Case]:
         shapes = SHAPES if OPS[name].formula is not None else ()
         for dims in (None, *shapes):
             given = kinds if dims is None else tuple(tensor(k.dtype, dims) for k in kinds)
-            for dtype in (None, *DTYPES):
+            for dtype in (None, *dtypes):
                 moved = tuple(_retyped(k, given[-1].dtype, dtype) for k in given)
                 case = Case(name, moved, sample.attrs, sample.low, sample.high,
                             sample.ranges)
@@ -139,6 +152,25 @@ def test_op(name: str) -> None:
     together = Together(found)
     for n in BATCHES:
         together.check(n, tolerance(name), 2 * tolerance(name))
+
+
+def in_16_bits(name: str, dtype: DType) -> list[Case]:
+    """The op's samples in f16 or bf16."""
+    return [case for case in cases(name, (dtype,)) if dtype in [k.dtype for k in case.kinds]]
+
+
+# The language sums such numbers in f32 (rule 32), so the digits of these sums are not held.
+SUMS = {"contract", "cumsum", "tree_sum"}
+HALVES = [(name, dtype) for name in sorted(OPS.keys() - APART.keys() - SUMS)
+          for dtype in (F16, BF16) if in_16_bits(name, dtype)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), HALVES, ids=str)
+def test_op_in_16_bits(name: str, dtype: DType) -> None:
+    together = Together(in_16_bits(name, dtype))
+    last = 0.0 if name in EXACT else 2.0**-7 if dtype is BF16 else 2.0**-10
+    for n in BATCHES:
+        together.check(n, 2 * last, 2 * last)
 
 
 def test_what_is_left_apart_is_known() -> None:

@@ -97,6 +97,19 @@ def test_bf16_is_held_as_f32() -> None:
     assert y.dtype == np.float32
 
 
+def test_what_becomes_bf16_is_rounded_once_and_to_even() -> None:
+    graph = parse_graph("graph g(%x: f64[7]) -> (bf16[7], bf16[7]) {\n"
+                        "  %y = cast %x {to = bf16} : bf16[7]\n"
+                        "  %z = mul %y, %y : bf16[7]\n  return %y, %z\n}")
+    # The third is nearer to the upper one, by less than an f32 sees.
+    given = [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-40, -1 - 2**-9, 3.4e38, np.nan, -0.0]
+    y, z = run_graph(graph, [np.array(given)])
+    near = [1, 1 + 2**-6, 1 + 2**-7, -1, np.inf, np.nan, -0.0]
+    np.testing.assert_array_equal(y, np.array(near, np.float32))
+    assert np.signbit(y[6])
+    np.testing.assert_array_equal(z[:3], np.array([1, 1 + 2**-5, 1 + 2**-6], np.float32))
+
+
 def test_a_check_that_fails_stops_the_run() -> None:
     graph = parse_graph(
         'graph g(%ok: bool) -> (bool) {\n  check %ok {text = "all is well"}\n  return %ok\n}\n')
