@@ -12,8 +12,9 @@ class Options:
 
     target:    the CPU, as LLVM names it ("" is the host's), and its features ("" likewise).
     hints:     likely sizes of symbols, from the program's text; they choose schedules, never
-    results. verify:    check the program after every pass, not only at both ends. serial_ns:
-    kernels estimated below this stay on the calling thread.
+               results.
+    verify:    check the program after every pass, not only at both ends.
+    precision: of the operands of products of f32: f32, or rounded to bf16 or f16.
     """
 
     target: str = ""
@@ -22,6 +23,7 @@ class Options:
     registers: int = 32
     hints: Mapping[str, int] = field(default_factory=dict)
     verify: bool = False
+    precision: str = "f32"
 
     def hint(self, name: str) -> int:
         """The likely size of a symbol (64 where nothing is said)."""

@@ -24,6 +24,7 @@ from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
 from dlc.compiler.passes.lower import lower
+from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.name_sizes import name_sizes
 from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.compiler.passes.plan_memory import plan_memory, report
@@ -36,39 +37,46 @@ from dlc.ir.graph import Graph
 from dlc.ir.program import Program
 from dlc.ir.types import F32
 
-# From the program as it was checked to the one that is fused.
-GRAPH_PASSES: Final = (
-    Pass("name_sizes", name_sizes, GRAPH, GRAPH,
-         "before any pass that makes indices: a size of the user's may be called as one of them"),
-    Pass("inline", inline_structure, GRAPH, GRAPH,
-         "first: what is called many times is seen in its place; optimizers stay calls"),
-    Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
-         "before differentiate: what stands outside of a loop has its gradient outside too"),
-    Pass("differentiate", differentiate, GRAPH, GRAPH,
-         "before all that asks who reads a value: gradients read most of them again"),
-    Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
-         "gradients that nobody asked for (of data, of labels) cost no more visits"),
-    Pass("decompose", decompose, GRAPH, GRAPH,
-         "after differentiate: such an op has a better gradient than its parts"),
-    Pass("sink_constants", sink_constants, GRAPH, GRAPH,
-         "after differentiate, whose bodies capture constants; in bodies they fold"),
-    Pass("fold_constants", fold_constants, GRAPH, GRAPH,
-         "rules of simplify look for numbers"),
-    Pass("simplify", simplify, GRAPH, GRAPH,
-         "after differentiate, which needs stop_gradient and makes factors of 1 and sums of one"),
-    Pass("eliminate_common", eliminate_common, GRAPH, GRAPH,
-         "after simplify: more is equal in normal form"),
-    Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
-         "again, for loops that differentiate made; few products read moved weights now"),
-    Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
-         "what simplify left without readers would be fused and computed"),
-)
+
+def graph_passes(options: Options) -> tuple[Pass, ...]:
+    """From the program as it was checked to the one that is fused."""
+    return (
+        Pass("name_sizes", name_sizes, GRAPH, GRAPH,
+             "before any pass that makes indices: a size of the user's may be called as one"),
+        Pass("inline", inline_structure, GRAPH, GRAPH,
+             "first: what is called many times is seen in its place; optimizers stay calls"),
+        Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
+             "before differentiate: what stands outside of a loop has its gradient outside too"),
+        Pass("differentiate", differentiate, GRAPH, GRAPH,
+             "before all that asks who reads a value: gradients read most of them again"),
+        Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
+             "gradients that nobody asked for (of data, of labels) cost no more visits"),
+        Pass("decompose", decompose, GRAPH, GRAPH,
+             "after differentiate: such an op has a better gradient than its parts"),
+        Pass("sink_constants", sink_constants, GRAPH, GRAPH,
+             "after differentiate, whose bodies capture constants; in bodies they fold"),
+        Pass("fold_constants", fold_constants, GRAPH, GRAPH,
+             "rules of simplify look for numbers"),
+        Pass("simplify", simplify, GRAPH, GRAPH,
+             "after differentiate, which needs stop_gradient and makes factors and sums of one"),
+        Pass("eliminate_common", eliminate_common, GRAPH, GRAPH,
+             "after simplify: more is equal in normal form"),
+        Pass("lower_precision", partial(lower_precision, options=options), GRAPH, GRAPH,
+             "after simplify, which may drop products; rounded weights leave the loops next"),
+        Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
+             "again, for loops that differentiate made; few products read moved weights now"),
+        Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
+             "what simplify left without readers would be fused and computed"),
+    )
+
+
+GRAPH_PASSES: Final = graph_passes(Options())
 
 
 def passes(options: Options) -> tuple[Pass, ...]:
     """All passes, from a Graph to a module of LLVM IR."""
     return (
-        *GRAPH_PASSES,
+        *graph_passes(options),
         Pass("split_reductions", split_reductions, GRAPH, GRAPH,
              "after simplify, which would merge the parts again"),
         Pass("pack_inputs", pack_inputs, GRAPH, GRAPH,

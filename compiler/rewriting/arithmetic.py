@@ -15,7 +15,7 @@ from dlc.ir.graph import Node, Value
 from dlc.ir.types import BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8, DType
 
 # What a cast to each of these types keeps exactly, so that a second cast sees the same number.
-_HOLDS: Final[dict[DType, tuple[DType, ...]]] = {
+HOLDS: Final[dict[DType, tuple[DType, ...]]] = {
     I16: (U8, I8), I32: (U8, I8, I16), I64: (U8, I8, I16, I32),
     F16: (U8, I8), BF16: (U8, I8), F32: (U8, I8, I16, F16, BF16),
     F64: (U8, I8, I16, I32, F16, BF16, F32),
@@ -126,7 +126,7 @@ def merge_casts(r: Rewriter, node: Node) -> Value | None:
     if inner is None:
         return None
     x, between = inner.operands[0], inner.result.dtype
-    if x.dtype is not BOOL and x.dtype not in _HOLDS.get(between, ()):
+    if x.dtype is not BOOL and x.dtype not in HOLDS.get(between, ()):
         return None
     return r.op("cast", x, to=node.result.dtype)
 

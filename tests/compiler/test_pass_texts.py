@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from dlc.compiler.options import Options
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline
+from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.ir.graph import Graph
@@ -32,6 +34,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "fold_constants": fold_constants,
     "hoist_from_loops": lambda graph: eliminate_dead(hoist_from_loops(graph)),
     "inline": inline,
+    "lower_precision": lambda graph: lower_precision(graph, Options(precision="bf16")),
     "sink_constants": sink_constants,
     # hoist_from_loops and rules leave what nobody reads now behind; what stays is easier to read.
     "simplify": lambda graph: eliminate_dead(simplify(graph)),
