@@ -98,6 +98,21 @@ class Server(LanguageServer):
 
     # What is said without a question
 
+    async def watch(self) -> None:
+        """Asks to be told of files that change on the disk, for a text may import them."""
+        place = self.client_capabilities.workspace
+        told = place.did_change_watched_files if place is not None else None
+        if told is None or not told.dynamic_registration:
+            return
+        options = types.DidChangeWatchedFilesRegistrationOptions(
+            [types.FileSystemWatcher("**/*.dl")])
+        method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+        try:
+            await self.client_register_capability_async(
+                types.RegistrationParams([types.Registration("files", method, options)]))
+        except Exception as error:  # then imported files are read again with the next change
+            self.log(f"changes of files are not told: {error}")
+
     def publish(self, document: Document, analysis: Analysis) -> None:
         """Says what is wrong with a text."""
         if analysis.problem:
@@ -180,6 +195,10 @@ def _texts(server: Server) -> None:
         checks.drop(params.text_document.uri)
         server.text_document_publish_diagnostics(
             types.PublishDiagnosticsParams(params.text_document.uri, []))
+
+    @server.feature(types.INITIALIZED)
+    async def ready(params: types.InitializedParams) -> None:
+        await server.watch()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
     def files_changed(params: types.DidChangeWatchedFilesParams) -> None:

@@ -19,11 +19,12 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.server.analysis import Analysis, Seen
 from dlc.frontend.server.names import Meaning, Names
-from dlc.frontend.server.places import Point, holds
+from dlc.frontend.server.places import Point, end, holds, start
 from dlc.frontend.server.pointed import Pointed, pointed_at
 from dlc.frontend.server.reference import BUILTIN_DOCS, KEYWORDS, NAMED, SETTINGS, TYPES
 from dlc.frontend.server.tree import nodes
 from dlc.frontend.text import syntax
+from dlc.frontend.text.recovery import without_texts
 from dlc.ir.diagnostics import SourceFile, Span
 from dlc.ir.dims import Poly
 from dlc.ir.ops import OPS
@@ -44,9 +45,12 @@ def hover(analysis: Analysis, point: Point) -> tuple[str, Span] | None:
     if found.meaning is not None:
         seen = _seen(analysis, names, found)
         return _page(analysis, found, seen), found.leaf.span
-    word = _word(program.sources[program.main.tree.span.file], point)
+    source = program.sources[program.main.tree.span.file]
+    word = _word(source, point)
     if word is not None:
         return word
+    if isinstance(found.leaf, syntax.String):
+        return _in_braces(analysis, source, found.leaf.span, point)
     above = found.path[-2:-1]
     leaf = above[0] if above and isinstance(above[0], syntax.Field) else found.leaf  # `x.T`
     if isinstance(leaf, _OPERATIONS) and leaf.span in analysis.seen:
@@ -55,12 +59,25 @@ def hover(analysis: Analysis, point: Point) -> tuple[str, Span] | None:
 
 
 def _word(source: SourceFile, point: Point) -> tuple[str, Span] | None:
-    """A word of the language at a point."""
-    for match in _WORD.finditer(source.line(point[0])):
+    """A word of the language at a point, unless it stands in a string or in a comment."""
+    code = without_texts(source.text).split("\n")[point[0] - 1]
+    for match in _WORD.finditer(code):
         span = Span(source.name, point[0], match.start() + 1, point[0], match.end() + 1)
         if holds(span, point) and match[0] in {**KEYWORDS, **TYPES}:
             return f"`{match[0]}`: {KEYWORDS.get(match[0]) or TYPES[match[0]]}", span
     return None
+
+
+def _in_braces(
+    analysis: Analysis, source: SourceFile, string: Span, point: Point
+) -> tuple[str, Span] | None:
+    """What an expression in a string is, which stands in braces: `print("{x}")`."""
+    found = [s for s in analysis.seen if s.file == source.name and holds(s, point) and s != string
+             and start(string) <= start(s) and end(s) <= end(string)]
+    if not found:
+        return None
+    span = max(found, key=lambda s: (start(s), [-n for n in end(s)]))
+    return code(f"{_stretch(source, span)}: {kind_text(analysis.seen[span])}"), span
 
 
 def code(text: str) -> str:

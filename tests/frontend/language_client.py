@@ -21,6 +21,8 @@ class Client:
         self.text = ""
         self.version = 0
         self.logged: list[str] = []
+        self.published: list[tuple[str, int]] = []  # texts and versions
+        self.registered: list[str] = []
         self._number = 0
         self._answers: dict[int, Any] = {}
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -31,6 +33,7 @@ class Client:
         threading.Thread(target=self._drain, daemon=True).start()
         capabilities = {
             "general": {"positionEncodings": list(encodings)} if encodings else {},
+            "workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}},
             "textDocument": {"publishDiagnostics": {"relatedInformation": related}}}
         self.server = self.ask("initialize", {
             "processId": None, "rootUri": folder.as_uri(), "capabilities": capabilities})
@@ -77,8 +80,16 @@ class Client:
     def _next(self) -> dict[str, Any]:
         message = self._messages.get(timeout=WAIT)
         assert message is not None, "the server has gone"
-        if message.get("method") == "window/logMessage":
-            self.logged.append(message["params"]["message"])
+        match message.get("method"):
+            case "window/logMessage":
+                self.logged.append(message["params"]["message"])
+            case "textDocument/publishDiagnostics":
+                params = message["params"]
+                self.published.append((params["uri"], params.get("version")))
+            case "client/registerCapability":
+                self.registered += [r["method"] for r in message["params"]["registrations"]]
+                self.send(json.dumps({
+                    "jsonrpc": "2.0", "id": message["id"], "result": None}).encode())
         return message
 
     # Texts

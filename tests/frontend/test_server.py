@@ -5,14 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from dlc.frontend.commands import cli_lsp
+from dlc.frontend.commands.cli import main
 from dlc.frontend.elaborate.builtins import BUILTINS
+from dlc.frontend.elaborate.elaboration import Elaboration
 from dlc.frontend.elaborate.modules import LIBRARY
 from dlc.frontend.elaborate.train_blocks import KEYS
+from dlc.frontend.server.analysis import Stale, analyse
 from dlc.frontend.server.reference import BUILTIN_DOCS, KEYWORDS, NAMED, SETTINGS, TYPES
+from dlc.frontend.server.texts import Texts
 from dlc.frontend.text.words import NAMED_CONSTANTS, keywords, types, values
 from dlc.ir.ops import OPS
 from tests.frontend.language_client import Client
@@ -143,6 +149,10 @@ def test_imports_are_read_from_open_texts_and_their_errors_told_at_the_import(
         "start": {"line": 1, "character": 25}, "end": {"line": 1, "character": 26}}}
     client.tell("textDocument/didClose", {"textDocument": {"uri": other}})
     assert [d["code"] for d in client.diagnostics()] == ["unknown-name"]  # the file on the disk
+    assert client.registered == ["workspace/didChangeWatchedFiles"]
+    (tmp_path / "other.dl").write_text("fn one(x: f32) -> f32 = x\nfn more(x: f32) -> f32 = x\n")
+    client.tell("workspace/didChangeWatchedFiles", {"changes": [{"uri": other, "type": 2}]})
+    assert client.diagnostics() == []
 
 
 # What stands at a place
@@ -176,6 +186,7 @@ def test_hover_tells_types_signatures_and_documentation(client: Client) -> None:
     assert "gradients and one step" in hovered(client, "minimize loss")
     assert "32 bits" in hovered(client, "f32[hidden, 10]")
     assert hovered(client, "# Twice", 3) == ""
+    assert hovered(client, "One layer and a", 11) == ""  # no word of the language, in a text
     wide = client.ask("textDocument/hover", client.at("softmax_cross", 3))
     assert client.written(wide["range"]) == "softmax_cross_entropy"
 
@@ -184,6 +195,14 @@ def test_a_dim_for_any_number_of_dims_is_shown_as_it_is_declared(client: Client)
     text = "fn f(x: f32[*S, 3]) -> f32[*S, 3] {\n    y = x + 1.0\n    return y\n}\n"
     assert client.open(text) == []
     assert "y: f32[*S, 3]" in hovered(client, "y = x")
+
+
+def test_hover_in_the_text_of_a_print(client: Client) -> None:
+    text = 'fn f(x: f32[3]) -> f32[3] {\n    print("é {x * 2.0}!")\n    return x\n}\n'
+    assert client.open(text) == []
+    assert "x: f32[3]" in hovered(client, "{x * 2", 1)
+    assert "x * 2.0: f32[3]" in hovered(client, "{x * 2", 3)
+    assert hovered(client, "}!", 1) == ""
 
 
 def defined(client: Client, mark: str, ahead: int = 0) -> tuple[str, dict[str, int]]:
@@ -329,6 +348,60 @@ def test_two_hundred_changes_with_garbage_between_them(client: Client) -> None:
     assert "x: f32[N, 784]" in hovered(client, "first(x)", 6)
     assert not [line for line in client.logged if "Traceback" in line]
     assert client.leave() == 0
+
+
+SLOW = """fn f(x: f32[4]) -> f32[4] {
+    y = x
+    for i in range(200) {
+        for j in range(100) {
+            y = y * 2.0
+        }
+    }
+    return y
+}
+"""
+
+
+def test_a_slow_check_stops_neither_questions_nor_the_next_version(client: Client) -> None:
+    document = {"uri": client.uri, "languageId": "dl", "version": 1, "text": SLOW}
+    client.tell("textDocument/didOpen", {"textDocument": document})
+    client.text, client.version = SLOW, 1
+    assert "y" in proposed(client, "return ", 7)
+    assert client.published == []
+    client.change(NET)
+    assert client.diagnostics() == []
+    assert client.published == [(client.uri, 2)]  # the first version was given up
+
+
+def test_a_check_gives_up_once_its_text_is_stale(tmp_path: Path) -> None:
+    texts, stale = Texts(), Event()
+    texts.put(tmp_path / "net.dl", NET)
+    assert analyse(tmp_path / "net.dl", texts, stale).seen
+    stale.set()
+    with pytest.raises(Stale):
+        analyse(tmp_path / "net.dl", texts, stale)
+
+
+def test_a_fault_of_ours_is_kept_and_does_not_hide_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Elaboration, "check_all", fail)
+    texts = Texts()
+    texts.put(tmp_path / "net.dl", NET + "\nfn f( = 1\n")
+    made = analyse(tmp_path / "net.dl", texts, Event())
+    assert "RuntimeError: a bug" in made.problem
+    assert len(made.diagnostics) == 1
+
+
+def test_without_pygls_the_command_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli_lsp, "find_spec", lambda name: None)
+    assert main(["lsp", "--stdio"]) == 1
+    assert "pip install 'dlc[lsp]'" in capsys.readouterr().err
 
 
 def test_questions_about_texts_that_are_not_open_have_no_answer(client: Client) -> None:
