@@ -17,13 +17,13 @@ from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span
 from dlc.ir.dims import Dim, at_least, symbols
 from dlc.ir.graph import Attr, Builder, Condition, Loc
 from dlc.ir.ops import TypeRuleError
-from dlc.ir.types import DType, TensorType, tensor
+from dlc.ir.types import F32, DType, TensorType, tensor
 
 Lexical = Literal["fn", "step", "optimizer", "model", "const", "setting", "test"]
 
 
-MOST_TURNS: Final = 25_000  # statements, calls and items that one function may come to
-MOST_NODES: Final = 100_000
+MOST_TURNS: Final = 15_000  # statements, calls and items that one function may come to
+MOST_NODES: Final = 50_000
 MOST_BYTES: Final = 2**39  # of one tensor
 DEEPEST: Final = 1000  # expressions and blocks inside one another, through all calls
 
@@ -92,7 +92,12 @@ class Context:
 
     def report(self, fault: Fault) -> None:
         """Keeps an error."""
-        self.found.add(fault.diagnostic)
+        found, chosen = fault.diagnostic, self.program.main.default_float
+        if found.code == "dtype-mismatch" and chosen is not F32:
+            told = (f"by --float {chosen} the library and what meets no type are {chosen}; what is "
+                    "written as f32 stays f32, and `float` in a signature is either")
+            found = replace(found, help=f"{found.help}; {told}" if found.help else told)
+        self.found.add(found)
 
     def tick(self, span: Span) -> None:
         """Counts a statement, a call or an item; `Fault` if a program grows without bounds."""
@@ -188,6 +193,11 @@ class Frame:
     ended: dict[str, Span] = field(default_factory=dict)  # names that ended with a loop
     yields: dict[syntax.Yield, Value | None] = field(default_factory=dict)  # of the scan round it
     minimized: dict[str, list[Span]] = field(default_factory=dict)  # by a body of Python
+
+    @property
+    def default_float(self) -> DType:
+        """The type of numbers and makers that meet none, and of a `float` that nothing binds."""
+        return self.module.default_float
 
     # Places
 
