@@ -11,6 +11,44 @@ from pathlib import Path
 from typing import Any
 
 WAIT = 60.0  # seconds for one message, on a machine that is busy
+NET = '''"""A net."""
+
+import nn
+
+# Twice as much.
+fn double(x: f32[*S]) -> f32[*S] = 2.0 * x
+
+model Net(hidden: int) {
+    """One layer and a product."""
+    first = nn.Dense(784, hidden)
+    layers = [nn.Dense(hidden, hidden) for _ in range(3)]
+    param w: f32[hidden, 10] = glorot_uniform()
+    state seen: i32 = 0
+
+    fn scores(x: f32[N, 784]) -> f32[N, 10] {
+        h = relu(first(x))
+        for layer in layers {
+            h = tanh(layer(h))
+        }
+        return double(h) @ w
+    }
+
+    step fit(x: f32[N, 784], label: u8[N], lr: f32 = 0.1) -> f32 {
+        loss = softmax_cross_entropy(scores(x), label)
+        minimize loss with sgd(lr=lr)
+        seen += 1
+        return loss
+    }
+}
+'''
+TRAIN = NET + '''
+train Net(hidden=16) {
+    data = "arrays"
+    step = fit
+    batch = 8
+    epochs = 1
+}
+'''
 
 
 class Client:

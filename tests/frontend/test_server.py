@@ -5,65 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 
-from dlc.frontend.commands import cli_lsp
-from dlc.frontend.commands.cli import main
-from dlc.frontend.elaborate.builtins import BUILTINS
-from dlc.frontend.elaborate.elaboration import Elaboration
 from dlc.frontend.elaborate.modules import LIBRARY
-from dlc.frontend.elaborate.train_blocks import KEYS
-from dlc.frontend.server.analysis import Stale, analyse
-from dlc.frontend.server.reference import BUILTIN_DOCS, KEYWORDS, NAMED, SETTINGS, TYPES
-from dlc.frontend.server.texts import Texts
-from dlc.frontend.text.words import NAMED_CONSTANTS, keywords, types, values
-from dlc.ir.ops import OPS
-from tests.frontend.language_client import Client
+from tests.frontend.language_client import NET, TRAIN, Client
 
 pytest.importorskip("pygls")
-
-NET = '''"""A net."""
-
-import nn
-
-# Twice as much.
-fn double(x: f32[*S]) -> f32[*S] = 2.0 * x
-
-model Net(hidden: int) {
-    """One layer and a product."""
-    first = nn.Dense(784, hidden)
-    layers = [nn.Dense(hidden, hidden) for _ in range(3)]
-    param w: f32[hidden, 10] = glorot_uniform()
-    state seen: i32 = 0
-
-    fn scores(x: f32[N, 784]) -> f32[N, 10] {
-        h = relu(first(x))
-        for layer in layers {
-            h = tanh(layer(h))
-        }
-        return double(h) @ w
-    }
-
-    step fit(x: f32[N, 784], label: u8[N], lr: f32 = 0.1) -> f32 {
-        loss = softmax_cross_entropy(scores(x), label)
-        minimize loss with sgd(lr=lr)
-        seen += 1
-        return loss
-    }
-}
-'''
-TRAIN = NET + '''
-train Net(hidden=16) {
-    data = "arrays"
-    step = fit
-    batch = 8
-    epochs = 1
-}
-'''
-
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
@@ -294,15 +243,6 @@ def test_completion(
     assert "." in client.server["capabilities"]["completionProvider"]["triggerCharacters"]
 
 
-def test_every_word_has_a_line_of_its_own() -> None:
-    assert set(KEYWORDS) == {*keywords(), *values()}
-    assert set(TYPES) == set(types())
-    assert set(NAMED) == set(NAMED_CONSTANTS)
-    assert set(SETTINGS) == set(KEYS)
-    assert set(BUILTIN_DOCS) <= set(BUILTINS)
-    assert [name for name in BUILTINS if name not in BUILTIN_DOCS and name not in OPS] == []
-
-
 # The layout
 
 
@@ -371,37 +311,6 @@ def test_a_slow_check_stops_neither_questions_nor_the_next_version(client: Clien
     client.change(NET)
     assert client.diagnostics() == []
     assert client.published == [(client.uri, 2)]  # the first version was given up
-
-
-def test_a_check_gives_up_once_its_text_is_stale(tmp_path: Path) -> None:
-    texts, stale = Texts(), Event()
-    texts.put(tmp_path / "net.dl", NET)
-    assert analyse(tmp_path / "net.dl", texts, stale).seen
-    stale.set()
-    with pytest.raises(Stale):
-        analyse(tmp_path / "net.dl", texts, stale)
-
-
-def test_a_fault_of_ours_is_kept_and_does_not_hide_what_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(self: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(Elaboration, "check_all", fail)
-    texts = Texts()
-    texts.put(tmp_path / "net.dl", NET + "\nfn f( = 1\n")
-    made = analyse(tmp_path / "net.dl", texts, Event())
-    assert "RuntimeError: a bug" in made.problem
-    assert len(made.diagnostics) == 1
-
-
-def test_without_pygls_the_command_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(cli_lsp, "find_spec", lambda name: None)
-    assert main(["lsp", "--stdio"]) == 1
-    assert "pip install 'dlc[lsp]'" in capsys.readouterr().err
 
 
 def test_questions_about_texts_that_are_not_open_have_no_answer(client: Client) -> None:
