@@ -36,8 +36,11 @@ from dlc.compiler.gradients.branches import pull_branches
 from dlc.compiler.gradients.errors import no_gradient
 from dlc.compiler.gradients.scans import pull_scan
 from dlc.compiler.gradients.sweep import Forward, Pull, Sweep
+from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.inline import inline, names
+from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.ir.graph import Builder, Graph, Node, Value
+from dlc.ir.ops import OPS
 
 PULLS: Final[dict[str, Pull]] = {"scan": pull_scan, "if": pull_branches}
 """The ways back through the ops with bodies, one file each in `gradients/`."""
@@ -151,13 +154,31 @@ def _demand(gradient: Node, upstream: Sequence[Node], reached: Marks) -> None:
 
     It is none if the loss does not depend on the value, or if a `stop_gradient` stands between.
     """
-    if any(node.phase == "backward" for node in upstream):
+    loss, *wrt = gradient.operands
+    missed = [value for value in wrt if value not in reached]
+    if not missed or any(node.phase == "backward" for node in upstream):
         return  # what is flat in a gradient (of `abs`, of a maximum), the user has not written
-    for value in gradient.operands[1:]:
-        if value not in reached:
-            stops = list(_stops(upstream, {value}))
-            if stops and all(node.op != "stop_gradient" for node in stops):
-                raise no_gradient(stops[0], gradient)
+    needed = _needed(upstream, loss)
+    for value in missed:
+        stops = list(_stops(needed, {value}))
+        if stops and all(node.op != "stop_gradient" for node in stops):
+            raise no_gradient(stops[0], gradient)
+
+
+def _needed(upstream: Sequence[Node], loss: Value) -> Sequence[Node]:
+    """What of `upstream` the loss needs: not what a body gets and leaves unused, or only checks.
+
+    Such a thing may stand before a loop or in it, as `hoist_from_loops` has it.
+    """
+    graph = Graph("loss", (), tuple(upstream), (loss,))
+    return eliminate_dead(_without_effects(graph, {})).nodes
+
+
+def _without_effects(graph: Graph, done: dict[int, Graph]) -> Graph:
+    """`graph` without its checks and prints, in bodies too."""
+    nodes = [in_bodies(node, done, lambda body: _without_effects(body, done))
+             for node in graph.nodes if OPS[node.op].kernel != "effect" or node.results]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _stops(nodes: Sequence[Node], behind: Marks) -> Iterator[Node]:

@@ -12,6 +12,7 @@ from dlc.ir.interpret import run_graph
 from dlc.ir.parse import parse_graph
 from dlc.ir.types import BOOL, tensor
 from dlc.ir.verify import verify
+from tests.compiler.compiled import CompiledGraph
 from tests.compiler.control_graphs import (
     arrays,
     function,
@@ -187,3 +188,28 @@ graph f(%h: f64, %xs: f64[3]) -> (f64) {{
     (diagnostic,) = error.value.diagnostics
     assert message in diagnostic.message
     assert str(diagnostic.span) == "f.dl:5:9"
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in the body", "before the loop"])
+@pytest.mark.parametrize("use", ["%unused = floor %flat : f64", "check %fine {text = \"small\"}"])
+def test_what_the_loss_does_not_need_may_be_flat(inside: bool, use: str) -> None:
+    flat = """%flat = floor %k : f64
+  %fine = lt %flat, %k : bool"""
+    params, given = ("%k: f64", "%k") if inside else ("%flat: f64, %fine: bool", "%flat, %fine")
+    graph = parse_graph(f"""
+graph turn(%h: f64, {params}) -> (f64) {{
+  {flat if inside else ""}
+  {use}
+  %y = mul %h, %h : f64
+  return %y
+}}
+graph f(%h: f64, %k: f64) -> (f64, f64) {{
+  {"" if inside else flat}
+  %y = scan %h, {given} with turn {{carried = 1, items = 0, length = 2, reverse = false}} : f64
+  %g, %d = gradient %y, %h, %k : f64, f64
+  return %g, %d
+}}""")
+    inputs = [np.float64(0.5), np.float64(2.5)]
+    assert run_graph(differentiate(graph), inputs) == (0.5, 0.0)
+    for made, expected in zip(CompiledGraph(graph).run(inputs), (0.5, 0.0), strict=True):
+        assert made == expected
