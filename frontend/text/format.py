@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
 from dlc.frontend.text.format_document import render
 from dlc.frontend.text.format_gaps import Gaps, tokens_of
@@ -12,6 +13,7 @@ from dlc.frontend.text.parse import concrete_tree, parse_source
 from dlc.ir.diagnostics import InternalError, SourceFile, Span, UserError
 
 
+@on_a_deep_stack
 def format_source(source: SourceFile) -> str:
     """The text in its layout; `UserError` with all syntax errors if it is no program.
 
