@@ -15,6 +15,7 @@ from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
 from dlc.frontend.text import syntax
+from dlc.frontend.text.habits import NAMED
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span, did_you_mean
 from dlc.ir.dims import Dim
@@ -185,7 +186,8 @@ def _parameter(rule: Rule, argument: syntax.Argument, places: list[str]) -> str 
         key = argument.name.text
         if key not in rule.parameters:
             raise Fault("unknown-argument", f"`{rule.name}` has no parameter `{key}`",
-                        argument.name.span, help=did_you_mean(key, rule.parameters))
+                        argument.name.span,
+                        help=did_you_mean(NAMED.get(key, key), rule.parameters))
         if key in places:
             places.remove(key)
         return key

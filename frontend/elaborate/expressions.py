@@ -26,6 +26,7 @@ from dlc.frontend.elaborate.values import (
     describe,
 )
 from dlc.frontend.text import syntax
+from dlc.frontend.text.habits import FUNCTIONS
 from dlc.ir.diagnostics import Span
 from dlc.ir.types import DTYPES, I32
 
@@ -214,7 +215,7 @@ def _callee(frame: Frame, expr: syntax.Call) -> Value:
         if isinstance(owner, Tensor | Variable):
             name = function.name.text
             raise Fault("method-call", f"{describe(owner)} has no `{name}`", function.name.span,
-                        help=f"write `{name}(x)` for `x.{name}()`")
+                        help=f"write {FUNCTIONS.get(name, f'`{name}(x)` for `x.{name}()`')}")
     return resolve(frame, function)
 
 

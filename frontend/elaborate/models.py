@@ -222,7 +222,7 @@ def _inputs(frame: Frame, function: syntax.Function) -> list[Param]:
 
 def _input(frame: Frame, parameter: syntax.Parameter) -> list[Param]:
     name, builder = parameter.name.text, frame.context.builder
-    check_new_name(frame, name, parameter.name.span)
+    check_new_name(frame, name, parameter.name.span, parameter=True)
     if parameter.type.dtype == "int":
         return [_size(frame, parameter)]
     kind = resolve(frame, parameter.type)

@@ -22,7 +22,7 @@ from dlc.frontend.elaborate.values import (
     Value,
 )
 from dlc.frontend.text import syntax
-from dlc.frontend.text.habits import CONSTANTS, MODULES
+from dlc.frontend.text.habits import CONSTANTS, FUNCTIONS, MODULES
 from dlc.ir.diagnostics import Span, did_you_mean
 
 _CONSTANTS: Final = {"inf": math.inf, "nan": math.nan, "pi": math.pi}
@@ -58,6 +58,8 @@ def look_up(frame: Frame, name: syntax.Name) -> Value:
                     f"`carry {text} = …` keeps the last one, `yield {text} as …` all of them")
     known = [n for n in known_names(frame) if n != text]
     help = _HINTS.get(text) or did_you_mean(text, known)
+    if text in FUNCTIONS:
+        help = f"write {FUNCTIONS[text]}"
     raise Fault("unknown-name", f"there is no `{text}` here", name.span, help=help)
 
 
@@ -153,8 +155,8 @@ def known_names(frame: Frame) -> Iterator[str]:
     yield from (*_CONSTANTS, "training", *BUILTINS)
 
 
-def check_new_name(frame: Frame, name: str, span: Span) -> None:
-    """A local name may not hide a member, a model's parameter or a symbol."""
+def check_new_name(frame: Frame, name: str, span: Span, parameter: bool = False) -> None:
+    """A local name, or a parameter, may not hide a member, a model's parameter or a symbol."""
     owner = frame.owner
     hidden = (
         name in frame.symbols or name in frame.assigned
@@ -162,6 +164,9 @@ def check_new_name(frame: Frame, name: str, span: Span) -> None:
     )
     if not hidden:
         return
+    if parameter:
+        raise Fault("hides-member", f"the parameter `{name}` would hide the `{name}` of the model",
+                    span, help="give it another name")
     message = f"`{name} = …` would hide the `{name}` of the model"
     if name in frame.assigned or (owner is not None and name in owner.members):
         raise Fault("assignment-for-update", message, span,

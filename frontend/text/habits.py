@@ -32,6 +32,35 @@ CONSTANTS: Final = {
     "null": "there is no null: every value has a type",
 }
 MODULES: Final = ("np", "numpy", "torch", "jnp", "jax", "tf", "tensorflow", "math", "F")
+FUNCTIONS: Final = {
+    "arange": "`range(n)`", "linspace": "`f32(range(n)) / n`, scaled",
+    "broadcast": "`zeros(N, 3) + x`, cast to the type of `x`",
+    "broadcast_to": "`zeros(N, 3) + x`, cast to the type of `x`",
+    "expand": "`zeros(N, 3) + x`, cast to the type of `x`",
+    "repeat": "`x[range(2 * N) % N]` repeats rows", "tile": "`x[range(2 * N) % N]` repeats rows",
+    "cat": "`concat((a, b), axis=0)`", "concatenate": "`concat((a, b), axis=0)`",
+    "hstack": "`concat((a, b), axis=1)`", "vstack": "`concat((a, b), axis=0)`",
+    "chunk": "`split(x, 2, axis=0)`", "clip": "`clamp(x, low, high)`",
+    "detach": "`stop_gradient(x)`", "dot": "`a @ b`, or `einsum`", "mm": "`a @ b`",
+    "bmm": "`a @ b`", "flatten": "`reshape(x, N, -1)`", "view": "`reshape(x, N, -1)`",
+    "gather": "`x[range(N), i]`", "take": "`x[i]`", "take_along_axis": "`x[range(N), i]`",
+    "index_select": "`x[i]`", "scatter": "`set_at(x, i, v)`",
+    "logsumexp": "`log_sum_exp(x)`", "norm": "`sqrt(sum(x * x, axis=-1))`",
+    "normalize": "`unit_rows(x)`", "permute": "`transpose(x, 0, 2, 1)`", "pow": "`x ** n`",
+    "power": "`x ** n`", "prod": "a `scan`, or `exp(sum(log(x)))` of positive numbers",
+    "rand": "`uniform(N, 3)`", "randn": "`normal(N, 3)`", "randperm": "`permutation(n)`",
+    "randint": "`i32(uniform(N, low=0.0, high=10.0))`", "roll": "`x[(range(N) - k) % N]`",
+    "sigmoid_cross_entropy": "`binary_cross_entropy(logits, target)`",
+    "cross_entropy": "`softmax_cross_entropy(scores, label)`",
+    "mse_loss": "`mean_squared_error(x, target)`", "square": "`x ** 2`",
+    "squeeze": "`x[:, 0]`", "unsqueeze": "`x[:, None]`", "expand_dims": "`x[:, None]`",
+    "std": "`sqrt(var(x, axis=-1))`",
+    "swish": "`silu(x)`", "tril": "`x if range(N)[:, None] >= range(N)[None] else 0.0`",
+    "triu": "`x if range(N)[:, None] <= range(N)[None] else 0.0`",
+    "zeros_like": "`zeros(N, 3)`, with the dims of `x`",
+    "ones_like": "`ones(N, 3)`, with the dims of `x`",
+}  # what NumPy, PyTorch and JAX call by another name
+NAMED: Final = {"dim": "axis", "dims": "axis", "axes": "axis", "keepdim": "keepdims"}
 ENDINGS: Final = {
     ("POWER", "="): "`x **= n` is `x = x ** n`", ("DIVIDE", "="): "write `x = x // n` in full",
     ("PLUS", "+"): "write `x += 1`", ("MINUS", "-"): "write `x -= 1`",

@@ -174,8 +174,9 @@ def _reserved(place: Place) -> Diagnostic | None:
     """`state = 1`: a word of the language as a name."""
     token = place.token
     if token.isidentifier() and "NAME" in place.accepted and place.kind not in ("NAME", "DTYPE"):
-        return place.error("reserved-word", "", f"`{token}` is a word of the language: it can't be "
-                           "a name")
+        help = "`a if condition else b` chooses element by element" if token == "where" else ""
+        return place.error("reserved-word", help, f"`{token}` is a word of the language: it can't "
+                           "be a name")
     if place.kind == "DTYPE" and "NAME" in place.accepted:
         return place.error("reserved-word", "", f"`{token}` is a type: it can't be a name")
     return None

@@ -203,3 +203,15 @@ def test_the_prelude_is_for_any_float_type(expression: str, result: str) -> None
             expression, signature, dtype + result, x.astype(kind), y.astype(kind), i)
     for dtype, near in (("f32", 1e-6), ("f16", 1e-2), ("bf16", 1e-1)):
         np.testing.assert_allclose(found[dtype], found["f64"], rtol=near, atol=near)
+
+
+def test_log_sum_exp_of_large_numbers_and_of_nothing() -> None:
+    model = Both("model M {\n fn f(x: f32[N, 3]) -> f32[N] = log_sum_exp(x)\n"
+                 " fn slope(x: f32[N, 3]) -> f32[N, 3] = grad(sum(log_sum_exp(x)), x)\n}\n", "M")
+    x = np.array([[1, 2, 3], [1e4, 1e4, -np.inf], [-np.inf] * 3, [np.inf, 0, 1]], "f4")
+    wanted = [3 + np.log(1 + np.exp(-1) + np.exp(-2)), 1e4 + np.log(2), -np.inf, np.inf]
+    for found in (model.compiled.f(x=x), model.reference("f", x=x)[0]):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    likely = np.exp(x[0]) / np.exp(x[0]).sum()
+    for found in (model.compiled.slope(x=x[:3]), model.reference("slope", x=x[:3])[0]):
+        np.testing.assert_allclose(found, [likely, [0.5, 0.5, 0], [0, 0, 0]], rtol=1e-5)

@@ -54,7 +54,7 @@ def test_rule_02_a_local_never_hides_a_member(statement: str) -> None:
 
 def test_rule_02_nor_does_a_parameter() -> None:
     assert error("model M {\n param w: f32 = 1.0\n fn f(w: f32) -> f32 = w\n}\n").startswith(
-        "3: `w = …` would hide")
+        "3: the parameter `w` would hide")
     assert error("fn f() -> f32 = 1.0\nfn f() -> f32 = 2.0\n").startswith("2: `f` is defined twice")
 
 
