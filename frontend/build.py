@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from dlc.frontend import keys
 from dlc.frontend.records import FunctionRecord, ModelRecord, ProgramRecord
@@ -28,20 +28,28 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record", ProgramRecord, ModelRecord, FunctionRecord)
 Arguments = Mapping[str, int | float | bool]
+INITIALIZER: Final = "init"
 
 
 class Build:
-    """A program by its path. Without `cached`, all is parsed and checked anew."""
+    """A program by its path. Without `cached`, all is parsed and checked anew.
 
-    def __init__(self, path: Path, cached: bool = True) -> None:
+    `floats` and `precision` are of `settings`.
+    """
+
+    def __init__(
+        self, path: Path, cached: bool = True, floats: str = "f32", precision: str = "f32"
+    ) -> None:
         self.path = path
         self.cached = cached
+        self.floats = floats
+        self.precision = precision
 
     @cached_property
     def key(self) -> str:
         """What stands for the program's text and the compiler."""
         try:
-            return keys.program_key(self.path)
+            return keys.program_key(self.path, self.floats)
         except OSError:
             self.elaboration.check()  # says what is wrong with the file
             raise
@@ -51,7 +59,7 @@ class Build:
         """The program, parsed."""
         from dlc.frontend.elaborate.elaboration import Elaboration
 
-        return Elaboration(self.path)
+        return Elaboration(self.path, floats=self.floats)
 
     def program(self) -> ProgramRecord:
         """Its models; ProgramError with all that is wrong in the text."""
@@ -101,6 +109,12 @@ class Built(ABC):
     def code_key(self, function: str) -> str:
         """The name under which the function's code is kept."""
 
+    def options(self, function: str) -> Options:
+        """What the compiler is told of a function."""
+        from dlc.compiler.options import Options
+
+        return Options(hints=_hints(self.record))
+
     def artifact(self, function: str) -> Artifact:
         """The function's code for this machine, compiled if it never was."""
         key = self.code_key(function)
@@ -112,7 +126,7 @@ class Built(ABC):
                 pass
         from dlc.compiler.pipeline import compile_graph
 
-        code, manifest = compile_graph(self.graph(function), _options(self.record))
+        code, manifest = compile_graph(self.graph(function), self.options(function))
         artifact = Artifact(manifest, code)
         store.put(key, artifact.to_bytes())
         return artifact
@@ -121,13 +135,13 @@ class Built(ABC):
         """The text of one stage, or of what the pass of that name gives."""
         from dlc.compiler.pipeline import dump_graph
 
-        return dump_graph(self.graph(function), stage, _options(self.record))
+        return dump_graph(self.graph(function), stage, self.options(function))
 
     def dump_all(self, function: str) -> Iterator[tuple[str, str]]:
         """Every pass and stage in order, with its text."""
         from dlc.compiler.pipeline import dump_all
 
-        yield from dump_all(self.graph(function), _options(self.record))
+        yield from dump_all(self.graph(function), self.options(function))
 
 
 class BuiltModel(Built):
@@ -164,13 +178,14 @@ class BuiltModel(Built):
         )
 
     def code_key(self, function: str) -> str:
-        return keys.code_key(self._key, function)
+        return keys.code_key(self._key, function, self._precision(function))
 
+    def options(self, function: str) -> Options:
+        return replace(super().options(function), precision=self._precision(function))
 
-def _options(record: ModelRecord) -> Options:
-    from dlc.compiler.options import Options
-
-    return Options(hints=_hints(record))
+    def _precision(self, function: str) -> str:
+        """Initial values are of full precision: `orthogonal` is made by products."""
+        return "f32" if function == INITIALIZER else self._build.precision
 
 
 def _hints(record: ModelRecord) -> dict[str, int]:

@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc.frontend.build import Build, Built
+from dlc.frontend.build import INITIALIZER, Build, Built
 from dlc.frontend.errors import user_error
 from dlc.frontend.handles import Compiled, Member, Open, VariableView, table
 from dlc.frontend.records import (
@@ -25,6 +25,7 @@ from dlc.frontend.records import (
     ParameterRecord,
     VariableRecord,
 )
+from dlc.frontend.settings import FLOATS, PRECISIONS
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.memory import DTYPES
 
@@ -35,12 +36,19 @@ if TYPE_CHECKING:
     from dlc.runtime.variables import Variables
 
 __all__ = ["Compiled", "Model", "Program", "load"]
-INITIALIZER = "init"
 
 
-def load(path: str | Path) -> Program:
-    """The program in a `.dl` file, checked; ProgramError with all that is wrong in it."""
-    return Program(Build(Path(path)))
+def load(path: str | Path, *, float: str = "f32", precision: str = "f32") -> Program:
+    """The program in a `.dl` file, checked; ProgramError with all that is wrong in it.
+
+    `float="f64"`: the layers of `nn`, what meets no type, and `float` where nothing binds it are
+    f64. `precision="bf16"` (or "f16"): products of f32 take operands rounded to that, and add up in
+    f32; weights stay f32.
+    """
+    for name, value, known in (("float", float, FLOATS), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise user_error("bad-setting", f"{name} is one of {', '.join(known)}, not {value!r}")
+    return Program(Build(Path(path), floats=float, precision=precision))
 
 
 class Program:

@@ -34,9 +34,10 @@ def digest(*parts: str | bytes) -> str:
     return made.hexdigest()
 
 
-def program_key(path: Path) -> str:
-    """Of a program's files, their names, and the compiler; OSError if one can't be read."""
-    parts: list[str | bytes] = [_maker()]
+def program_key(path: Path, floats: str = "f32") -> str:
+    """Of a program's files, their names, the type of its floats, and the compiler; OSError if a
+    file can't be read."""
+    parts: list[str | bytes] = [_maker(), floats]
     for file, data in _files(path).items():
         parts += [str(file), data]
     return digest(*parts)
@@ -93,6 +94,7 @@ def machine() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def code_key(model: str, function: str) -> str:
-    """Of a compiled function on this machine. What else the compiler is told is in the program."""
-    return "code-" + digest(model, function, *machine())
+def code_key(model: str, function: str, precision: str = "f32") -> str:
+    """Of a compiled function on this machine, with its products in a precision. What else the
+    compiler is told is in the program."""
+    return "code-" + digest(model, function, precision, *machine())

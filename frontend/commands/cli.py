@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from dlc.frontend.settings import FLOATS, PRECISIONS
+
 OURS = 70
 STAGES = ("syntax", "graph", "fused", "kernels", "memory", "loops", "llvm", "asm")
 _TRACE = "DLC_TRACEBACK"
@@ -121,6 +123,7 @@ def _add_check(commands: Commands) -> None:
     parser = _command(commands, "check", "check types, shapes and effects; nothing is run")
     _add_file(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_float(parser)
 
 
 def _add_fmt(commands: Commands) -> None:
@@ -147,6 +150,8 @@ def _add_train(commands: Commands) -> None:
     add("--save", metavar="FILE", help="where the weights go (default: MODEL.safetensors)")
     add("--resume", metavar="FILE", help="go on from this checkpoint, to the same bits")
     add("--json", action="store_true", help="one JSON object an epoch, and one at the end")
+    _add_float(parser)
+    _add_precision(parser)
     _add_machine(parser)
 
 
@@ -156,6 +161,7 @@ def _add_test(commands: Commands) -> None:
     parser.add_argument("-k", metavar="TEXT", help="only tests with this text in their names")
     parser.add_argument("--json", action="store_true", help="one JSON object a test, and one at "
                         "the end")  # fmt: skip
+    _add_float(parser)
 
 
 def _add_run(commands: Commands) -> None:
@@ -170,6 +176,8 @@ def _add_run(commands: Commands) -> None:
     add("--output", action="append", default=[], metavar="FILE.npy",
         help="write the result there; once for each result")  # fmt: skip
     add("--json", action="store_true", help="print the results as one JSON object")
+    _add_float(parser)
+    _add_precision(parser)
     _add_machine(parser)
 
 
@@ -184,6 +192,8 @@ def _add_dump(commands: Commands) -> None:
     which.add_argument("--after", metavar="PASS", help="what the pass PASS gives")
     which.add_argument("--all", metavar="DIR", help="every stage and pass, a file each, into DIR")
     add("--grep", metavar="TEXT", help="only paragraphs in which this regular expression is found")
+    _add_float(parser)
+    _add_precision(parser)
 
 
 def _add_explain(commands: Commands) -> None:
@@ -205,6 +215,17 @@ def _add_lsp(commands: Commands) -> None:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the program, a .dl file")
+
+
+def _add_float(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--float", choices=FLOATS, default="f32", help="the type of `nn`, and of "
+                        "what meets no type; what is written as f32 stays f32 (default: f32)")
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="what the operands "
+                        "of products of f32 are rounded to; sums and weights stay f32 "
+                        "(default: f32)")  # fmt: skip
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,7 @@ from dlc.ir.diagnostics import UserError
 
 def run(options: argparse.Namespace) -> int:
     """Prints every model that can be built without arguments: its variables and functions."""
-    build = Build(Path(options.file), cached=False)
+    build = Build(Path(options.file), cached=False, floats=options.float)
     if options.json:
         return _json(options.file, build)
     models, shared = _records(build)

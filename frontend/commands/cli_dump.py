@@ -16,7 +16,7 @@ from dlc.runtime.files import write_atomically
 def run(options: argparse.Namespace) -> int:
     """Prints one stage, or writes all of them into a folder."""
     pattern = _pattern(options.grep)
-    build = Build(Path(options.file))
+    build = Build(Path(options.file), floats=options.float, precision=options.precision)
     if options.stage == "syntax":
         print("\n".join(_chosen(build.syntax(), pattern)))
         return 0

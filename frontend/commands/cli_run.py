@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find(options: argparse.Namespace) -> Compiled:
-    program = load(options.file)
+    program = load(options.file, float=options.float, precision=options.precision)
     model_name, dot, name = options.function.partition(".")
     if not dot:
         return _shared(program, options.function)

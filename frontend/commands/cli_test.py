@@ -34,7 +34,7 @@ class Outcome:
 
 def run(options: argparse.Namespace) -> int:
     """A line for each test; 1 if one fails, or if there is none."""
-    build = Build(Path(options.file))
+    build = Build(Path(options.file), floats=options.float)
     build.program()
     tests = build.elaboration.tests()
     names = [t.name for t in tests if options.k is None or options.k in t.name]

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dlc.frontend.driver import Model, Program, load
 from dlc.frontend.errors import user_error
@@ -19,6 +19,8 @@ from dlc.frontend.training.train_plan import Flags, Phase, Schedule, Setting, pl
 from dlc.frontend.training.train_report import Report
 from dlc.ir.diagnostics import did_you_mean
 
+_BUILT_WITH: Final = {"float": "f32", "precision": "f32"}  # flags of the program: what is usual
+
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests and saves; 130 after Ctrl-C, with all that is needed to go on saved."""
@@ -26,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         from dlc.runtime import pool
 
         pool.set_threads(options.threads)
-    program = load(options.file)
+    program = load(options.file, float=options.float, precision=options.precision)
     name = _model_name(program, options.model)
     model = program.model(name, seed=options.seed or 0, **program.trained[name])
     started = Start(model, options)
@@ -69,7 +71,8 @@ class Start:
             name: value if value not in (None, {}) else kept.get("flags", {}).get(name, value)
             for name, value in given.items()
         }
-        self.settings = {"flags": flags}
+        built = {name: getattr(options, name) for name in _BUILT_WITH}
+        self.settings = {"flags": flags, "built": built}
         signatures = {name: each.inputs for name, each in model.record.functions.items()}
         phases = [_phase(each, model) for each in model.record.phases]
         chosen = Flags(flags["epochs"], flags["batch"], flags["length"], flags["set"])
@@ -99,7 +102,18 @@ class Start:
                     "with it",
                     f"leave --{name} out",
                 )
+        _same_build(kept.get("built", {}), options)
         return kept
+
+
+def _same_build(before: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """An error if a checkpoint is of a run whose program was built otherwise: it could not be gone
+    on with to the same bits."""
+    for name, usual in _BUILT_WITH.items():
+        made, given = before.get(name, usual), getattr(options, name)
+        if made != given:
+            raise user_error("cannot-resume", f"{options.resume} was made with --{name} {made}, "
+                             f"not {given}", f"--{name} {made} goes on with it")
 
 
 def _said(value: object) -> str:
@@ -168,6 +182,9 @@ def _tell_stop(stop: Interrupted, options: argparse.Namespace, saved: Path) -> i
     for name in ("model", "data", "threads"):
         if getattr(options, name) is not None:
             words += [f"--{name}", str(getattr(options, name))]
+    for name, usual in _BUILT_WITH.items():
+        if getattr(options, name) != usual:
+            words += [f"--{name}", getattr(options, name)]
     at = stop.position
     print(
         f"stopped in epoch {at.epoch + 1}, after {at.batch} of its batches; saved to {saved}\n"

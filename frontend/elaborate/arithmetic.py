@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.proofs import put_off, renamed
 from dlc.frontend.elaborate.values import (
     Listing,
     Number,
@@ -20,7 +21,7 @@ from dlc.frontend.elaborate.values import (
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, Poly
-from dlc.ir.types import BOOL, F32, F64, I32, DType, TensorType, tensor
+from dlc.ir.types import BOOL, F64, I32, DType, TensorType, tensor
 
 _BITS: Final = {"i8": (-(2**7), 2**7), "i16": (-(2**15), 2**15), "i32": (-(2**31), 2**31),
                 "i64": (-(2**63), 2**63), "u8": (0, 2**8)}
@@ -30,7 +31,8 @@ _BITS: Final = {"i8": (-(2**7), 2**7), "i16": (-(2**15), 2**15), "i32": (-(2**31
 
 
 def as_value(frame: Frame, value: Value, span: Span, dtype: DType | None = None) -> ir.Value:
-    """A value of the graph; a number without a type takes `dtype`, or f32, or i32 if whole."""
+    """A value of the graph; a number without a type takes `dtype`, or the default float, or i32 if
+    whole."""
     if isinstance(value, Poisoned):
         raise Silent
     if isinstance(value, Variable):
@@ -38,7 +40,7 @@ def as_value(frame: Frame, value: Value, span: Span, dtype: DType | None = None)
     if isinstance(value, Tensor):
         if not value.untyped:
             return value.value
-        wanted = dtype or F32
+        wanted = dtype or frame.default_float
         if not wanted.is_float:
             raise Fault("float-to-integer", f"a number with a fraction can't become {wanted}", span)
         return frame.place(span).cast(value.value, wanted)
@@ -49,14 +51,14 @@ def as_value(frame: Frame, value: Value, span: Span, dtype: DType | None = None)
     if isinstance(value, Table):
         return _table_value(frame, value, span)
     if isinstance(value, Listing):
-        return _table_value(frame, table_of(value, span, dtype), span)
+        return _table_value(frame, table_of(frame, value, span, dtype), span)
     raise Fault("not-a-tensor", f"expected a tensor, found {describe(value)}", span)
 
 
 def _number_value(
     frame: Frame, number: int | float | Poly, span: Span, dtype: DType | None
 ) -> ir.Value:
-    dtype = dtype or (F32 if isinstance(number, float) else I32)
+    dtype = dtype or (frame.default_float if isinstance(number, float) else I32)
     builder = frame.place(span)
     if isinstance(number, Poly):
         check_number(0, dtype, span)
@@ -91,7 +93,7 @@ def _table_value(frame: Frame, table: Table, span: Span) -> ir.Value:
     return frame.emit(span, "table", dtype=kind.dtype, dims=kind.dims, values=table.numbers)
 
 
-def table_of(value: Value, span: Span, dtype: DType | None = None) -> Table:
+def table_of(frame: Frame, value: Value, span: Span, dtype: DType | None = None) -> Table:
     """The constant tensor that nested lists of numbers are."""
     dims: list[int] = []
     level: list[Value] = [value]
@@ -109,7 +111,7 @@ def table_of(value: Value, span: Span, dtype: DType | None = None) -> Table:
             numbers.append(item.value)
         else:
             raise Fault("mixed-list", f"{describe(item)} in a list of numbers", span)
-    dtype = dtype or (F32 if any(isinstance(n, float) for n in numbers) else I32)
+    dtype = dtype or (frame.default_float if any(isinstance(n, float) for n in numbers) else I32)
     if dtype is not BOOL:
         numbers = [check_number(n, dtype, span) for n in numbers]
     return Table(tensor(dtype, tuple(dims)), tuple(numbers))
@@ -141,7 +143,7 @@ def element_type(frame: Frame, value: Value, span: Span) -> DType:
     if isinstance(value, Truth):
         return BOOL
     if isinstance(value, Listing):
-        return table_of(value, span).kind.dtype
+        return table_of(frame, value, span).kind.dtype
     return as_value(frame, value, span).dtype
 
 
@@ -202,15 +204,16 @@ def broadcast_dims(
             dim = value.dims[axis]
             if dim == 1:
                 continue
-            if widest != 1 and dim != widest:
+            if widest != 1 and dim != widest and not put_off(frame, dim, widest, span):
                 raise _disagree(frame, values, (widest, dim), what, span)
-            widest = dim
+            widest = dim if widest == 1 else widest
         for value in present:
-            if len(value.dims) == rank and value.dims[axis] != widest and _lower(values, rank):
+            if len(value.dims) == rank and widest != value.dims[axis] == 1 and _lower(values, rank):
                 raise Fault(
                     "rank-broadcast", f"shapes do not agree in {what}: {value.dims[axis]} is not "
                     f"{widest}", span, operand_notes(frame, values),
-                    "of two ranks only the lower stretches: write `[:, None]` where it is meant")
+                    "of two ranks only the lower stretches: `[:, None]` or `[None]` says where "
+                    "its dims belong")
         out.append(widest)
     return tuple(out)
 
@@ -231,13 +234,21 @@ def _lower(values: Sequence[ir.Value], rank: int) -> bool:
     return any(0 < len(v.dims) < rank for v in values)
 
 
+def spread_to(
+    frame: Frame, value: ir.Value, dims: tuple[Dim, ...], span: Span
+) -> ir.Value:
+    """A value with the dims that it was found to broadcast to."""
+    last = dims[len(dims) - len(value.dims) :]
+    own = tuple(1 if d == 1 else wanted for d, wanted in zip(value.dims, last, strict=True))
+    return frame.place(span).broadcast(renamed(frame, value, own, span), dims)
+
+
 def elementwise(
     frame: Frame, op: str, values: Sequence[Value], what: str, span: Span, **attrs: Any
 ) -> Tensor:
     """One op on values that meet and broadcast."""
     met, untyped = meet(frame, values, what, span)
     dims = broadcast_dims(frame, met, what, span)
-    builder = frame.place(span)
-    spread = [builder.broadcast(v, dims) for v in met]
+    spread = [spread_to(frame, v, dims, span) for v in met]
     made = frame.emit(span, op, *spread, **attrs)
     return Tensor(made, untyped and made.dtype is F64)

@@ -27,7 +27,7 @@ from dlc.frontend.elaborate.values import (
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Poly, symbols
-from dlc.ir.types import F32, I32, DType
+from dlc.ir.types import I32, DType
 
 _DATA = Number | Truth | Table | Tensor | Variable
 Rebuild = Callable[[Sequence[ir.Value]], Value]  # from the results of the `if`
@@ -167,13 +167,14 @@ class _Merge:
         return lambda made: Listing(tuple(part(made) for part in parts))
 
     def _dtype(self, a: Value, b: Value) -> DType:
-        """The element type of the one that has one; f32, or i32 of two integers, if none has."""
+        """The element type of the one that has one; `frame.default_float`, or i32 of two integers,
+        if none has."""
         for side, value in zip(self._sides, (a, b), strict=True):
             if not is_untyped(value):
                 with self._frame.context.store.within(side.level):
                     return element_type(self._frame, value, self._span)
         whole = all(isinstance(v, Number) and not isinstance(v.value, float) for v in (a, b))
-        return I32 if whole else F32
+        return I32 if whole else self._frame.default_float
 
     def _differ(self, a: Value, b: Value, what: str) -> Fault:
         return Fault("branch-types", f"{what} is not of one type after this `if`", self._span,

@@ -8,13 +8,14 @@ from dlc.frontend.elaborate.frames import Fault, Silent, check_size
 from dlc.frontend.elaborate.minimize import variables_in
 from dlc.frontend.elaborate.values import Instance, Listing, Many, Number, Tensor, Value, describe
 from dlc.ir.dims import Dim
-from dlc.ir.types import F32, I32, TensorType, tensor
+from dlc.ir.types import I32, TensorType, tensor
 
 
 def made_type(given: Given) -> TensorType:
-    """The type of what is made: the shape given, in f32, or the type declared."""
+    """The type of what is made: the shape given, in f32 (`default_float`), or the type
+    declared."""
     if given.shape:
-        made = tensor(F32, given.dims())
+        made = tensor(given.frame.default_float, given.dims())
         check_size(made, given.span)
         return made
     declared = given.frame.declared
@@ -43,7 +44,8 @@ def _full(given: Given) -> Value:
     kind = made_type(given)
     value = given.tensor("value", kind.dtype)
     if value.dims or value.dtype is not kind.dtype:
-        raise given.fault("value", f"`full` takes a scalar {kind.dtype}, not {value.type}")
+        raise given.fault("value", f"`full` takes a scalar {kind.dtype}, not {value.type}",
+                          help=f"`{value.dtype}(zeros(N)) + x` fills with what is no {kind.dtype}")
     return Tensor(given.frame.place(given.span).broadcast(value, kind.dims))
 
 

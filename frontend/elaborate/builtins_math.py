@@ -17,7 +17,7 @@ from dlc.frontend.elaborate.frames import Fault
 from dlc.frontend.elaborate.minimize import grad
 from dlc.frontend.elaborate.values import Number, Tensor, Value
 from dlc.ir import dims
-from dlc.ir.types import BOOL, F32, I32, I64, tensor
+from dlc.ir.types import BOOL, I32, I64, tensor
 
 _FLOATS: Final[dict[str, Callable[[float], float]]] = {
     "exp": math.exp, "log": math.log, "tanh": math.tanh, "sin": math.sin, "cos": math.cos,
@@ -119,7 +119,8 @@ def _one_hot(given: Given) -> Value:
     builder = given.frame.place(given.span)
     places = builder.op("iota", dtype=dtype, dims=shape, axis=len(label.dims))
     spread = builder.broadcast(builder.cast(label, dtype), shape, range(len(label.dims)))
-    one, zero = builder.constant(1, tensor(F32, shape)), builder.zeros(tensor(F32, shape))
+    kind = tensor(given.frame.default_float, shape)
+    one, zero = builder.constant(1, kind), builder.zeros(kind)
     return Tensor(builder.op("select", builder.op("eq", spread, places), one, zero))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value, check_number, is_untyped, table_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent, check_size
-from dlc.frontend.elaborate.proofs import put_off
+from dlc.frontend.elaborate.proofs import put_off, renamed
 from dlc.frontend.elaborate.sparse import fitting
 from dlc.frontend.elaborate.values import (
     Instance,
@@ -26,7 +26,7 @@ from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Diagnostic, Span
 from dlc.ir.dims import Dim, Poly, at_least, symbol
-from dlc.ir.types import BOOL, DTYPES, F32, DType, TensorType, sparse, tensor
+from dlc.ir.types import BOOL, DTYPES, DType, TensorType, sparse, tensor
 
 GENERIC: Final = ("float", "integer")
 
@@ -119,11 +119,11 @@ def resolve(frame: Frame, kind: syntax.TypeExpr) -> TensorType:
 def declare_symbols(frame: Frame, parameters: Sequence[syntax.Parameter]) -> None:
     """Makes every symbol of a signature stand for itself: for an entry, or to check a definition.
 
-    `*S` stands for one dim, `float` for f32 and `integer` for i32.
+    `*S` stands for one dim, `float` for f32 (`frame.default_float`) and `integer` for i32.
     """
     for parameter in parameters:
-        frame.generics.setdefault(parameter.type.dtype, F32 if parameter.type.dtype == "float"
-                                  else DTYPES["i32"])
+        frame.generics.setdefault(parameter.type.dtype, frame.default_float
+                                  if parameter.type.dtype == "float" else DTYPES["i32"])
         for dim in parameter.type.dims:
             if isinstance(dim, syntax.Rest):
                 frame.rests.setdefault(dim.name.text, (symbol(dim.name.text),))
@@ -165,7 +165,7 @@ def _given(frame: Frame, value: Value, kind: syntax.TypeExpr, span: Span) -> Ten
     if isinstance(value, Sparse):
         return tensor(value.values.dtype, value.dims)
     if isinstance(value, Listing) and kind.dtype in DTYPES:
-        return table_of(value, span, DTYPES[kind.dtype]).kind
+        return table_of(frame, value, span, DTYPES[kind.dtype]).kind
     return as_value(frame, value, span).tensor
 
 
@@ -217,7 +217,7 @@ def fit(
     if isinstance(value, Number | Truth) and not wanted.dims:
         return _fit_number(frame, wanted.dtype, value, span)
     if isinstance(value, Listing):
-        value = table_of(value, span, wanted.dtype)
+        value = table_of(frame, value, span, wanted.dtype)
     if isinstance(value, Table) and value.kind is wanted:
         return value
     made = as_value(frame, value, span, wanted.dtype)
@@ -265,11 +265,7 @@ def conform(
             why = _why(a, b)
             raise Fault("symbol-mismatch" if why else "shape-mismatch",
                         f"{what} does not fit: {a} is not {b}", span, notes, why)
-    if given is wanted:
-        return value
-    # Equal whenever the condition holds that was put off: the whole value, under the other name.
-    rank = given.rank
-    return frame.emit(span, "slice", value, start=(0,) * rank, step=(1,) * rank, dims=wanted.dims)
+    return renamed(frame, value, wanted.dims, span)
 
 
 def _why(a: Dim, b: Dim) -> str:

@@ -34,7 +34,7 @@ from dlc.frontend.training.train_plan import SPARSE, Input
 from dlc.ir.diagnostics import Diagnostics
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Graph, Param
-from dlc.ir.types import sparse
+from dlc.ir.types import DTYPES, sparse
 
 Arguments = Mapping[str, int | float | bool]
 
@@ -42,15 +42,16 @@ Arguments = Mapping[str, int | float | bool]
 class Elaboration:
     """The program in a file; parsed at the first need, each model elaborated once."""
 
-    def __init__(self, path: Path, program: Program | None = None) -> None:
+    def __init__(self, path: Path, program: Program | None = None, floats: str = "f32") -> None:
         self._path = path
+        self._floats = DTYPES[floats]
         self._read = program
         self._models: dict[str, ElaboratedModel] = {}
 
     @cached_property
     def program(self) -> Program:
         """The syntax trees; what could not be read is among its faults."""
-        return self._read or read_program(self._path)
+        return self._read or read_program(self._path, default_float=self._floats)
 
     def syntax(self) -> str:
         """The syntax tree of the main file as text."""

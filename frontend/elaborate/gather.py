@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlc.frontend.elaborate.arithmetic import as_value, broadcast_dims, is_untyped, table_of
+from dlc.frontend.elaborate.arithmetic import (
+    as_value,
+    broadcast_dims,
+    is_untyped,
+    spread_to,
+    table_of,
+)
 from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.values import Listing, Number, Table, Value, describe
 from dlc.ir import graph as ir
@@ -26,7 +32,7 @@ class Place:
 def place_of(frame: Frame, value: Value, extent: Dim, span: Span) -> Place:
     """`value` as an index into an axis; what can't be proved is checked as the program runs."""
     if isinstance(value, Listing):
-        value = table_of(value, span)
+        value = table_of(frame, value, span)
     if isinstance(value, Table) and value.kind.dtype.is_integer:
         return Place(as_value(frame, _counted(frame, value, extent, span), span), extent)
     if is_untyped(value):
@@ -147,8 +153,7 @@ def side_by_side(frame: Frame, places: Sequence[Place], span: Span) -> list[ir.V
     """Indices broadcast to the same dims."""
     values = [p.value for p in places]
     dims = broadcast_dims(frame, values, "the indices", span)
-    builder = frame.place(span)
-    return [builder.broadcast(v, dims) for v in values]
+    return [spread_to(frame, v, dims, span) for v in values]
 
 
 def along(frame: Frame, x: ir.Value, order: ir.Value, span: Span) -> ir.Value:

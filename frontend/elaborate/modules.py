@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import MODULES
 from dlc.frontend.text.parse import Parsed, parse_partly, read_source
 from dlc.ir.diagnostics import Diagnostics, SourceFile, Span, UserError, did_you_mean
+from dlc.ir.types import F32, DType
 
 if TYPE_CHECKING:
     from dlc.frontend.elaborate.frames import Frame
@@ -37,6 +38,7 @@ class Module:
     imported: list[Module] = field(default_factory=list)
     broken: frozenset[str] = frozenset()  # names whose definitions or modules could not be read
     partial: bool = False  # whether a file that it imports could not be read: it may define more
+    default_float: DType = F32  # of what meets no type, and of a `float` that nothing binds
 
     def find(self, name: str) -> tuple[Named, Module] | None:
         """What `name` is in this file or in those that it imports without a qualifier."""
@@ -72,17 +74,20 @@ class Program:
         return found
 
 
-def load_program(path: Path, name: str | None = None) -> Program:
+def load_program(path: Path, name: str | None = None, default_float: DType = F32) -> Program:
     """Reads a file and what it imports; `UserError` for syntax errors, imports, doubled names."""
-    program = read_program(path, name)
+    program = read_program(path, name, default_float=default_float)
     program.faults.raise_if_any()
     return program
 
 
-def read_program(path: Path, name: str | None = None, read: Reader = read_source) -> Program:
+def read_program(
+    path: Path, name: str | None = None, read: Reader = read_source, default_float: DType = F32
+) -> Program:
     """As `load_program`, but what is wrong is kept, so that the rest can be checked too. An editor
-    has `read` give the texts that are open in it."""
-    return _Loader(read).load(path, read(path, name))
+    has `read` give the texts that are open in it. The library is read as if it said `float`
+    wherever it says f32."""
+    return _Loader(read, default_float).load(path, read(path, name))
 
 
 def program_of(text: str, name: str = "program.dl", folder: Path | None = None) -> Program:
@@ -93,14 +98,34 @@ def program_of(text: str, name: str = "program.dl", folder: Path | None = None) 
 
 
 @lru_cache(8)
-def _parsed(source: SourceFile) -> Parsed:
+def _parsed(source: SourceFile, default_float: DType) -> Parsed:
     """A file of the library, which all programs of a process share: no pass changes a tree."""
-    return parse_partly(source)
+    parsed = parse_partly(source)
+    if default_float is F32 or parsed.tree is None:
+        return parsed
+    tree = _with_float(parsed.tree, default_float)
+    assert isinstance(tree, syntax.File)
+    return replace(parsed, tree=tree)
+
+
+def _with_float(node: object, default_float: DType) -> object:
+    """A part of a syntax tree with `float` in the place of f32, in types and casts."""
+    if isinstance(node, tuple):
+        return tuple(_with_float(each, default_float) for each in node)
+    if not isinstance(node, syntax.Syntax):
+        return node
+    parts: dict[str, Any] = {
+        each.name: _with_float(getattr(node, each.name), default_float)
+        for each in fields(node)}
+    if isinstance(node, syntax.TypeExpr | syntax.Cast) and node.dtype == F32.name:
+        parts["dtype"] = default_float.name
+    return type(node)(**parts)
 
 
 class _Loader:
-    def __init__(self, read: Reader = read_source) -> None:
+    def __init__(self, read: Reader = read_source, default_float: DType = F32) -> None:
         self.read = read
+        self.default_float = default_float
         self.sources: dict[str, SourceFile] = {}
         self.found = Diagnostics(self.sources)
         self.modules: dict[Path, Module] = {}
@@ -124,12 +149,13 @@ class _Loader:
         if source is None:
             source = self.read(path, f"<{path.name}>" if library else None)
         self.sources[source.name] = source
-        parsed = _parsed(source) if library else parse_partly(source)
+        parsed = _parsed(source, self.default_float) if library else parse_partly(source)
         for diagnostic in parsed.faults:
             self.found.add(diagnostic)
         if parsed.tree is None:
             return None
-        module = Module(path.stem, path, parsed.tree, library, broken=parsed.broken)
+        module = Module(path.stem, path, parsed.tree, library, broken=parsed.broken,
+                        default_float=self.default_float)
         self.modules[place] = module
         self.loading.append(place)
         for definition in parsed.tree.definitions:

@@ -20,7 +20,7 @@ from dlc.ir.diagnostics import Diagnostics, Span
 from dlc.ir.dims import product, symbol
 from dlc.ir.graph import Graph, Node, Param
 from dlc.ir.ops import OPS
-from dlc.ir.types import F32, TensorType, tensor
+from dlc.ir.types import F32, F64, TensorType, tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,19 @@ def prepare(frame: Frame, optimizer: Optimizer, statement: syntax.Minimize) -> R
         key = parameter.name.text
         at = given[key].span if key in given else parameter.span
         value = values[key] if key in given else _default(inner, parameter)
+        if optimizer.module.library:
+            value = _widened(frame, value, parameter, at)
         inner.locals[key] = fit(inner, parameter.type, value, f"`{key}`", at, parameter.span)
     return Run(frame, optimizer, statement, inner.locals)
+
+
+def _widened(frame: Frame, value: Value, parameter: syntax.Parameter, span: Span) -> Value:
+    """A setting in f32 of an optimizer of the library that takes f64: it is exact there, and a
+    program that writes `lr: f32` trains params of either type."""
+    if (isinstance(value, Tensor) and value.value.dtype is F32
+            and parameter.type.dtype == F64.name):
+        return Tensor(frame.place(span).cast(value.value, F64))
+    return value
 
 
 def _default(inner: Frame, parameter: syntax.Parameter) -> Value:
@@ -171,7 +182,7 @@ def check_optimizer(frame: Frame, optimizer: Optimizer) -> None:
             continue
         kind = resolve(inner, parameter.type)
         inner.locals[key] = Tensor(inner.opaque(parameter.span, kind.dtype, kind.dims))
-    flat = tensor(F32, (symbol("P"),))
+    flat = tensor(frame.default_float, (symbol("P"),))
     found = frame.context.found
     _elaborate(inner, optimizer, inner.locals, flat, found, definition.name.span)
 

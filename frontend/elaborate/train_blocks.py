@@ -1,7 +1,8 @@
 """`train` blocks: their settings checked and made into records; schedules made into graphs.
 
 A setting that is no constant, such as `lr = 0.003 * cosine(progress)`, becomes a function of
-`progress` (f32, 0 to 1) and `epoch` (i32) that is compiled like any other.
+`progress` (0 to 1, in the type of the parameter that is set) and `epoch` (i32) that is compiled
+like any other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from dlc.ir.types import F32, I32, I64, TensorType, tensor
 
 KEYS: Final = ("data", "step", "test", "batch", "length", "epochs")
 _SIZE: Final = tensor(I64)  # of an `int`
-_GIVEN: Final = (("progress", F32), ("epoch", I32))
 Settings = dict[str, syntax.Setting]
 
 
@@ -190,7 +190,8 @@ class _Maker:
         kind = self._kind(key, setting)
         frame = self._frame(key)
         builder = frame.context.builder
-        params = [Param(builder.fresh(name, tensor(dtype))) for name, dtype in _GIVEN]
+        given = {"progress": kind.dtype if kind.dtype.is_float else F32, "epoch": I32}
+        params = [Param(builder.fresh(name, tensor(dtype))) for name, dtype in given.items()]
         frame.locals.update({p.value.name: Tensor(p.value) for p in params})
         made = frame.evaluate(setting.value)
         number = constant_of(made)

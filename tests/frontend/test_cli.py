@@ -289,6 +289,8 @@ def test_refuses_to_resume_what_does_not_fit(
     resume = ("train", "tiny.dl", "--resume", "Tiny.safetensors")
     assert "--batch 4" in fails(capsys, *resume, "--batch", "4")
     assert "--seed 4" in fails(capsys, *resume, "--seed", "4")
+    said = fails(capsys, *resume, "--precision", "bf16")
+    assert "was made with --precision f32, not bf16" in said
     Path("cut.safetensors").write_bytes(Path("Tiny.safetensors").read_bytes()[:-9])
     assert "cut.safetensors" in fails(capsys, "train", "tiny.dl", "--resume", "cut.safetensors")
     assert "none.safetensors" in fails(capsys, "train", "tiny.dl", "--resume", "none.safetensors")
