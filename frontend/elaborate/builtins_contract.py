@@ -8,9 +8,10 @@ from dlc.frontend.elaborate.arithmetic import meet
 from dlc.frontend.elaborate.builtin_table import Given, builtin
 from dlc.frontend.elaborate.frames import Fault
 from dlc.frontend.elaborate.operators import matmul
+from dlc.frontend.elaborate.proofs import put_off, renamed
 from dlc.frontend.elaborate.values import Tensor, Text, Value, describe
 from dlc.ir import graph as ir
-from dlc.ir.dims import Poly
+from dlc.ir.dims import Dim, Poly
 from dlc.ir.ops import TypeRuleError
 from dlc.ir.ops.contract import (
     Spec,
@@ -150,5 +151,21 @@ def _einsum(given: Given) -> Value:
     if not isinstance(formula, Text):
         raise given.fault("formula", f"the formula of `einsum` is a text, not {describe(formula)}")
     operands, _ = meet(given.frame, given.shape, "`einsum`", given.span)
+    operands = _one_size_a_letter(given, formula.value, operands)
     dims = [v.dims for v in operands]
     return Tensor(_contract(given, lambda: einsum_spec(formula.value, *dims), operands, "einsum"))
+
+
+def _one_size_a_letter(given: Given, formula: str, operands: list[ir.Value]) -> list[ir.Value]:
+    """The operands with the dims that a letter has first, where its others can be put off."""
+    sizes: dict[str, Dim] = {}
+    made = []
+    for term, value in zip(formula.replace(" ", "").partition("->")[0].split(","), operands,
+                           strict=False):
+        dims = list(value.dims)
+        for place, (letter, dim) in enumerate(zip(term, value.dims, strict=False)):
+            first = sizes.setdefault(letter, dim)
+            if first != dim and put_off(given.frame, dim, first, given.span):
+                dims[place] = first
+        made.append(renamed(given.frame, value, tuple(dims), given.span))
+    return [*made, *operands[len(made) :]]

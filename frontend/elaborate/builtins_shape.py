@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dlc.frontend.elaborate.arithmetic import as_value, meet
 from dlc.frontend.elaborate.builtin_table import Given, builtin
 from dlc.frontend.elaborate.frames import Fault
-from dlc.frontend.elaborate.proofs import put_off
+from dlc.frontend.elaborate.proofs import put_off, renamed
 from dlc.frontend.elaborate.values import (
     Listing,
     Many,
@@ -98,12 +98,14 @@ def _concat(given: Given) -> Value:
     rank = len(parts[0].dims)
     axis = given.axis("axis", rank, 0)
     total: Dim = 0
-    for part in parts:
+    for place, part in enumerate(parts):
+        wanted = (*parts[0].dims[:axis], *part.dims[axis : axis + 1], *parts[0].dims[axis + 1 :])
         if len(part.dims) != rank or any(
-                a != b for i, (a, b) in enumerate(zip(part.dims, parts[0].dims, strict=True))
-                if i != axis):
+                a != b and not put_off(given.frame, a, b, given.span)
+                for a, b in zip(part.dims, wanted, strict=True)):
             raise Fault("concat-shapes", f"{part.type} does not stand beside {parts[0].type}",
                         given.span)
+        parts[place] = renamed(given.frame, part, wanted, given.span)
         total = total + part.dims[axis]
     return Tensor(_side_by_side(given, parts, axis, total))
 

@@ -17,9 +17,11 @@ from dlc.frontend.elaborate.arithmetic import (
     is_untyped,
     meet,
     operand_notes,
+    spread_to,
     untyped_value,
 )
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.proofs import put_off, renamed
 from dlc.frontend.elaborate.values import (
     Listing,
     Number,
@@ -192,6 +194,10 @@ def matmul(frame: Frame, left: ir.Value, right: ir.Value, at: Span) -> ir.Value:
     if not left.dims or not right.dims:
         raise Fault("matmul-scalar", "`@` does not take scalars", at, notes,
                     "`*` multiplies by a scalar")
+    at_axis, inner = len(right.dims) - min(len(right.dims), 2), left.dims[-1]
+    if right.dims[at_axis] != inner and put_off(frame, right.dims[at_axis], inner, at):
+        dims = (*right.dims[:at_axis], inner, *right.dims[at_axis + 1 :])
+        right = renamed(frame, right, dims, at)
     try:
         made = matmul_spec(left.dims, right.dims)
     except TypeRuleError as error:
@@ -241,6 +247,5 @@ def choose(
         raise Fault("needs-bool", f"a choice needs bool, not {describe(condition)}", span)
     (a, b), untyped = meet(frame, (then, otherwise), "`if … else`", span)
     dims = broadcast_dims(frame, (chosen, a, b), "`if … else`", span)
-    builder = frame.place(span)
-    spread = [builder.broadcast(v, dims) for v in (chosen, a, b)]
+    spread = [spread_to(frame, v, dims, span) for v in (chosen, a, b)]
     return Tensor(frame.emit(span, "select", *spread), untyped)

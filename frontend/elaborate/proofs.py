@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlc.frontend.elaborate.frames import Frame
+from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import (
     Atom,
@@ -13,15 +14,20 @@ from dlc.ir.dims import (
     maximum,
     minimum,
     mod,
+    substitute,
     symbol,
+    symbols,
 )
 
 
 def put_off(frame: Frame, a: Dim, b: Dim, span: Span) -> bool:
-    """Whether `a == b` holds where some `//` in them is exact; that is then checked at the call."""
+    """Whether `a == b` follows from what a `where` says is equal, or holds where some `//` in them
+    is exact; that is then checked at the call."""
     difference = a - b
     if not isinstance(difference, Poly):
         return False
+    if _follows(frame, difference):
+        return True
     for atom in _divisions(difference):
         name = symbol("quotient")
         replaced = _replace(difference, atom, "quotient")
@@ -37,6 +43,33 @@ def put_off(frame: Frame, a: Dim, b: Dim, span: Span) -> bool:
             frame.context.require(rest, "==", 0, text, frame.loc(span))
             return True
     return False
+
+
+def _follows(frame: Frame, difference: Dim) -> bool:
+    """Whether a difference is 0 by the equations that are checked at the call: each is solved for a
+    symbol that stands alone in it, and the symbol replaced in those after it."""
+    values: list[dict[str, Dim]] = []
+    for each in frame.context.conditions.values():
+        if each.relation != "==":
+            continue
+        equation = each.left - each.right
+        for value in values:
+            equation = substitute(equation, value)
+        for name in sorted(symbols(equation)):
+            factor = coefficient(equation, name)
+            if factor in (1, -1):
+                values.append({name: symbol(name) - factor * equation})
+                difference = substitute(difference, values[-1])
+                break
+    return difference == 0
+
+
+def renamed(frame: Frame, value: ir.Value, dims: tuple[Dim, ...], span: Span) -> ir.Value:
+    """A value under dims that equal its own where what was put off holds."""
+    if value.dims == dims:
+        return value
+    rank = len(dims)
+    return frame.emit(span, "slice", value, start=(0,) * rank, step=(1,) * rank, dims=dims)
 
 
 def _divisions(dim: Poly) -> list[tuple[Dim, Dim]]:

@@ -13,6 +13,7 @@ from dlc.frontend.elaborate.models import elaborate
 from dlc.frontend.elaborate.modules import program_of
 from dlc.ir.diagnostics import UserError
 from dlc.ir.interpret import InputError, run_graph
+from dlc.runtime.errors import UserError as RunError
 from tests.frontend.programs_in_text import Both, Running, error, errors, evaluate, functions
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -58,6 +59,35 @@ def test_rule_13_equal_dims_are_proved() -> None:
     for n, k, text in ((2, 4, "K <= N"), (3, 1, "N != 3"), (5, 1, "N % 2 == 0")):
         with pytest.raises(InputError, match=text):
             run_graph(graph, [np.ones(n, "f4"), np.ones(k, "f4")])
+
+
+@pytest.mark.parametrize("text", [
+    "x: f32[N], y: f32[M]) -> f32[N] where N == M = x + y",
+    "x: f32[N], y: f32[M], b: bool[K]) -> f32[N] where M == N, K == M = x if b else y",
+    "x: f32[N], y: f32[M]) -> f32[N] where N == 2 * M = concat((y, y)) * x",
+    "x: f32[N, H], y: f32[K]) -> f32[N] where K == H = x @ y",
+    "x: f32[N, H], y: f32[M, K]) -> f32 where N == M, H == 4, K == 4 = einsum(\"ij,ij->\", x, y)",
+    "x: f32[N, H], y: f32[K, M]) -> f32[N, 2 * H] where N == K, M == H = concat((x, y), axis=1)",
+    "x: f32[N], y: f32[2, M]) -> f32[N] where 2 * M == N = x + reshape(y, 2 * M)",
+    "x: f32[N]) -> f32[N] = x + concat((x[:N // 2], x[N // 2:2 * (N // 2)]))",
+])
+def test_rule_13_a_where_or_a_division_without_rest_makes_dims_equal(text: str) -> None:
+    assert errors(f"fn f({text}\n") == []
+
+
+def test_rule_13_what_was_put_off_is_checked_and_right() -> None:
+    both = Both("model M {\n fn f(x: f32[N], y: f32[M]) -> f32[N] where N == 2 * M = concat((y, y)) "
+                "* x\n fn g(x: f32[N, H]) -> f32[N, H] = x * concat((x[:, :H // 2], x[:, :H // 2]), "
+                "axis=1)\n}\n", "M")
+    x, y = np.arange(4, dtype="f4"), np.array([2, 3], "f4")
+    for found in (both.compiled.f(x=x, y=y), both.reference("f", x=x, y=y)[0]):
+        np.testing.assert_array_equal(found, [0, 3, 4, 9])
+    for found in (both.compiled.g(x=x[None]), both.reference("g", x=x[None])[0]):
+        np.testing.assert_array_equal(found, [[0, 1, 0, 3]])
+    for call in (lambda: both.compiled.f(x=x, y=x), lambda: both.compiled.g(x=x[None, :3])):
+        with pytest.raises(RunError, match="does not hold"):
+            call()
+    assert "N is not M" in error("fn f(x: f32[N], y: f32[M]) -> f32[N] where N >= M = x + y\n")
 
 
 def test_rule_14_an_int_of_a_function_is_given_at_the_call() -> None:
