@@ -18,7 +18,7 @@ from dlc.runtime.variables import VariableSpec
 
 __all__ = ["ABI", "Artifact", "Manifest", "SizeSpec", "TensorSpec"]
 
-ABI = 2
+ABI = 3
 MAGIC = b"dlc-artifact-1\n"
 DIGEST_BYTES = 32
 
@@ -86,6 +86,7 @@ class Manifest:
     conditions: tuple[Condition, ...]
     checks: tuple[tuple[str, str], ...]
     prints: tuple[PrintSpec, ...]
+    watched: bool  # whether it has loops that ask `watch`
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Manifest:
@@ -128,6 +129,7 @@ class Manifest:
                 PrintSpec(tuple(each["parts"]), tuple(each["dtypes"]), tuple(each["ranks"]))
                 for each in fields["prints"]
             ),
+            watched=bool(fields["watched"]),
         )
 
 

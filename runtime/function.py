@@ -18,6 +18,7 @@ import numpy as np
 from dlc.runtime import jit, pool
 from dlc.runtime.arguments import Arguments, scalar_check
 from dlc.runtime.artifact import Artifact, Manifest, TensorSpec
+from dlc.runtime.callbacks import Watch
 from dlc.runtime.dims import evaluate
 from dlc.runtime.errors import CheckFailed
 from dlc.runtime.memory import Arena, Array, Recycler, address_of, arenas
@@ -26,7 +27,7 @@ from dlc.runtime.variables import Variables
 
 __all__ = ["Function"]
 
-CONTEXT_VERSION = 2
+CONTEXT_VERSION = 3
 KEPT_BINDINGS = 256
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the GIL while it runs
 _LAYOUT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -36,7 +37,7 @@ _NO_ARENA = Arena(0)  # where nothing is needed: a place all the same, never nul
 
 
 class Context(ctypes.Structure):
-    """The block that compiled code gets. Every field has 8 bytes; `pool`, `print` may be null."""
+    """The block that compiled code gets. Its fields have 8 bytes; `pool`, `print`, `watch` may be null."""
 
     version: int
     arena: int | None
@@ -51,6 +52,7 @@ class Context(ctypes.Structure):
         ("status", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
         ("print", ctypes.c_void_p),
+        ("watch", ctypes.c_void_p),
     )
 
 
@@ -73,7 +75,7 @@ class Binding:
 class Frame:
     """The block of one call: pointers, scalar arguments and results, status."""
 
-    __slots__ = ("address", "cells", "context", "pointers", "printer", "status", "version")
+    __slots__ = ("address", "cells", "context", "pointers", "printer", "status", "version", "watch")
 
     def __init__(self, function: Function, binding: Binding) -> None:
         manifest = function.manifest
@@ -83,6 +85,7 @@ class Frame:
         self.cells = self._make_cells((*manifest.inputs, *manifest.outputs))
         self.version = -1
         self.printer = Printer(manifest.prints) if manifest.prints else None
+        self.watch = Watch() if manifest.watched else None
         self.context = Context(
             version=CONTEXT_VERSION,
             dims=ctypes.addressof(binding.dims),
@@ -92,8 +95,14 @@ class Frame:
             status=ctypes.addressof(self.status),
             offsets=ctypes.addressof(binding.offsets),
             print=self.printer.address if self.printer else None,
+            watch=self.watch.place if self.watch else None,
         )
         self.address = ctypes.c_void_p(ctypes.addressof(self.context))
+
+    @property
+    def raised(self) -> list[BaseException]:
+        """What was raised while compiled code called back."""
+        return [error for each in (self.printer, self.watch) if each for error in each.raised]
 
     def _make_cells(self, specs: tuple[TensorSpec, ...]) -> dict[int, Array]:
         """A place of fixed address for each scalar, by its number among the pointers."""
@@ -179,7 +188,8 @@ class Function:
         try:
             return self._run(frame, binding, values)
         finally:
-            binding.frames.append(frame)
+            if not frame.raised:  # its callbacks have had their day
+                binding.frames.append(frame)
 
     def _gather(self, positional: tuple[object, ...], named: dict[str, object]) -> list[Any]:
         """The values in order."""
@@ -236,8 +246,8 @@ class Function:
                     values[at] = values[at].copy()
                     frame.pointers[at] = address_of(values[at])
             self._enter(frame, binding)
-            if frame.printer is not None:
-                frame.printer.settle()
+            if frame.raised:
+                raise frame.raised[0]
             if frame.status[0]:
                 self._raise_status(frame)
         return True
@@ -245,8 +255,9 @@ class Function:
     def _enter(self, frame: Frame, binding: Binding) -> None:
         """Call the compiled code, with an arena if it wants one.
 
-        A signal that came meanwhile (Ctrl-C) raises its exception right after the call: the step is
-        done by then, so it must count, or a model saved afterwards would not go on the same way.
+        A signal (Ctrl-C) may end it in a loop, with nothing changed. If it does not, its exception
+        is raised right after the call: the step is done by then, so it must count, or a model saved
+        afterwards would not go on the same way.
         """
         frame.status[0] = 0
         size = binding.arena_size

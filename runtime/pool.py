@@ -39,7 +39,7 @@ class _Pool:
         start = ctypes.addressof(self._memory)
         self.address = start + -start % _LINE
         self._code = jit.load(_object_code(), _SYMBOLS)
-        parallel, stop, acquire = map(self._code.address, _SYMBOLS)
+        parallel, stop, acquire, self.watch = map(self._code.address, _SYMBOLS)
         self._stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(stop)
         self._acquire = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(acquire)
         self.write("parallel", parallel)
@@ -81,7 +81,7 @@ class _Pool:
         self.release()
 
 
-_SYMBOLS = ("dlc_pool_parallel", "dlc_pool_stop", "dlc_pool_acquire")
+_SYMBOLS = ("dlc_pool_parallel", "dlc_pool_stop", "dlc_pool_acquire", "dlc_watch")
 
 
 def _object_code() -> bytes:
@@ -107,6 +107,12 @@ def address() -> int | None:
     """What compiled code gets as its pool; None means that it runs serially."""
     pool = _pool or _make()
     return None if pool is None else pool.address
+
+
+def watch_function() -> int | None:
+    """The address of `dlc_watch`; None where loops can't be watched."""
+    pool = _pool or _make()
+    return None if pool is None else pool.watch
 
 
 def _make() -> _Pool | None:

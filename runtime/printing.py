@@ -1,4 +1,7 @@
-"""What compiled code prints: it calls back with the number of a print, and where the values lie."""
+"""What compiled code prints: it calls back with a block that says which print, and what of.
+
+The block holds the number of the print, the pointers to its values, and all their dims.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,10 @@ from math import prod
 
 import numpy as np
 
+from dlc.runtime.callbacks import Callback
 from dlc.runtime.memory import DTYPES, Array
 
 __all__ = ["PrintSpec", "Printer"]
-
-_PRINT = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +27,28 @@ class PrintSpec:
     ranks: tuple[int, ...]
 
 
-class Printer:
+class Printer(Callback):
     """The function that the compiled code of one call prints with.
 
-    An exception (of a closed pipe, of Ctrl-C) can't pass through compiled code: it is kept, what
-    follows is not printed, and `settle` raises it once the code has returned.
+    After an exception (of a closed pipe, of Ctrl-C) nothing more is printed.
     """
 
     def __init__(self, specs: Sequence[PrintSpec]) -> None:
-        self._specs = specs
-        self._raised: BaseException | None = None
-        self._function = _PRINT(self._print)
-        self.address = ctypes.cast(self._function, ctypes.c_void_p).value
+        super().__init__(lambda place: print(_text(specs, place or 0)))
 
-    def settle(self) -> None:
-        """Raises what was raised while something was printed."""
-        raised, self._raised = self._raised, None
-        if raised is not None:
-            raise raised
 
-    def _print(self, code: int, pointers: int, dims: int) -> None:
-        try:
-            if self._raised is None:
-                print(self._text(self._specs[code - 1], pointers, dims))
-        except BaseException as error:  # `settle` raises it
-            self._raised = error
-
-    def _text(self, spec: PrintSpec, pointers: int, dims: int) -> str:
-        addresses = (ctypes.c_void_p * len(spec.dtypes)).from_address(pointers)
-        extents = iter((ctypes.c_int64 * sum(spec.ranks)).from_address(dims))
-        text = spec.parts[0]
-        for address, dtype, rank, part in zip(
-                addresses, spec.dtypes, spec.ranks, spec.parts[1:], strict=True):
-            shape = tuple(next(extents) for _ in range(rank))
-            text += f"{_array(address, dtype, shape)}{part}"
-        return text
+def _text(specs: Sequence[PrintSpec], place: int) -> str:
+    """What is printed of the block at an address."""
+    spec = specs[ctypes.c_int64.from_address(place).value - 1]
+    count, step = len(spec.dtypes), ctypes.sizeof(ctypes.c_int64)
+    addresses = (ctypes.c_void_p * count).from_address(place + step)
+    extents = iter((ctypes.c_int64 * sum(spec.ranks)).from_address(place + step * (1 + count)))
+    text = spec.parts[0]
+    for address, dtype, rank, part in zip(
+            addresses, spec.dtypes, spec.ranks, spec.parts[1:], strict=True):
+        shape = tuple(next(extents) for _ in range(rank))
+        text += f"{_array(address, dtype, shape)}{part}"
+    return text
 
 
 def _array(address: int | None, dtype: str, shape: tuple[int, ...]) -> Array:

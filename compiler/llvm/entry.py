@@ -1,11 +1,17 @@
 """LLVM IR of `dlc_entry(ctx)`, which runs the steps of a program in order.
 
 The context is a struct of 8-byte fields; see `FIELDS`. `print` is called for what a program prints,
-with the number of the print, and two blocks: pointers to what is printed, and the dims of it all.
+with a block: the number of the print, pointers to what is printed, and the dims of it all. `watch`
+points to what begins with a function that loops call now and then, with `watch` and a block of
+their own: `{left, interval, time}`, turns until the next call (which the function sets anew), turns
+between two calls, and what the function keeps there. Both give 0, or the program leaves there with
+-1 as its status, nothing changed; once it has begun to change variables it asks no more. Both may
+be null.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 from typing import Final
 
@@ -31,7 +37,12 @@ from dlc.ir.program import (
 )
 
 FIELDS: Final = ("version", "dims", "pointers", "strides", "arena", "pool", "random", "status",
-                 "offsets", "print")
+                 "offsets", "print", "watch")
+STOPPED: Final = -1
+"""The status of a program that was told to stop."""
+FIRST_TURNS: Final = 64
+FIRST_NS: Final = 1_000_000
+"""After how many turns, and after how long, a loop first calls `watch`, at most."""
 POINTER_KINDS: Final[tuple[BufferKind, ...]] = ("in", "out", "var")
 
 
@@ -61,6 +72,7 @@ class EntryEmitter:
         self.flushing = ""  # the mode of this function, where it is in a register
         self.costs = {name: schedule.cost for name, schedule in program.schedules}
         self.loops = {f.name: f for f in program.loops}
+        self.committed = False  # whether variables have begun to change
         self.args: dict[int, str] = {}  # what each slot of the block of arguments holds
 
     def emit(self) -> str:
@@ -82,8 +94,8 @@ class EntryEmitter:
         prints = [s for s in steps if isinstance(s, Print)]
         sizes = {"args": max(slots, default=1)}
         if prints:
-            ranks = [sum(len(self.buffers[b].dims) for b in s.buffers) for s in prints]
-            sizes |= {"printed": max(len(s.buffers) for s in prints), "extents": max(ranks)}
+            sizes["printed"] = max(
+                1 + sum(1 + len(self.buffers[b].dims) for b in s.buffers) for s in prints)
         for name, size in sizes.items():
             self.writer.allocas.append(
                 f"  %{name} = alloca [{max(size, 1)} x i64], align {ALIGNMENT}")
@@ -103,7 +115,7 @@ class EntryEmitter:
                 case Branch():
                     self._branch(step)
                 case Commit():
-                    pass  # a place in the order, nothing to do
+                    self.committed = True
 
     def _slot(self, pointer: str, at: int) -> str:
         """The address of a slot of a block that stays where it is."""
@@ -186,22 +198,56 @@ class EntryEmitter:
 
     def _print(self, step: Print) -> None:
         """Calls the caller's function, if there is one, in the caller's floating-point mode."""
-        function = self._field("print")
+        function, status = self._field("print"), self._field("status")
         dims = [dim for name in step.buffers for dim in self.buffers[name].dims]
-        for at, name in enumerate(step.buffers):
-            self.writer.line(
-                f"store ptr {self._place(name)}, ptr {self._slot('%printed', at)}")
-        for at, dim in enumerate(dims):
-            self.writer.line(
-                f"store i64 {self.indices.value(dim)}, ptr {self._slot('%extents', at)}")
-        none = self.writer.emit(f"icmp eq ptr {function}, null", "none")
-        tell, on = self.writer.label("tell"), self.writer.label("on")
-        self.writer.line(f"br i1 {none}, label %{on}, label %{tell}")
-        self.writer.start(tell)
+        block = [f"i64 {step.code}", *(f"ptr {self._place(name)}" for name in step.buffers),
+                 *(f"i64 {self.indices.value(dim)}" for dim in dims)]
+        for at, value in enumerate(block):
+            self.writer.line(f"store {value}, ptr {self._slot('%printed', at)}")
+        on = self.writer.label("on")
+        self._unless_null(function, on)
+        self._ask(f"{function}(ptr %printed)", status, on)
+
+    def _watch(self, loop: Loop) -> None:
+        """Counts a turn, and asks now and then whether the loop may go on."""
+        writer, watch, status = self.writer, self._field("watch"), self._field("status")
+        costs = (self.costs.get(s.kernel, 0) for s in _launches(loop.body))
+        first = max(1, min(FIRST_TURNS, FIRST_NS // max(1, sum(costs))))
+        turns = writer.fresh("turns")
+        writer.allocas += [f"  {turns} = alloca [3 x i64]",
+                           f"  store [3 x i64] [i64 {first}, i64 {first}, i64 0], ptr {turns}"]
+        left = writer.emit(f"load i64, ptr {turns}", "left")
+        less = writer.emit(f"sub i64 {left}, 1", "left")
+        writer.line(f"store i64 {less}, ptr {turns}")
+        due = writer.emit(f"icmp eq i64 {less}, 0", "due")
+        ask, on = writer.label("ask"), writer.label("on")
+        writer.line(f"br i1 {due}, label %{ask}, label %{on}")
+        writer.start(ask)
+        self._unless_null(watch, on)
+        function = writer.emit(f"load ptr, ptr {watch}", "function")
+        self._ask(f"{function}(ptr {watch}, ptr {turns})", status, on)
+
+    def _unless_null(self, pointer: str, on: str) -> None:
+        """Goes on at a label if the caller has given no such function."""
+        none = self.writer.emit(f"icmp eq ptr {pointer}, null", "none")
+        given = self.writer.label("given")
+        self.writer.line(f"br i1 {none}, label %{on}, label %{given}")
+        self.writer.start(given)
+
+    def _ask(self, call: str, status: str, on: str) -> None:
+        """Calls the caller in its floating-point mode; goes on at a label, or leaves if told to."""
         self._restore_mode()
-        self.writer.line(f"call void {function}(i64 {step.code}, ptr %printed, ptr %extents)")
+        answer = self.writer.emit(f"call i64 {call}", "answer")
         self._set_mode()
-        self.writer.line(f"br label %{on}")
+        if self.committed:
+            self.writer.line(f"br label %{on}")
+        else:
+            stop = self.writer.label("stop")
+            well = self.writer.emit(f"icmp eq i64 {answer}, 0", "well")
+            self.writer.line(f"br i1 {well}, label %{on}, label %{stop}")
+            self.writer.start(stop)
+            self.writer.line(f"store i64 {STOPPED}, ptr {status}")
+            self.writer.line("br label %leave")
         self.writer.start(on)
 
     def _loop(self, loop: Loop) -> None:
@@ -218,6 +264,8 @@ class EntryEmitter:
             f"icmp slt i64 {var}, {limit}", "more")
         writer.line(f"br i1 {more}, label %{body}, label %{end}")
         writer.start(body)
+        if not self.committed:
+            self._watch(loop)
         self.steps(loop.body)
         writer.line(f"{following} = add nuw nsw i64 {var}, 1")
         writer.line(f"br label %{head}")
@@ -279,6 +327,18 @@ class EntryEmitter:
             self.writer.line(f"call void @llvm.aarch64.set.fpcr(i64 {self.mode})")
         else:
             self.writer.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {self.mode})")
+
+
+def _launches(steps: tuple[Step, ...]) -> Iterator[Launch]:
+    """What each turn of a loop launches, or may launch, beside inner loops."""
+    for step in steps:
+        match step:
+            case Launch():
+                yield step
+            case Branch():
+                yield from _launches((*step.then, *step.otherwise))
+            case _:
+                pass
 
 
 def load_symbols(indices: Indices, names: tuple[str, ...], dims: str) -> None:

@@ -16,7 +16,7 @@ from dlc.ir.graph import Loc
 from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, each_step
 
 Json = dict[str, object]
-ABI = 2
+ABI = 3
 
 
 def emit(program: Program, options: Options) -> Compiled:
@@ -63,6 +63,7 @@ def manifest(program: Program) -> Json:
         "launches": [{"name": s.kernel, "locations": [place(loc) for loc in s.locs]}
                      for s in each_step(program.steps) if isinstance(s, Launch)],
         "prints": _prints(program),
+        "watched": any(isinstance(s, Loop) for s in each_step(program.steps)),
     }
 
 

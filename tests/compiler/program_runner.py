@@ -66,10 +66,10 @@ class CompiledProgram:
         start = -arena.ctypes.data % 64
         pointers = (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
         state = np.array(random, np.int64)
-        context = (ctypes.c_void_p * 10)(
-            2, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
+        context = (ctypes.c_void_p * 11)(
+            3, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
             ctypes.addressof(pool.memory) if pool else None, state.ctypes.data,
-            self.status.ctypes.data, places.ctypes.data, None)
+            self.status.ctypes.data, places.ctypes.data, None, None)
         self.entry(ctypes.addressof(context))
 
     def run(self, inputs: dict[str, Array], pool: Pool | None = None) -> dict[str, Array]:

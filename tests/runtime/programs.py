@@ -56,9 +56,10 @@ def variable(name: str, dtype: str, *dims: int, digits: Any = None, written: boo
 def make(name: str, entry: str, **fields: Any) -> Artifact:
     """An artifact whose `dlc_entry` has the body `entry`; `fields` go into the manifest."""
     manifest: dict[str, Any] = {
-        "abi": 2, "name": name, "entry": "dlc_entry", "layout": "dlc_layout", "symbols": [],
+        "abi": 3, "name": name, "entry": "dlc_entry", "layout": "dlc_layout", "symbols": [],
         "inputs": [], "outputs": [], "variables": [], "random": False, "offsets": 1,
         "conditions": [], "checks": [], "launches": [], "prints": [], "sizes": [],
+        "watched": False,
     } | fields  # fmt: skip
     lists = ("inputs", "outputs", "variables")
     manifest["buffers"] = sum(len(manifest[each]) for each in lists)

@@ -1,0 +1,68 @@
+"""Ctrl-C ends a call that turns for ever, and nothing has changed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+MODEL = """
+model Endless {
+    state n: f32 = 1.0
+    step spin(x: f32[K]) -> f32 {
+        n += uniform(1, low=1.0, high=2.0)[0]
+        while n > 0.0 carry t = 0.0 {
+            TURN
+        }
+        n += t
+        return t
+    }
+}
+"""
+TURNS = {
+    "a short turn": "t = t + x[0]",
+    "a long turn": "scan y in x carry u = t { u = tanh(u + sum(x * y)) }\n t = u",
+    "a turn that prints": 't = t + x[0]\n print("turn {t}")',
+}
+RUN = """
+import sys
+import numpy
+import dlc
+
+model = dlc.load(sys.argv[1]).Endless(seed=0)
+random = model.storage().random
+before = random.tolist()
+model.load_function("spin")
+for turn in range(2):
+    print("ready", flush=True)
+    try:
+        model.spin(numpy.ones(3000, numpy.float32))
+    except KeyboardInterrupt:
+        print("\\nended", model.n, random.tolist() == before, flush=True)
+"""
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+def test_ctrl_c_ends_a_loop(turn: str, tmp_path: Path) -> None:
+    path = tmp_path / "endless.dl"
+    path.write_text(MODEL.replace("TURN", turn))
+    process = subprocess.Popen([sys.executable, "-c", RUN, path], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    ended, since = [], 0.0
+    for line in process.stdout:
+        if line == "ready\n":
+            threading.Timer(1.0, process.send_signal, [signal.SIGINT]).start()
+            since = time.monotonic()
+        if line.startswith("ended"):
+            assert time.monotonic() - since < 6
+            ended.append(line)
+    assert process.wait() == 0, process.stderr.read()
+    assert ended == ["ended 1.0 True\n"] * 2
+    assert process.stderr.read() == ""
