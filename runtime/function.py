@@ -37,7 +37,7 @@ _NO_ARENA = Arena(0)  # where nothing is needed: a place all the same, never nul
 
 
 class Context(ctypes.Structure):
-    """The block that compiled code gets. Its fields have 8 bytes; `pool`, `print`, `watch` may be null."""
+    """The block that compiled code gets, of 8-byte fields. `pool`, `print`, `watch` may be null."""
 
     version: int
     arena: int | None
