@@ -16,7 +16,7 @@ Only what has no effect leaves, since a loop may not turn at all; and nothing th
 indices that are data, which a check may stand before, nor a `while`, which might not end. Nothing
 leaves a body with a `gradient` in it.
 
-Requires valid IR. What is left without readers is for eliminate_dead.
+Requires valid IR. What is left in a body without readers goes too.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ class _Loop:
         if not captured and not items:
             return
         gone = {v.name for v in (*captured, *items)}
-        nodes = tuple(n for n in body.nodes if not any(v.name in gone for v in n.results))
+        left = [n for n in body.nodes if not any(v.name in gone for v in n.results)]
+        nodes = tuple(_needed(left, body))  # others may read what is gone, and was not captured
         first = self.carried + self.items
         regions = []
         for k, region in enumerate(self.node.regions):

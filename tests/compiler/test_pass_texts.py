@@ -24,15 +24,24 @@ from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.ir.graph import Graph
 from dlc.ir.parse import parse_graph
 from dlc.ir.text import print_graph
+from dlc.ir.verify import verify
 
 FOLDER = Path(__file__).parent / "passes"
 SPLIT = "// -----\n"
+
+
+def verified(graph: Graph) -> Graph:
+    """The same graph, which must be valid before what nobody reads is dropped."""
+    verify(graph)
+    return graph
+
+
 PASSES: dict[str, Callable[[Graph], Graph]] = {
     "differentiate": differentiate,
     "eliminate_common": eliminate_common,
     "eliminate_dead": eliminate_dead,
     "fold_constants": fold_constants,
-    "hoist_from_loops": lambda graph: eliminate_dead(hoist_from_loops(graph)),
+    "hoist_from_loops": lambda graph: eliminate_dead(verified(hoist_from_loops(graph))),
     "inline": inline,
     "lower_precision": lambda graph: lower_precision(graph, Options(precision="bf16")),
     "sink_constants": sink_constants,
