@@ -30,7 +30,7 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.dl")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(EXAMPLES.rglob("*.dl")), ids=lambda file: file.name)
 def test_every_example_checks(file: Path) -> None:
     command = [sys.executable, "-m", "dlc", "check", str(file)]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -39,7 +39,8 @@ def test_every_example_checks(file: Path) -> None:
 
 def test_every_example_is_in_the_table() -> None:
     table = (EXAMPLES / "README.md").read_text()
-    assert [f.name for f in EXAMPLES.glob("*.dl") if f"`{f.name}`" not in table] == []
+    assert [f.name for f in EXAMPLES.rglob("*.dl")
+            if f"`{f.relative_to(EXAMPLES)}`" not in table] == []
 
 
 @pytest.mark.slow
