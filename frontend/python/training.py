@@ -16,19 +16,20 @@ __all__ = ["check", "grad", "minimize", "where"]
 
 
 def minimize(
-    loss: Any, with_: Any, *, over: Any = None, clip_norm: Any = None
+    loss: Any, with_: Any, *, over: Any = None, clip_norm: Any = None, every: int | None = None
 ) -> None:
     """In a step: gradients of `loss`, then one run of the optimizer for each param.
 
     `over` names params, submodels or lists of them (all that the loss depends on without it);
-    `clip_norm` bounds the 2-norm of all gradients together.
+    `clip_norm` bounds the 2-norm of all gradients together; `every=4` adds gradients up over four
+    executions, the fourth of which updates.
     """
     span, frame = places.here(), _frame("minimize")
     if not isinstance(with_, Chosen):
         raise error("type-mismatch", f"`with_` is an optimizer, not {with_!r}",
                     help="`dlc.minimize(loss, with_=dlc.adam(lr=0.001))`")
-    options = {name: value for name, value in (("over", over), ("clip_norm", clip_norm))
-               if value is not None}
+    given = {"over": over, "clip_norm": clip_norm, "every": every}
+    options = {name: value for name, value in given.items() if value is not None}
     execute(frame, syntax.Minimize(span, expression(loss, span), with_.call,
                                    arguments_of((), options, span, whole=True)))
 

@@ -191,7 +191,8 @@ class Net(dlc.Model):
     def fit(self, x: dlc.f32["N", 4], label: dlc.u8["N"], lr: dlc.f32 = 0.05) -> dlc.f32:
         loss = dlc.softmax_cross_entropy(self.scores(x), label)
         self.steps += 1
-        dlc.minimize(loss, with_=dlc.adam(lr=lr), over=(self.blocks, self.out), clip_norm=1.0)
+        dlc.minimize(loss, with_=dlc.adam(lr=lr), over=(self.blocks, self.out), clip_norm=1.0,
+                     every=2)
         return loss
 
     @dlc.step
@@ -220,7 +221,7 @@ model Net(width: int, depth: int) {
     step fit(x: f32[N, 4], label: u8[N], lr: f32 = 0.05) -> f32 {
         loss = softmax_cross_entropy(scores(x), label)
         steps += 1
-        minimize loss with adam(lr=lr), over=(blocks, out), clip_norm=1.0
+        minimize loss with adam(lr=lr), over=(blocks, out), clip_norm=1.0, every=2
         return loss
     }
     step shrink(factor: f32) {
