@@ -21,7 +21,7 @@ from dlc.frontend.elaborate.values import (
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, Poly
-from dlc.ir.types import BOOL, F64, I32, DType, TensorType, tensor
+from dlc.ir.types import BOOL, F64, I32, DType, tensor
 
 _BITS: Final = {"i8": (-(2**7), 2**7), "i16": (-(2**15), 2**15), "i32": (-(2**31), 2**31),
                 "i64": (-(2**63), 2**63), "u8": (0, 2**8)}
@@ -128,6 +128,12 @@ def constant_of(value: Value) -> int | float | bool | None:
     return None
 
 
+def integer_of(value: Value) -> int | None:
+    """The integer that a value is known to be as the program is compiled."""
+    found = constant_of(value)
+    return None if isinstance(found, bool | float) else found
+
+
 # Meeting
 
 
@@ -145,13 +151,6 @@ def element_type(frame: Frame, value: Value, span: Span) -> DType:
     if isinstance(value, Listing):
         return table_of(frame, value, span).kind.dtype
     return as_value(frame, value, span).dtype
-
-
-def type_of(frame: Frame, value: Value, span: Span) -> TensorType:
-    """The tensor type of a value that has one."""
-    if isinstance(value, Table):
-        return value.kind
-    return as_value(frame, value, span).tensor
 
 
 def untyped_value(frame: Frame, value: Value, span: Span) -> ir.Value:

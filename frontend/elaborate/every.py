@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dlc.frontend.elaborate.arithmetic import constant_of
+from dlc.frontend.elaborate.arithmetic import integer_of
 from dlc.frontend.elaborate.branches import either
 from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.values import Variable, describe
@@ -19,8 +19,8 @@ Update = Callable[[Sequence[ir.Value]], None]
 def executions(frame: Frame, expr: syntax.Expr) -> int:
     """The number that `every` is: a constant integer."""
     value = frame.evaluate(expr)
-    count = constant_of(value)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    count = integer_of(value)
+    if count is None or count < 1:
         raise Fault("constant-argument", f"`every` is a constant integer that is at least 1, not "
                     f"{describe(value)}", expr.span)
     return count

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate.arguments import assign_arguments
-from dlc.frontend.elaborate.arithmetic import as_value, constant_of
+from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
 from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.models import ENGINE, ModelProgram
 from dlc.frontend.elaborate.modules import Program
@@ -21,7 +21,6 @@ from dlc.frontend.records import PhaseRecord
 from dlc.frontend.text import syntax
 from dlc.frontend.training.data import DATA_SETS
 from dlc.ir.diagnostics import Diagnostics, did_you_mean
-from dlc.ir.dims import Poly
 from dlc.ir.graph import Graph, Param
 from dlc.ir.types import F32, I32, I64, TensorType, tensor
 
@@ -179,9 +178,10 @@ class _Maker:
         return name
 
     def _count(self, key: str, setting: syntax.Setting) -> int:
-        value = constant_of(self._frame(key).evaluate(setting.value))
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise Fault("bad-setting", f"`{key}` is an integer, at least 1", setting.value.span)
+        value = integer_of(self._frame(key).evaluate(setting.value))
+        if value is None or value < 1:
+            raise Fault("bad-setting", f"`{key}` is a constant integer that is at least 1",
+                        setting.value.span)
         return value
 
     def _parameter(self, key: str, setting: syntax.Setting, phase: str) -> float | str:
@@ -195,10 +195,10 @@ class _Maker:
         frame.locals.update({p.value.name: Tensor(p.value) for p in params})
         made = frame.evaluate(setting.value)
         number = constant_of(made)
-        if kind is _SIZE and (not isinstance(number, int) or isinstance(number, bool)):
+        if kind is _SIZE and integer_of(made) is None:
             raise Fault("type-mismatch", f"`{key}` is an integer, and the same in a whole run, "
                         f"but this is {describe(made)}", span)
-        if number is not None and not isinstance(number, Poly):
+        if number is not None:
             return number
         value = as_value(frame, made, span, kind.dtype)
         if value.dims or value.dtype is not kind.dtype:
