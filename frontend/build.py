@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dlc.frontend import keys
-from dlc.frontend.records import FunctionRecord, ModelRecord, ProgramRecord
+from dlc.frontend.records import INITIALIZER, FunctionRecord, ModelRecord, ProgramRecord
 from dlc.runtime import cache as store
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.errors import ArtifactError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record", ProgramRecord, ModelRecord, FunctionRecord)
 Arguments = Mapping[str, int | float | bool]
-INITIALIZER: Final = "init"
 
 
 class Build:

@@ -15,10 +15,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc.frontend.build import INITIALIZER, Build, Built
+from dlc.frontend.build import Build, Built
 from dlc.frontend.errors import user_error
 from dlc.frontend.handles import Compiled, Member, Open, VariableView, table
 from dlc.frontend.records import (
+    INITIALIZER,
     SHARED,
     ConstantRecord,
     ModelRecord,

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 from dlc.frontend.training.train_plan import Input
 
-SHARED = ""  # stands for a model: the functions of a file that have no model round them
+SHARED: Final = ""  # stands for a model: the functions of a file that have no model round them
+INITIALIZER: Final = "init"  # the function of a model that makes all initial values
 
 
 @dataclass(frozen=True, slots=True)
