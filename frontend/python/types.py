@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlc.frontend.elaborate.declared import dim_of
+from dlc.frontend.elaborate.declared import GENERIC, dim_of
 from dlc.frontend.elaborate.frames import Frame
 from dlc.frontend.elaborate.values import Number
 from dlc.frontend.python import places
@@ -15,8 +15,6 @@ from dlc.ir.diagnostics import Span, UserError
 from dlc.ir.dims import Poly, substitute
 from dlc.ir.dims import symbol as symbol_of
 from dlc.ir.types import DTYPES
-
-GENERIC = ("float", "integer")
 
 
 class TensorOf:
