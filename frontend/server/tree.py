@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Final
+from functools import cache
 
 from dlc.frontend.server.places import Point, end, holds, start
 from dlc.frontend.text import syntax
 
-_PARTS: Final[dict[type, tuple[str, ...]]] = {}  # the fields of a kind of node
 
-
-def _parts_of(node: syntax.Syntax) -> tuple[str, ...]:
-    kind = type(node)
-    if kind not in _PARTS:
-        _PARTS[kind] = tuple(f.name for f in fields(node) if f.name not in ("span", "at", "ats"))
-    return _PARTS[kind]
+@cache
+def _parts_of(kind: type[syntax.Syntax]) -> tuple[str, ...]:
+    """The fields of a kind of node that hold nodes, among others."""
+    return tuple(each.name for each in fields(kind) if each.name not in ("span", "at", "ats"))
 
 
 def children(node: syntax.Syntax) -> Iterator[syntax.Syntax]:
     """The nodes right below one."""
-    for name in _parts_of(node):
+    for name in _parts_of(type(node)):
         value = getattr(node, name)
         if isinstance(value, syntax.Syntax):
             yield value
