@@ -18,7 +18,7 @@ from dlc.frontend.settings import FLOATS, PRECISIONS
 OURS = 70
 STAGES = ("syntax", "graph", "fused", "kernels", "memory", "loops", "llvm", "asm")
 _TRACE = "DLC_TRACEBACK"
-_EPILOG = """exit codes: 0 well, 1 an error of yours, 2 usage, 70 a bug of ours
+_EPILOG = """exit codes: 0 well, 1 an error of yours, 2 usage, 70 a bug of ours, 130 Ctrl-C
 environment: DLC_CACHE (folder of compiled code, or `off`), DLC_THREADS (how many at most)"""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from dlc.frontend.build import Build, BuiltModel
 from dlc.frontend.errors import user_error
 from dlc.frontend.records import ProgramRecord
+from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.files import write_atomically
 
 
@@ -53,7 +54,7 @@ def _functions(options: argparse.Namespace, built: BuiltModel) -> list[str]:
     if options.function not in built.record.functions:
         raise user_error(
             "unknown-name", f"{built.name} has no function `{options.function}`",
-            f"it has {', '.join(names)}",
+            did_you_mean(options.function, names) or f"it has {', '.join(names)}",
         )  # fmt: skip
     return [options.function]
 

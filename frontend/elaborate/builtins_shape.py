@@ -1,4 +1,4 @@
-"""Builtins that move elements, and contractions: products, convolutions, pooling."""
+"""Builtins that move elements: other shapes and orders of axes, parts side by side or apart."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dlc.frontend.elaborate.values import (
     Tensor,
     Value,
     Variable,
+    describe,
 )
 from dlc.ir import graph as ir
 from dlc.ir.dims import Dim, floordiv, product
@@ -84,7 +85,8 @@ def _pairs(given: Given, rank: int) -> list[tuple[Dim, Dim]]:
 def _several(given: Given, name: str) -> list[ir.Value]:
     value = given.values[name]
     if not isinstance(value, Many | Listing) or not value.items:
-        raise given.fault(name, f"`{given.name}` takes several values: `({name}, {name})`")
+        raise given.fault(name, f"`{given.name}` takes several values, not "
+                          f"{describe(value)}", help=f"`{given.name}((a, b))`")
     items = [Tensor(given.frame.context.read(v)) if isinstance(v, Variable) else v
              for v in value.items]
     made, _ = meet(given.frame, items, f"`{given.name}`", given.span)

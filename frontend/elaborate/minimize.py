@@ -72,7 +72,8 @@ def _options(statement: syntax.Minimize) -> dict[str, syntax.Expr]:
         name = option.name.text
         if name not in _OPTIONS:
             raise Fault("unknown-option", f"`minimize` has no option `{name}`", option.name.span,
-                        help=did_you_mean(name, _OPTIONS))
+                        help=did_you_mean(name, _OPTIONS)
+                        or "it has `over`, `clip_norm` and `every`")
         found[name] = option.value
     return found
 
