@@ -26,7 +26,6 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
-from dlc.ir.dims import Poly, symbols
 from dlc.ir.types import I32, DType
 
 _DATA = Number | Truth | Table | Tensor | Variable
@@ -187,81 +186,3 @@ def _mixed(a: Value, b: Value) -> bool:
     return isinstance(a, Number) and isinstance(b, Number) and (
         type(a.value) is not type(b.value))
 
-
-# What is decided when a model is built
-
-
-def decided(frame: Frame, value: ir.Value) -> bool:
-    """Whether a value is made of a model's parameters alone, as a definition is checked: it is a
-    constant when the model is built."""
-    known = _left_open(frame)
-    made = {result: node for level in frame.context.store.level.chain()
-            for node in level.nodes for result in node.results}
-    waiting, seen = [value], set[ir.Value]()
-    while waiting:
-        each = waiting.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        node = made.get(each)
-        if node is None:
-            if not each.name.startswith("checked"):
-                return False
-        elif any(symbols(dim) - known for dim in each.dims):
-            return False
-        elif node.op == "dim":
-            number = dict(node.attrs)["value"]
-            if isinstance(number, Poly) and number.symbols - known:
-                return False
-        else:
-            waiting += node.operands
-    return True
-
-
-def _left_open(frame: Frame) -> set[str]:
-    """The symbols that stand for parameters of the model that is checked."""
-    owner = frame.context.active[0][1] if frame.context.active else frame.owner
-    return {*owner.parameters, *owner.symbols} if owner is not None else set()
-
-
-def left_open(frame: Frame, value: Value) -> bool:
-    """Whether a definition is checked, and a value is a constant when its model is built."""
-    if not frame.context.checking:
-        return False
-    if isinstance(value, Number):
-        return isinstance(value.value, Poly) and value.value.symbols <= _left_open(frame)
-    return isinstance(value, Tensor) and decided(frame, value.value)
-
-
-def unless_built(
-    frame: Frame, then: Callable[[], Value | None], otherwise: Callable[[], Value | None]
-) -> Value | None:
-    """Both branches of an `if` of which one will be dropped: each is checked, and what they do not
-    agree on is left open."""
-    before, store = frame.locals, frame.context.store
-    sides = []
-    for run in (then, otherwise):
-        frame.locals = dict(before)
-        with store.body() as level:
-            returned = run()
-        sides.append(_Side(level, frame.locals, returned))
-    first, second = sides
-    frame.locals = {
-        name: value if value is second.names.get(name) else _open(frame, value, second.names, name)
-        for name, value in first.names.items()}
-    frame.locals |= {name: Poisoned() for name in second.names if name not in first.names}
-    for variable in {**first.level.written, **second.level.written}.values():
-        store.write(variable, store.builder.fresh("checked", variable.kind))
-    if first.returned is None and second.returned is None:
-        return None
-    raise Silent
-
-
-def _open(frame: Frame, value: Value, others: dict[str, Value], name: str) -> Value:
-    """A value of the type that a name has after both branches; poison if it is not one."""
-    other = others.get(name)
-    if isinstance(value, Tensor) and isinstance(other, Tensor) and (
-            value.value.type is other.value.type and value.untyped == other.untyped):
-        made = frame.context.builder.fresh("checked", value.value.type)
-        return Tensor(made, value.untyped)
-    return Poisoned()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
-from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
+from dlc.frontend.elaborate.undecided import left_open
 from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import NAMED

@@ -148,6 +148,7 @@ def _bind(
         if value is None:
             assert parameter.default is not None
             value = inner.evaluate(parameter.default)
+            bind_symbols(inner, parameter, value, at)
         inner.locals[name] = fit(inner, parameter.type, value, f"`{name}`", at, parameter.span)
     require_where(inner, function.where)
 

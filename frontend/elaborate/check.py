@@ -7,7 +7,7 @@ What such symbols leave open is checked where the definition is used.
 
 from __future__ import annotations
 
-from dlc.frontend.elaborate.declared import declare_symbols, resolve
+from dlc.frontend.elaborate.declared import declare_symbols, fit, resolve
 from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.instances import make_instance
 from dlc.frontend.elaborate.models import ENGINE, elaborate_function, elaborate_init
@@ -61,6 +61,7 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
 
 
 def _definition(context: Context, definition: syntax.Definition, module: Module) -> None:
+    _check_parameters(context, definition)
     match definition:
         case syntax.Const():
             context.constant(definition, module)
@@ -72,6 +73,25 @@ def _definition(context: Context, definition: syntax.Definition, module: Module)
         case syntax.Optimizer():
             frame = Frame(context, module, "optimizer", definition.name.text)
             check_optimizer(frame, Optimizer(definition, module))
+
+
+def _check_parameters(context: Context, definition: syntax.Definition) -> None:
+    """No two parameters of a definition, or of a function in it, have one name."""
+    if isinstance(definition, syntax.Const):
+        return
+    parameters = definition.parameters
+    if isinstance(definition, syntax.Optimizer):
+        parameters = (*parameters, *definition.operands)
+    if isinstance(definition, syntax.Model):
+        for member in definition.members:
+            if isinstance(member, syntax.Function):
+                _check_parameters(context, member)
+    first: dict[str, syntax.Name] = {}
+    for each in parameters:
+        if first.setdefault(each.name.text, each.name) is not each.name:
+            context.report(Fault(
+                "defined-twice", f"the parameter `{each.name.text}` is defined twice",
+                each.name.span, (f"first at {first[each.name.text].span}",)))
 
 
 def _model(context: Context, model: syntax.Model, module: Module) -> None:
@@ -103,6 +123,11 @@ def _symbolic(context: Context, model: syntax.Model, module: Module) -> dict[str
 
 
 def _parameter(frame: Frame, parameter: syntax.Parameter) -> Value:
+    if parameter.default is not None:
+        value = frame.evaluate(parameter.default)
+        if not parameter.type.dims:  # the symbols of a tensor are those of what is given
+            fit(frame, parameter.type, value, f"`{parameter.name.text}`", parameter.default.span,
+                parameter.span)
     if parameter.type.dtype == "int":
         return Number(symbol(parameter.name.text))
     kind = resolve(frame, parameter.type)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of, is_untyped
-from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.calls import call
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.indexing import subscript
-from dlc.frontend.elaborate.names import definition_of, look_up, member_of
+from dlc.frontend.elaborate.names import check_new_name, definition_of, look_up, member_of
 from dlc.frontend.elaborate.operators import binary, choose, invert, negate
 from dlc.frontend.elaborate.sparse import transposed
+from dlc.frontend.elaborate.undecided import left_open, unless_chosen
 from dlc.frontend.elaborate.values import (
     Instance,
     Listing,
@@ -128,10 +130,17 @@ def _choice(frame: Frame, expr: syntax.Choice) -> Value:
     condition = evaluate(frame, expr.condition)
     if isinstance(condition, Truth):
         return evaluate(frame, expr.then if condition.value else expr.otherwise)
+    if isinstance(condition, Tensor) and left_open(frame, condition):
+        return unless_chosen(frame, condition.value, partial(evaluate, frame, expr.then),
+                             partial(evaluate, frame, expr.otherwise), expr.span)
     with frame.parts_of("if … else"):
         then, otherwise = evaluate(frame, expr.then), evaluate(frame, expr.otherwise)
-    if frame.context.checking and isinstance(then, Instance) and isinstance(otherwise, Instance):
-        return then  # which of two models it is shows when the model round them is built
+    for value, side in ((then, expr.then), (otherwise, expr.otherwise)):
+        if isinstance(value, Instance):
+            raise Fault("not-constant", "which of two models is meant is not known as the program "
+                        "is compiled", expr.condition.span,
+                        (f"{describe(value)} at {side.span}",),
+                        "an `if` statement runs one of two calls")
     return choose(frame, condition, then, otherwise, expr.span)
 
 
@@ -164,6 +173,8 @@ def _list(frame: Frame, expr: syntax.List | syntax.Comprehension) -> Value:
 
 def _comprehension(frame: Frame, expr: syntax.Comprehension, path: str | None) -> Value:
     source = items_of(frame, evaluate(frame, expr.source), expr.source.span)
+    for target in expr.targets:
+        check_new_name(frame, target.text, target.span)
     before = dict(frame.locals)
     items = []
     for place, turn in enumerate(source.items):

@@ -81,6 +81,7 @@ class Context:
     built: dict[str, Instance] = field(default_factory=dict)  # models, by a test
     active: list[tuple[syntax.Syntax, Instance | None]] = field(default_factory=list)
     constants: dict[int, Value] = field(default_factory=dict)
+    opened: set[int] = field(default_factory=set)  # constants that are being worked out
     random: ir.Value | None = None
     draws: dict[str, int] = field(default_factory=dict)
     turns: int = 0
@@ -133,9 +134,16 @@ class Context:
     def constant(self, definition: syntax.Const, module: Module) -> Value:
         """The value of a `const`, worked out once."""
         key = id(definition)
+        if key in self.opened:
+            raise Fault("recursion", f"the const `{definition.name.text}` reaches itself",
+                        definition.name.span)
         if key not in self.constants:
-            self.constants[key] = Poisoned()  # what it is to itself
-            self.constants[key] = self.engine.constant(self, definition, module)
+            self.constants[key] = Poisoned()  # where it is wrong
+            self.opened.add(key)
+            try:
+                self.constants[key] = self.engine.constant(self, definition, module)
+            finally:
+                self.opened.remove(key)
         return self.constants[key]
 
     def declare(self, variables: Iterable[Variable], others: Iterable[str] = ()) -> None:

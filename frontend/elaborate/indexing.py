@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
-from dlc.frontend.elaborate.branches import left_open
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.gather import Place, follow, out_of_range, place_of
+from dlc.frontend.elaborate.undecided import left_open
 from dlc.frontend.elaborate.values import (
     Listing,
     Many,

@@ -57,11 +57,11 @@ def make_instance(
     instance.symbols = inner.symbols
     for parameter in model.parameters:
         name = parameter.name.text
-        value = values.get(name)
+        value, at = values.get(name), places.get(name, span)
         if value is None:
             assert parameter.default is not None
             value = inner.evaluate(parameter.default)
-        at = places.get(name, span)
+            bind_symbols(inner, parameter, value, at)
         value = fit(inner, parameter.type, value, f"`{name}`", at, parameter.span)
         _check_constant(context, name, value, at)
         instance.parameters[name] = value

@@ -164,9 +164,10 @@ class _Loop:
         self._span = statement.span
         self._carries = {carry.name.text: carry for carry in carries}
         self._following: list[ir.Value] = []
-        if len(self._carries) < len(carries):
-            raise Fault("defined-twice", "a name is carried twice", statement.span)
-        for carry in carries:
+        for place, carry in enumerate(carries):
+            if any(carry.name.text == other.name.text for other in carries[:place]):
+                raise Fault("defined-twice", f"`{carry.name.text}` is carried twice",
+                            carry.name.span)
             check_given(frame, carry.name.text, carry.name.span)
         for each in statement.body.statements:
             if isinstance(each, syntax.Yield):

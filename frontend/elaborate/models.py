@@ -22,6 +22,7 @@ from dlc.frontend.elaborate.instances import make_instance
 from dlc.frontend.elaborate.modules import Module, Program
 from dlc.frontend.elaborate.names import check_new_name
 from dlc.frontend.elaborate.statements import execute
+from dlc.frontend.elaborate.undecided import left_open
 from dlc.frontend.elaborate.values import (
     Instance,
     Maker,
@@ -235,7 +236,8 @@ def _input(frame: Frame, parameter: syntax.Parameter) -> list[Param]:
         made = fit(frame, parameter.type, frame.evaluate(parameter.default), f"`{name}`",
                    parameter.default.span, parameter.type.span)
         default = constant_of(made)
-        if default is None and not kind.dims:  # a tensor's is for calls inside the program
+        if default is None and not kind.dims and not left_open(frame, made):
+            # a tensor's is for calls inside the program
             raise Fault("not-constant", f"the default of `{name}` is a constant number",
                         parameter.default.span)
     frame.locals[name] = Tensor(value)
@@ -247,7 +249,8 @@ def _size(frame: Frame, parameter: syntax.Parameter) -> Param:
     name = parameter.name.text
     default: int | None = None
     if parameter.default is not None:
-        found = constant_of(frame.evaluate(parameter.default))
+        value = frame.evaluate(parameter.default)
+        found = 0 if left_open(frame, value) else constant_of(value)
         if not isinstance(found, int) or isinstance(found, bool) or found < 0:
             raise Fault("not-constant", f"the default of `{name}` is an integer that is at least "
                         "0, and constant", parameter.default.span)

@@ -20,6 +20,7 @@ from dlc.frontend.elaborate.values import (
     Poisoned,
     Truth,
     Value,
+    Variable,
 )
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import CONSTANTS, FUNCTIONS, MODULES
@@ -157,21 +158,27 @@ def known_names(frame: Frame) -> Iterator[str]:
 
 def check_new_name(frame: Frame, name: str, span: Span, parameter: bool = False) -> None:
     """A local name, or a parameter, may not hide a member, a model's parameter or a symbol."""
-    owner = frame.owner
-    hidden = (
-        name in frame.symbols or name in frame.assigned
-        or (owner is not None and _member(owner, name) is not None)
-    )
+    hidden = _hidden(frame, name)
     if not hidden:
         return
     if parameter:
-        raise Fault("hides-member", f"the parameter `{name}` would hide the `{name}` of the model",
-                    span, help="give it another name")
-    message = f"`{name} = …` would hide the `{name}` of the model"
-    if name in frame.assigned or (owner is not None and name in owner.members):
+        raise Fault("hides-member", f"the parameter `{name}` would hide {hidden}", span,
+                    help="give it another name")
+    message = f"`{name} = …` would hide {hidden}"
+    member = None if frame.owner is None else frame.owner.members.get(name)
+    if name in frame.assigned or isinstance(member, Variable):
         raise Fault("assignment-for-update", message, span,
                     help=f"`{name} := …` updates it, in a `step`")
-    raise Fault("hides-member", message, span)
+    raise Fault("hides-member", message, span, help="give it another name")
+
+
+def _hidden(frame: Frame, name: str) -> str:
+    """What a new name would hide, in words; empty if nothing that must not be hidden."""
+    if name in frame.assigned:
+        return f"the `{name}` of the optimizer"
+    if frame.owner is not None and _member(frame.owner, name) is not None:
+        return f"the `{name}` of the model"
+    return f"the symbol `{name}`" if name in frame.symbols or name in frame.rests else ""
 
 
 def check_given(frame: Frame, name: str, span: Span) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from dlc.frontend.elaborate import sparse
 from dlc.frontend.elaborate.arithmetic import (
     as_value,
     broadcast_dims,
+    check_number,
     constant_of,
     element_type,
     elementwise,
@@ -27,6 +30,7 @@ from dlc.frontend.elaborate.values import (
     Number,
     Poisoned,
     Sparse,
+    Table,
     Tensor,
     Truth,
     Value,
@@ -48,6 +52,9 @@ _EXACT: Final[dict[str, Callable[..., int | float | Poly]]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv,
     "%": operator.mod,
 }
+_ROUNDED: Final[dict[str, Callable[..., Any]]] = {
+    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide,
+}
 _MOST_BITS: Final = 4096
 _MOST_TERMS: Final = 100
 _COMPARE: Final[dict[str, Callable[..., bool]]] = {
@@ -66,6 +73,10 @@ def binary(frame: Frame, sign: str, left: Value, right: Value, at: Span) -> Valu
         folded = _fold(sign, left.value, right.value, at)
         if folded is not None:
             return folded
+    if isinstance(left, Table | Number) and isinstance(right, Table | Number) and sign in _ROUNDED:
+        rounded = _fold_typed(sign, left, right, at)
+        if rounded is not None:
+            return rounded
     if isinstance(left, Listing) and isinstance(right, Listing) and sign == "+":
         if left.known and right.known:
             return Listing(left.items + right.items)
@@ -128,6 +139,22 @@ def _fold(
                 f"`{sign}` does not take numbers", at)
 
 
+def _fold_typed(sign: str, left: Table | Number, right: Table | Number, at: Span) -> Table | None:
+    """The result of arithmetic on constant floats of one type, rounded as the program would; None
+    if they are something else."""
+    kinds = {value.kind for value in (left, right) if isinstance(value, Table)}
+    a, b = constant_of(left), constant_of(right)
+    if len(kinds) != 1 or a is None or b is None:
+        return None
+    (kind,) = kinds
+    made = np.dtype(kind.dtype.numpy)
+    if kind.dims or not kind.dtype.is_float or made.itemsize != kind.dtype.size:
+        return None  # NumPy has no bf16
+    with np.errstate(all="ignore"):
+        one, other = (made.type(check_number(number, kind.dtype, at)) for number in (a, b))
+        return Table(kind, (float(_ROUNDED[sign](one, other)),))
+
+
 def _check_size(sign: str, a: object, b: object, at: Span) -> None:
     """Refuses what would take for ever to work out: huge integers, polynomials of many terms."""
     size = max((len(x.terms) for x in (a, b) if isinstance(x, Poly)), default=0)
@@ -169,6 +196,8 @@ def negate(frame: Frame, value: Value, at: Span) -> Value:
     """`-value`."""
     if isinstance(value, Number):
         return Number(-value.value)
+    if isinstance(value, Table) and not value.kind.dims and value.kind.dtype.is_float:
+        return Table(value.kind, (-value.numbers[0],))
     made = value.value if isinstance(value, Tensor) else as_value(frame, value, at)
     if made.dtype is BOOL:
         raise Fault("bool-arithmetic", "`-` does not take bool", at)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value
-from dlc.frontend.elaborate.branches import decided, either, unless_built
+from dlc.frontend.elaborate.branches import either
 from dlc.frontend.elaborate.calls import returned
 from dlc.frontend.elaborate.declared import conform
 from dlc.frontend.elaborate.devices import require_device
@@ -19,6 +19,7 @@ from dlc.frontend.elaborate.minimize import minimize
 from dlc.frontend.elaborate.names import check_given, check_new_name
 from dlc.frontend.elaborate.operators import binary
 from dlc.frontend.elaborate.printing import print_
+from dlc.frontend.elaborate.undecided import decided, unless_built
 from dlc.frontend.elaborate.values import (
     Many,
     Poisoned,
@@ -75,6 +76,8 @@ def _poison(frame: Frame, statement: syntax.Statement) -> None:
                 for inner in block.statements if block is not None else ():
                     _poison(frame, inner)
             return
+        case syntax.Update(_, syntax.Name(_, text)) if text not in frame.locals:
+            names = [text]
         case _:
             return
     for name in names:
@@ -259,7 +262,7 @@ def _if(frame: Frame, statement: syntax.If) -> Value | None:
 
     then, otherwise = partial(run, statement.then), partial(run, statement.otherwise)
     if frame.context.checking and decided(frame, made):
-        return unless_built(frame, then, otherwise)
+        return unless_built(frame, made, then, otherwise, statement.span)
     return either(frame, made, then, otherwise, statement.span)
 
 

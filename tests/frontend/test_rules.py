@@ -43,6 +43,7 @@ model M {
     "w = x", "k = x", "scan w in range(3) carry s = x {\n s = s\n }",
     "scan i in range(3) carry w = x {\n w = w\n }",
     "scan i in range(3) {\n yield x as w\n }", "for w in range(2) { }", "w, y = x, x",
+    "y = [x for w in range(2)]",
 ])
 def test_rule_02_a_local_never_hides_a_member(statement: str) -> None:
     found = error("model M(k: int) {\n param w: f32 = 1.0\n step f(x: f32) -> f32 {\n "
@@ -56,6 +57,17 @@ def test_rule_02_nor_does_a_parameter() -> None:
     assert error("model M {\n param w: f32 = 1.0\n fn f(w: f32) -> f32 = w\n}\n").startswith(
         "3: the parameter `w` would hide")
     assert error("fn f() -> f32 = 1.0\nfn f() -> f32 = 2.0\n").startswith("2: `f` is defined twice")
+    assert error("fn f(x: f32, x: f32) -> f32 = x\n").startswith(
+        "1: the parameter `x` is defined twice")
+    assert error("model M(k: int, k: int) { }\n").startswith("1: the parameter `k` is defined twice")
+
+
+def test_rule_02_symbols_are_not_hidden_and_submodels_not_updated() -> None:
+    for name, kind in (("N", "f32[N]"), ("S", "f32[*S]")):
+        assert error(f"fn f(x: {kind}) -> f32 {{\n {name} = 1.0\n return {name}\n}}\n") == (
+            f"2: `{name} = …` would hide the symbol `{name}` | give it another name")
+    assert error("model A { }\nmodel M {\n a = A()\n step f() {\n a = 1\n }\n}\n").endswith(
+        "of the model | give it another name")
 
 
 def test_rule_03_all_right_sides_come_first() -> None:
@@ -215,12 +227,61 @@ model M(depth: int) {
     assert not any(n.op == "if" for n in Running(text, depth=2).program.functions["f"].nodes)
 
 
+CONDITIONAL = """
+import nn
+model M(inputs: int, outputs: int, noisy: bool = false) {
+    part = nn.Dense(inputs, outputs)
+    short = nn.Identity() if inputs == outputs else nn.Dense(inputs, outputs)
+    state n: i32 = 0
+    fn by_statement(x: f32[N, inputs]) -> f32[N, outputs] {
+        y = part(x)
+        if inputs != outputs and not noisy { y = y + 1.0 } else { z = y }
+        if not (inputs != outputs) { y = y + x }
+        return y
+    }
+    fn by_expression(x: f32[N, inputs]) -> f32[N, outputs] =
+        part(x) + x if inputs == outputs else part(x)
+    fn around(x: f32[N, inputs]) -> f32[N, outputs] = part(x) + short(x)
+    fn shaped(x: f32[N, inputs]) -> f32 {
+        y = x if noisy else x[:, None]
+        return sum(y)
+    }
+    step count() -> i32 {
+        n += 1
+        return n
+    }
+    step counted() -> i32 = count() if noisy else 7
+}
+"""
+
+
+def test_rule_07_a_side_may_rely_on_what_its_condition_says_of_the_model() -> None:
+    square, other = Both(CONDITIONAL, "M", inputs=2, outputs=2), Both(CONDITIONAL, "M", inputs=2,
+                                                                      outputs=3)
+    for model, added in ((square, X), (other, np.float32(0))):
+        y = X @ model.compiled.part.w
+        np.testing.assert_allclose(model("by_expression", x=X), y + added, rtol=1e-5, atol=1e-6)
+        once = added if model is square else added + 1
+        np.testing.assert_allclose(model("by_statement", x=X), y + once, rtol=1e-5, atol=1e-6)
+        assert model("shaped", x=X) == X.sum()
+        assert model("counted") == 7
+    np.testing.assert_allclose(square("around", x=X), X @ square.compiled.part.w + X, rtol=1e-5,
+                               atol=1e-6)
+    assert Running(CONDITIONAL, inputs=2, outputs=2, noisy=True)("counted")[0] == 1
+    assert "outputs is not inputs" in error(CONDITIONAL.replace("inputs == outputs\n", "noisy\n")
+                                            .replace("if inputs == outputs else part", "if noisy "
+                                                     "else part"))
+
+
 def test_rule_08_nothing_reaches_itself() -> None:
     found = errors("fn f(x: f32) -> f32 = g(x)\nfn g(x: f32) -> f32 {\n scan i in range(2) carry "
                    "x = x { x = f(x) }\n return x\n}\n")
     assert {d.message for d in found} == {"`f` reaches itself", "`g` reaches itself"}
     found = errors("model A {\n b = B()\n}\nmodel B {\n a = A()\n}\n")
     assert {d.message.split("`")[-1] for d in found} == {" contains itself"}
+    found = errors("const A: int = B\nconst B: int = A\n")
+    assert {d.message for d in found} == {"the const `A` reaches itself",
+                                          "the const `B` reaches itself"}
 
 
 def test_rule_09_imports(tmp_path: Path) -> None:

@@ -117,6 +117,28 @@ fn shifted(x: f32[N], by: int) -> f32[N] {
         "2: the default of `n`")
 
 
+def test_rule_14_defaults_are_constant_expressions_over_model_parameters() -> None:
+    text = """
+const RATE: f32 = 0.1
+const SLOW: f32 = RATE / 4 + 1.0
+model M(w: int = 3, h: int = w * 2, r: f32 = 0.5) {
+    param p: f32[h] = ones()
+    fn f(k: int = h + 1, s: f32 = 1.0 / h, c: bool = h > 4, t: f32 = -r * 2) -> f32 =
+        (s if c else 0.0) * k + sum(p) + t
+    fn g(x: f32) -> f32 = f(s=x)
+    fn slow(x: f32 = SLOW * 2) -> f32 = x
+}
+"""
+    assert Both(text, "M")("f") == pytest.approx(7 / 6 + 6 - 1)
+    model = Both(text, "M", w=1, h=6, r=1.0)
+    assert model("g", x=np.float32(2)) == 14 + 6 - 2
+    assert model("slow") == np.float32(2) * (np.float32(0.1) / np.float32(4) + np.float32(1))
+    assert error("model M(a: int = b, b: int = 2) { }\n").startswith("1: there is no `b` here")
+    table = ("const A: f32[2, 3] = [[1, 2, 3], [4, 5, 6]]\nmodel M(t: f32[O, I] = A, k: int = O) {"
+             "\n fn f() -> (i32, i32) = (I, k)\n}\n")
+    assert [int(v) for v in Running(table)("f")] == [3, 2]
+
+
 def test_rule_15_what_no_type_is_met_is_f32_or_i32() -> None:
     run = Both("""
 fn f(x: f64[N]) -> (f64, f32, i32, f32) {
