@@ -42,6 +42,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     command = importlib.import_module(f"dlc.frontend.commands.cli_{options.command}")
+    if getattr(options, "threads", None) is not None:
+        from dlc.runtime import pool
+
+        pool.set_threads(options.threads)
     code: int = command.run(options)
     sys.stdout.flush()
     return code

@@ -14,12 +14,12 @@ the five. `models` are those that can be built without arguments, and empty wher
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
 
 from dlc.frontend.build import Build
+from dlc.frontend.json_lines import print_json
 from dlc.frontend.records import SHARED, ModelRecord
 from dlc.ir.diagnostics import UserError
 
@@ -58,7 +58,7 @@ def _json(file: str, build: Build) -> int:
     except UserError as error:
         told["ok"] = False
         told["errors"] = [each.as_json() for each in error.diagnostics]
-    print(json.dumps(told))
+    print_json(told)
     return 0 if told["ok"] else 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,13 @@ import numpy as np
 
 from dlc.frontend.driver import Compiled, Program, load
 from dlc.frontend.errors import user_error
+from dlc.frontend.json_lines import print_json
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.files import write_atomically
 
 
 def run(options: argparse.Namespace) -> int:
     """Calls the function, prints its results or writes them to files."""
-    if options.threads is not None:
-        from dlc.runtime import pool
-
-        pool.set_threads(options.threads)
     function = _find(options)
     arguments = {name: _argument(function, name, text) for name, text in options.input}
     results = function(**arguments)
@@ -28,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         _write(options.output, results)
     if options.json:
-        print(json.dumps({"results": [np.asarray(result).tolist() for result in results]}))
+        print_json({"results": [np.asarray(result).tolist() for result in results]})
     elif not options.output:
         for result in results:
             print(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +10,7 @@ from time import perf_counter
 from dlc.frontend.build import Build
 from dlc.frontend.driver import Model
 from dlc.frontend.errors import user_error
+from dlc.frontend.json_lines import print_json
 from dlc.runtime.errors import CheckFailed
 from dlc.runtime.errors import UserError as RunError
 
@@ -45,10 +45,15 @@ def run(options: argparse.Namespace) -> int:
     for name in names:
         outcome = _run(build, name)
         passed += outcome.passed
-        print(json.dumps(asdict(outcome)) if options.json else outcome, flush=True)
+        if options.json:
+            print_json(asdict(outcome))
+        else:
+            print(outcome, flush=True)
     counts = {"passed": passed, "failed": len(names) - passed}
-    shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    print(json.dumps(counts) if options.json else shown)
+    if options.json:
+        print_json(counts)
+    else:
+        print(", ".join(f"{count} {word}" for word, count in counts.items() if count))
     return 0 if passed == len(names) else 1
 
 

@@ -24,10 +24,6 @@ _BUILT_WITH: Final = {"float": "f32", "precision": "f32"}  # flags of the progra
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests and saves; 130 after Ctrl-C, with all that is needed to go on saved."""
-    if options.threads is not None:
-        from dlc.runtime import pool
-
-        pool.set_threads(options.threads)
     program = load(options.file, float=options.float, precision=options.precision)
     name = _model_name(program, options.model)
     model = program.model(name, seed=options.seed or 0, **program.trained[name])

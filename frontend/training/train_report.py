@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from dlc.frontend.json_lines import print_json
 from dlc.frontend.training.train import Record
 from dlc.frontend.training.train_plan import Phase
 
@@ -52,7 +51,7 @@ class Report:
         """The epoch's results."""
         self.close()
         if self._as_json:
-            self._print({"event": "epoch", **record})
+            print_json({"event": "epoch", **record})
             return
         words = [f"epoch {record['epoch']:>2}/{self._epochs}"]
         if "phase" in record:
@@ -68,7 +67,7 @@ class Report:
         """The last word of a run; `saved` in it names the file."""
         self.close()
         if self._as_json:
-            self._print({"event": "done", **record})
+            print_json({"event": "done", **record})
         else:
             print(f"saved to {record['saved']}", flush=True)
 
@@ -77,12 +76,3 @@ class Report:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
-
-    @staticmethod
-    def _print(record: Mapping[str, object]) -> None:
-        print(json.dumps({k: _finite(v) for k, v in record.items()}), flush=True)
-
-
-def _finite(value: object) -> object:
-    """JSON has no nan and no infinity: they are null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
