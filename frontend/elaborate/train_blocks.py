@@ -20,11 +20,11 @@ from dlc.frontend.elaborate.values import Tensor, describe
 from dlc.frontend.records import PhaseRecord
 from dlc.frontend.text import syntax
 from dlc.frontend.training.data import DATA_SETS
+from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.diagnostics import Diagnostics, did_you_mean
 from dlc.ir.graph import Graph, Param
 from dlc.ir.types import F32, I32, I64, TensorType, tensor
 
-KEYS: Final = ("data", "step", "test", "batch", "length", "epochs")
 _SIZE: Final = tensor(I64)  # of an `int`
 Settings = dict[str, syntax.Setting]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dlc.frontend.elaborate.modules import Module, Program
-from dlc.frontend.elaborate.train_blocks import KEYS
 from dlc.frontend.server.names import Meaning, Names, Scope, members_of, scope_of
 from dlc.frontend.server.places import Point, start
 from dlc.frontend.server.tree import nodes, path_to
 from dlc.frontend.text import syntax
+from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.diagnostics import Span
 
 

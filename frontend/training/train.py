@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Record = dict[str, object]
 
 
-class Callable(Protocol):
+class Runnable(Protocol):
     """A compiled function: named arrays and numbers in, a scalar out."""
 
     @property
@@ -38,7 +38,7 @@ class Callable(Protocol):
 class Trainable(Protocol):
     """What the loop needs of a model."""
 
-    def function(self, name: str) -> Callable: ...
+    def function(self, name: str) -> Runnable: ...
     def save(self, path: str | Path, *, progress: Mapping[str, object] | None = None) -> None: ...
 
 
@@ -252,7 +252,7 @@ class Batches:
 class Settings:
     """The arguments of a function that are set rather than fed, some by a schedule."""
 
-    def __init__(self, phase: Phase, function: Callable) -> None:
+    def __init__(self, phase: Phase, function: Runnable) -> None:
         names = {parameter.name for parameter in function.inputs}
         chosen = {name: value for name, value in phase.settings.items() if name in names}
         self._fixed = {k: v for k, v in chosen.items() if isinstance(v, int | float)}

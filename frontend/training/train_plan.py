@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from dlc.frontend.errors import user_error
 from dlc.frontend.training.data import Field, find
@@ -26,9 +26,9 @@ class Schedule(Protocol):
 
 
 Setting = float | Schedule
-
-
-SPARSE = "sparse "  # stands before the element type of a sparse matrix
+# The settings of a `train` block that are no parameters of its functions.
+KEYS: Final = ("data", "step", "test", "batch", "length", "epochs")
+SPARSE: Final = "sparse "  # stands before the element type of a sparse matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _check_setting(name: str, inputs: Mapping[str, Input]) -> None:
         raise user_error(
             "unknown-setting",
             f"`{name}` is no setting: no function of this training run has such a parameter",
-            did_you_mean(name, [*inputs, "data", "step", "test", "batch", "length", "epochs"]),
+            did_you_mean(name, [*inputs, *KEYS]),
         )
     if inputs[name].default is None:
         raise user_error(

@@ -12,7 +12,6 @@ from dlc.frontend.commands.cli import main
 from dlc.frontend.elaborate.builtins import BUILTINS
 from dlc.frontend.elaborate.elaboration import Elaboration
 from dlc.frontend.elaborate.modules import LIBRARY
-from dlc.frontend.elaborate.train_blocks import KEYS
 from dlc.frontend.server.analysis import Stale, analyse
 from dlc.frontend.server.names import Names
 from dlc.frontend.server.places import Places, start
@@ -23,6 +22,7 @@ from dlc.frontend.server.told import hover
 from dlc.frontend.server.tree import nodes
 from dlc.frontend.text import syntax
 from dlc.frontend.text.words import NAMED_CONSTANTS, keywords, types, values
+from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.diagnostics import SourceFile
 from dlc.ir.ops import OPS
 from tests.frontend.language_client import NET
