@@ -76,7 +76,7 @@ class Compiled:
         return self.model.built.graph(self._name)
 
     def dump(self, stage: str = "graph") -> str:
-        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm; or what a pass gives."""
+        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm; or after a pass."""
         return self.model.built.dump(self._name, stage)
 
     def __repr__(self) -> str:

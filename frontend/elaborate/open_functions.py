@@ -25,8 +25,8 @@ Open = tuple[syntax.Function, Module, Instance | None]
 def open_functions(program: Program, whole: Instance | None) -> dict[str, Open]:
     """By path: functions of a model's parts, or those of a file that are for any rank or type.
 
-    A step of a part that differentiates is none of them: what its optimizers keep would belong to the
-    part, and not be among the variables of the whole.
+    A step of a part that differentiates is none of them: what its optimizers keep would belong to
+    the part, and not be among the variables of the whole.
     """
     if whole is None:
         return {name: (definition, program.main, None)

@@ -130,7 +130,7 @@ class Function(Operand):
         return made
 
     def dump(self, stage: str = "graph") -> str:
-        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm; or what a pass gives."""
+        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm; or after a pass."""
         text: str = self.compiled.dump(stage)
         return text
 

@@ -15,7 +15,7 @@ from dlc.frontend.elaborate.modules import LIBRARY, Module, Program, program_of
 from dlc.frontend.elaborate.names import value_of
 from dlc.frontend.elaborate.values import Builtin, Value
 from dlc.frontend.python import places
-from dlc.frontend.python.trace import error, leaf
+from dlc.frontend.python.trace import leaf
 from dlc.frontend.python.values import Operand, arguments_of
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Span, did_you_mean
@@ -120,8 +120,6 @@ def find(name: str) -> Any:
         return Package(library.main.packages[name])
     found = library.prelude.find(name)
     if found is not None:
-        if isinstance(found[0], syntax.Const):
-            raise error("unsupported", f"`{name}` is a constant of the language")
         return Definition(name, *found)
     if name in CONSTANTS:
         return CONSTANTS[name]

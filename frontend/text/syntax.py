@@ -43,9 +43,9 @@ from dlc.frontend.text.syntax_expressions import (
 __all__ = [
     "Argument", "Assert", "Assign", "Binary", "Block", "Boolean", "Call", "Carried", "Cast",
     "Choice", "Comparison", "Comprehension", "Const", "Definition", "Ellipsis", "Expr", "Field",
-    "File", "For", "Function", "Host", "If", "Import", "Index", "List", "Member", "Minimize", "Model",
-    "Name", "NewAxis", "Number", "On", "Optimizer", "Parameter", "Phase", "Print", "Rest",
-    "Return", "Scan", "Setting", "Slice", "Statement", "String", "Subscript", "Syntax", "Test",
+    "File", "For", "Function", "Host", "If", "Import", "Index", "List", "Member", "Minimize",
+    "Model", "Name", "NewAxis", "Number", "On", "Optimizer", "Parameter", "Phase", "Print",
+    "Rest", "Return", "Scan", "Setting", "Slice", "Statement", "String", "Subscript", "Syntax", "Test",
     "Train", "Tuple", "TupleTypeExpr", "TypeExpr", "Unary", "Update", "Variable", "While",
     "Yield", "dump",
 ]
