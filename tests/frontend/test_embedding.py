@@ -152,3 +152,13 @@ def test_repr_is_a_table(program: Any) -> None:
     assert repr(net.layers[1]).splitlines()[0] == "Net.layers.1"
     assert repr(net.norm.train_forward).startswith("<step Net.norm.train_forward(x: f32[N, 2,")
     assert repr(program.rows) == "<fn rows(x: float[*S, K]) -> float[*S, K]>"
+
+
+def test_a_loaded_model_is_called_as_its_forward(tmp_path: Path) -> None:
+    (tmp_path / "m.dl").write_text(
+        "model A {\n    fn forward(x: f32[N]) -> f32[N] = x + 1.0\n}\n\n"
+        "model B {\n    fn back(x: f32[N]) -> f32[N] = x\n}\n")
+    program = dlc.load(tmp_path / "m.dl")
+    np.testing.assert_array_equal(program.A()(np.zeros(3, np.float32)), [1, 1, 1])
+    with pytest.raises(AttributeError, match="B has no `forward`"):
+        program.B()(np.zeros(3, np.float32))

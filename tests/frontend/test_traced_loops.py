@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import dlc
-from tests.frontend.test_tracing import bare, error_of
+from tests.frontend.test_tracing import bare
+from tests.frontend.test_tracing_errors import error_of
 
 N, T = dlc.symbol("N"), dlc.symbol("T")
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
