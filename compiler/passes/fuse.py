@@ -41,6 +41,7 @@ class Grouping:
         self.roots: list[Node | None] = []
         self.before: list[int] = []
         self.far: list[int] = []
+        self.read = 0  # the groups that another one comes after
         self.of: dict[Value, int] = {}
         self.guards: dict[Value, frozenset[int]] = {}  # what comes before whoever reads a value
 
@@ -85,9 +86,14 @@ class Grouping:
         added = 0
         for source in sources - {group}:
             added |= self.before[source] | 1 << source
-        for other in range(len(self.before)):
-            if other == group or self.before[other] >> group & 1:
-                self.before[other] |= added
+        if not added & ~self.before[group]:
+            return  # then what comes after the group comes after all of them too
+        self.before[group] |= added
+        self.read |= added
+        if self.read >> group & 1:
+            for other in range(len(self.before)):
+                if self.before[other] >> group & 1:
+                    self.before[other] |= added
 
     def join(self, node: Node, candidates: list[int]) -> int | None:
         """The group among `candidates` that `node` can join without a circle; others are merged."""
@@ -131,6 +137,7 @@ class Grouping:
         self.nodes[into] += moved
         self.before[into] |= self.before[other] & ~(1 << into)
         self.far[into] |= self.far[other]
+        self.read |= (self.read >> other & 1) << into | self.before[into]
         for x in range(len(self.far)):
             self.far[x] |= (self.far[x] >> other & 1) << into
         for x in range(len(self.before)):
@@ -222,8 +229,9 @@ def _finish(
         groups.append(Group(f"g{g}", grouping.domains[g], tuple(nodes), outputs, grouping.roots[g],
                             calls.get(g)))
     groups = _ordered(groups, grouping)
+    viewed = dict(views)
     copied = [Group(f"copy{k}", v.dims, (), (v,)) for k, v in enumerate(
-        v for v in shapes.made if v in needed and v not in grouping.of and v not in dict(views))]
+        v for v in shapes.made if v in needed and v not in grouping.of and v not in viewed)]
     return FusedGraph(graph, (*_interleave(groups, copied, grouping),), tuple(views))
 
 

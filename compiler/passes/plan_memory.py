@@ -11,6 +11,7 @@ over the whole loop; what is only there within a turn can share its place with t
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -144,12 +145,17 @@ def _place(
     for size, name in sorted(wanted, key=lambda item: (-item[0], item[1])):
         first, last = lives[name]
         offset = 0
-        alive = [p for p in placed if p.first <= last and first <= p.last]
-        for other in sorted(alive, key=lambda p: p.offset):
-            if other.offset < offset + size and offset < other.end:
+        for other in placed:  # in the order of their offsets
+            if other.offset >= offset + size:
+                break
+            if other.end > offset and other.first <= last and first <= other.last:
                 offset = other.end
-        placed.append(_Placed(name, offset, offset + size, first, last))
+        insort(placed, _Placed(name, offset, offset + size, first, last), key=_by_offset)
     return placed
+
+
+def _by_offset(placed: _Placed) -> int:
+    return placed.offset
 
 
 def _order(placed: list[_Placed]) -> dict[str, tuple[str, ...]]:
@@ -162,12 +168,14 @@ def _order(placed: list[_Placed]) -> dict[str, tuple[str, ...]]:
     below: list[int] = []
     kept: dict[str, tuple[str, ...]] = {}
     for at, temp in enumerate(ordered):
-        direct = begun[temp.last] & ~ended[temp.first] & (1 << at) - 1
-        implied = 0
-        for other in reversed(_bits(direct)):
-            if not implied >> other & 1:  # what is implied adds nothing of its own
-                implied |= below[other]
-        kept[temp.name] = tuple(sorted(ordered[k].name for k in _bits(direct & ~implied)))
+        rest = direct = begun[temp.last] & ~ended[temp.first] & (1 << at) - 1
+        implied, names = 0, []
+        while rest:
+            other = rest.bit_length() - 1
+            implied |= below[other]
+            rest &= ~(below[other] | 1 << other)  # what is implied adds nothing of its own
+            names.append(ordered[other].name)
+        kept[temp.name] = tuple(sorted(names))
         below.append(implied | direct)
     return kept
 
@@ -186,11 +194,6 @@ def _ended(temps: list[_Placed]) -> list[int]:
     for at, temp in enumerate(temps):
         found[temp.last + 1] |= 1 << at
     return list(accumulate(found, or_))
-
-
-def _bits(mask: int) -> list[int]:
-    """The places of the bits that are set, lowest first."""
-    return [at for at, digit in enumerate(reversed(bin(mask))) if digit == "1"]
 
 
 def at_sizes(dim: Dim, sizes: Mapping[str, int]) -> int:
