@@ -16,6 +16,7 @@ from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span
 from dlc.ir.graph import Graph, Node
 from dlc.ir.ops.loops import carried_of
+from dlc.ir.types import TensorType
 
 Place = tuple[int, int]  # a level, and a node of it
 
@@ -27,6 +28,7 @@ class Reach:
 
     values: set[ir.Value]
     nodes: dict[Place, Node] = field(default_factory=dict)
+    by_floats: bool = False  # integers and bools have no gradients: not by way of them
 
     def between(self, targets: Iterable[ir.Value]) -> list[tuple[Place, Node]]:
         """Of the nodes those that depend on one of `targets`."""
@@ -34,10 +36,22 @@ class Reach:
         for place in sorted(self.nodes):
             node = self.nodes[place]
             behind = [result for result in node.results
-                      if not active.isdisjoint(flows(node, result))]
+                      if not active.isdisjoint(flows(node, result, self.by_floats))]
             if behind:
                 active.update(behind)
                 found.append((place, node))
+        return found
+
+    def floats(self, loss: ir.Value) -> Reach:
+        """What the loss depends on by way of floats alone."""
+        found = Reach({loss}, by_floats=True)
+        for place in sorted(self.nodes, reverse=True):
+            node = self.nodes[place]
+            operands = [v for result in node.results if result in found.values
+                        for v in flows(node, result, by_floats=True)]
+            if operands:
+                found.nodes[place] = node
+                found.values.update(operands)
         return found
 
 
@@ -61,13 +75,13 @@ def reach(frame: Frame, loss: ir.Value) -> Reach:
     return found
 
 
-def flows(node: Node, result: ir.Value) -> tuple[ir.Value, ...]:
+def flows(node: Node, result: ir.Value, by_floats: bool = False) -> tuple[ir.Value, ...]:
     """The operands that a gradient may flow to from one result of a node."""
-    if node.op == "stop_gradient":
+    if node.op == "stop_gradient" or (by_floats and not _is_float(result)):
         return ()
     if node.op not in ("scan", "while", "if"):
         return node.operands
-    bodies = _needs(node, {node.results.index(result)})
+    bodies = _needs(node, {node.results.index(result)}, by_floats)
     first = 1 if node.op == "if" else 0
     return tuple(dict.fromkeys(
         operand for body, needed in bodies
@@ -75,15 +89,21 @@ def flows(node: Node, result: ir.Value) -> tuple[ir.Value, ...]:
         if param in needed))
 
 
-def _needs(node: Node, places: set[int]) -> list[tuple[Graph, set[ir.Value]]]:
+def _is_float(value: ir.Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype.is_float
+
+
+def _needs(
+    node: Node, places: set[int], by_floats: bool = False
+) -> list[tuple[Graph, set[ir.Value]]]:
     """The bodies of a control node, each with what the results at `places` depend on in it."""
     if node.op == "if":
-        return [(body, _needed(body, [body.results[at] for at in places]))
+        return [(body, _needed(body, [body.results[at] for at in places], by_floats))
                 for body in node.regions]
     body = node.regions[-1]
     carried, wanted = carried_of(node), set(places)
     while True:
-        needed = _needed(body, [body.results[at] for at in wanted])
+        needed = _needed(body, [body.results[at] for at in wanted], by_floats)
         more = {at for at in range(carried) if body.inputs[at] in needed} - wanted
         if not more:
             # Where there is no turn, a carried value is what it was at first.
@@ -91,13 +111,13 @@ def _needs(node: Node, places: set[int]) -> list[tuple[Graph, set[ir.Value]]]:
         wanted |= more
 
 
-def _needed(body: Graph, results: Sequence[ir.Value]) -> set[ir.Value]:
+def _needed(body: Graph, results: Sequence[ir.Value], by_floats: bool) -> set[ir.Value]:
     """What some results of a body depend on, in it."""
     needed = set(results)
     for node in reversed(body.nodes):
         for result in node.results:
             if result in needed:
-                needed.update(flows(node, result))
+                needed.update(flows(node, result, by_floats))
     return needed
 
 
@@ -108,9 +128,10 @@ def gradients(
     store = frame.context.store
     found = reach(frame, loss)
     depth = len(store.level.chain()) - 1
-    for place, node in found.between(targets):
+    for _, node in found.floats(loss).between(targets):
         if node.op == "while":
             raise _no_way_back(node, span)
+    for place, node in found.between(targets):
         if place[0] < depth:
             store.level.sunk[place] = node
     builder = frame.place(span)

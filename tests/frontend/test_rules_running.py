@@ -184,6 +184,11 @@ model M {
     assert found.startswith("14: no gradient flows through a `while`")
     assert "program.dl:5:9" in found
     assert errors(text.replace("BODY", "grad(w * stop_gradient(grown(x)), w)")) == []
+    counted = """{
+        while n < 5 carry n = i32(w) { n = n + 2 }
+        return grad(w * w * f32(n), w) + x
+    }"""
+    assert Both(text.replace("= BODY", counted), "M")("f", x=np.float32(2)) == np.float32(17)
     model = Both(text.replace("BODY", "grad(grown(1.0) * 0.0 + w * w * x, x)"), "M")
     assert model("f", x=np.float32(2)) == np.float32(2.25)
     model("inside", x=np.float32(2))
