@@ -60,3 +60,11 @@ def test_gradients() -> None:
     assert found.keys() == {f"{m}.{p}" for p in "wb" for m in (
         *(f"{part}.{k}" for part in ("encoder", "decoder") for k in range(3)), "code", "output")}
     check_gradients(loss, w, found)
+
+
+def test_learns() -> None:
+    """Three pictures over and over: most of what is wrong at first goes."""
+    model = build("autoencoder.dl", "Autoencoder")
+    losses = [float(model.fit(IMAGES)) for _ in range(40)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < losses[20] < losses[0]

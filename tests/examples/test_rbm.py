@@ -113,3 +113,13 @@ def test_dbn_layers_are_trained_one_by_one() -> None:
         after = weights(model)
         moved = {name for name in before if not np.array_equal(before[name], after[name])}
         assert moved == {f"layers.{number - 1}.{p}" for p in ("w", "b", "c", "speed")}
+
+
+def test_dbn_learns() -> None:
+    """A layer's reconstructions get better, then four labels are known by heart."""
+    model = build("dbn.dl", "DBN")
+    digits = np.kron(np.eye(4, dtype=np.uint8).reshape(4, 2, 2), np.ones((14, 14), np.uint8)) * 255
+    errors = [float(model.pretrain1(digits)) for _ in range(30)]
+    assert np.mean(errors[-5:]) < 0.5 * errors[0]
+    losses = [float(model.fine_tune(digits, LABELS)) for _ in range(40)]
+    assert losses[-1] < 0.5 * losses[0]

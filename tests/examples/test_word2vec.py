@@ -55,3 +55,18 @@ def test_a_word_that_is_none() -> None:
                   noise=np.zeros((2, NEGATIVES), np.int32))
     for name, value in weights(model).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_learns() -> None:
+    """Words of one circle come near each other, and stay away from those of another."""
+    model = build("word2vec.dl", "SkipGram", words=WORDS, size=SIZE, negatives=NEGATIVES)
+    rng = np.random.default_rng(12)
+    losses = []
+    for _ in range(150):
+        centre = rng.integers(0, WORDS, 64).astype(np.int32)
+        context = (rng.integers(0, 6, 64) + 6 * (centre // 6)).astype(np.int32)
+        noise = rng.integers(0, WORDS, (64, NEGATIVES)).astype(np.int32)
+        losses.append(float(model.fit(centre=centre, context=context, noise=noise, lr=0.05)))
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:3])
+    found = model.nearest(np.arange(WORDS, dtype=np.int32), count=4)
+    assert np.mean(found // 6 == np.arange(WORDS)[:, None] // 6) > 0.9
