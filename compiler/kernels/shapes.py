@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dlc.compiler.kernels.invert import Inverse, inverses, outer_names
 from dlc.compiler.options import Options
@@ -41,6 +41,22 @@ def _place_in(at: Sequence[Dim | str], value: Value) -> tuple[Dim, ...]:
 def stands_alone(node: Node) -> bool:
     """Whether a node is a group of its own: it holds graphs, or has an effect."""
     return OPS[node.op].kernel in ("call", "control", "effect")
+
+
+def behind(
+    values: Iterable[Value], made: Mapping[Value, Node], ends: Callable[[Value], bool]
+) -> Iterator[Value]:
+    """`values` and what they are computed from, each once; not what is behind one that `ends`."""
+    stack = list(values)
+    seen: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        yield value
+        if value in made and not ends(value):
+            stack += made[value].operands
 
 
 class Shapes:

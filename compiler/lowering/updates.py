@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlc.compiler.kernels.make_kernel import Memory
-from dlc.compiler.kernels.shapes import reads_in_place
+from dlc.compiler.kernels.shapes import behind, reads_in_place
 from dlc.compiler.passes.eliminate_dead import has_effect
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Value
@@ -52,18 +52,16 @@ class Updates:
     def reads(self, group: Group, operands: tuple[Value, ...] | None = None) -> set[Value]:
         """The values in memory that a group reads (for `operands` alone, if given), views resolved.
         """
-        found: set[Value] = set()
-        nodes = group.nodes or tuple(
-            self.memory.made[v] for v in group.outputs if v in self.memory.made)
-        stack = [v for node in nodes for v in node.operands] if operands is None else list(operands)
-        own = set(group.outputs)
-        while stack:
-            value = stack.pop()
-            if value in self.memory.stored and value not in own:
-                found.add(self.base(value))
-            elif value in self.memory.made:
-                stack += self.memory.made[value].operands
-        return found
+        if operands is None:
+            nodes = group.nodes or tuple(
+                self.memory.made[v] for v in group.outputs if v in self.memory.made)
+            operands = tuple(v for node in nodes for v in node.operands)
+        own, stored = set(group.outputs), self.memory.stored
+
+        def is_read(value: Value) -> bool:
+            return value in stored and value not in own
+
+        return {self.base(v) for v in behind(operands, self.memory.made, is_read) if is_read(v)}
 
     def _in_place(self) -> dict[Value, Value]:
         groups = self.fused.groups
@@ -98,18 +96,16 @@ class Updates:
                     or not reads_in_place(node, self.memory.inverses))
         if far and old in self.reads(replace(group, nodes=far, outputs=())):
             return False
-        stack = [v for node in group.nodes if node is not root
-                 for v in node.operands if v not in group.outputs]
-        while stack:
-            value = stack.pop()
+        read = [v for node in group.nodes if node is not root
+                for v in node.operands if v not in group.outputs]
+        inside = {v for node in group.nodes for v in node.results}
+        for value in behind(read, self.memory.made, self.memory.stored.__contains__):
             if value in self.memory.stored:
                 if value != old and self.base(value) == old:
                     return False
-            elif value in self.memory.made:
-                node = self.memory.made[value]
-                if node not in group.nodes and old in map(self.base, node.operands):
+            elif value in self.memory.made and value not in inside:
+                if old in map(self.base, self.memory.made[value].operands):
                     return False
-                stack += node.operands
         return True
 
 

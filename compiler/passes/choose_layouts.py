@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlc.compiler.kernels.shapes import SEQUENCES
+from dlc.compiler.kernels.shapes import SEQUENCES, behind
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, product, symbol, symbols
 from dlc.ir.fused import FusedGraph
@@ -45,12 +45,8 @@ def _in_order(fused: FusedGraph) -> set[Value]:
     for node in fused.graph.nodes:
         if node.op != "gather" and node.op not in SEQUENCES:
             continue
-        stack = list(node.operands if node.op == "gather" else (*node.operands, node.result))
-        while stack:  # through what is computed where it is read
-            value = stack.pop()
-            found.add(value)
-            if value in made and value not in stored:
-                stack += made[value].operands
+        values = node.operands if node.op == "gather" else (*node.operands, node.result)
+        found.update(behind(values, made, stored.__contains__))
     return found
 
 

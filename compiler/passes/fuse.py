@@ -18,7 +18,7 @@ memory is an output of exactly one group, a parameter, or a view of one of these
 
 from __future__ import annotations
 
-from dlc.compiler.kernels.shapes import SEQUENCES, Shapes, reads_in_place, stands_alone
+from dlc.compiler.kernels.shapes import SEQUENCES, Shapes, behind, reads_in_place, stands_alone
 from dlc.compiler.options import Options
 from dlc.compiler.passes.eliminate_dead import has_effect
 from dlc.ir.dims import Dim
@@ -71,14 +71,11 @@ class Grouping:
     def sources(self, node: Node, operands: tuple[Value, ...] | None = None) -> set[int]:
         """The groups that `node` reads, through what is computed where it is read."""
         found: set[int] = set()
-        stack = list(node.operands if operands is None else operands)
-        while stack:
-            value = stack.pop()
+        values = node.operands if operands is None else operands
+        for value in behind(values, self.shapes.made, self.of.__contains__):
             found |= self.guards.get(value, frozenset())
             if value in self.of:
                 found.add(self.of[value])
-            elif value in self.shapes.made:
-                stack += self.shapes.made[value].operands
         return found
 
     def depend(self, group: int, sources: set[int]) -> None:
@@ -255,16 +252,13 @@ def _needed(graph: Graph, shapes: Shapes, grouping: Grouping) -> set[Value]:
 
 def _gathered(node: Node, grouping: Grouping) -> set[Value]:
     """The gathers that a node would compute where it reads."""
-    found: set[Value] = set()
-    stack = list(node.operands)
-    while stack:
-        value = stack.pop()
-        maker = grouping.shapes.made.get(value)
-        if maker is not None and maker.op == "gather":
-            found.add(value)
-        elif maker is not None and value not in grouping.of:
-            stack += maker.operands
-    return found
+    made = grouping.shapes.made
+
+    def is_gather(value: Value) -> bool:
+        return value in made and made[value].op == "gather"
+
+    read = behind(node.operands, made, lambda v: is_gather(v) or v in grouping.of)
+    return set(filter(is_gather, read))
 
 
 def _ordered(groups: list[Group], grouping: Grouping) -> list[Group]:
@@ -292,14 +286,10 @@ def _interleave(groups: list[Group], copied: list[Group], grouping: Grouping) ->
     names |= {v: group.name for group in copied for v in group.outputs}
     for group in copied:
         sources = {f"g{g}" for g in grouping.guards.get(group.outputs[0], ())}
-        stack = list(made[group.outputs[0]].operands)
-        while stack:
-            value = stack.pop()
+        for value in behind(made[group.outputs[0]].operands, made, names.__contains__):
             sources |= {f"g{g}" for g in grouping.guards.get(value, ())}
             if value in names:
                 sources.add(names[value])
-            elif value in made:
-                stack += made[value].operands
         at = max((k for k, g in enumerate(out) if g.name in sources), default=-1)
         out.insert(at + 1, group)
     return out
