@@ -98,7 +98,7 @@ class UserError(Exception):
         shown = [render(d, self.sources) for d in self.diagnostics[:CAP]]
         left = len(self.diagnostics) - CAP
         if left > 0:
-            shown.append(f"and {left} more error{'s' if left > 1 else ''}")
+            shown.append(f"and {plural(left, 'more error')}")
         return "\n\n".join(shown)
 
 
@@ -205,6 +205,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A help line that names the nearest known name; empty if none is near."""
     found = nearest(name, known)
     return f"did you mean `{found}`?" if found else ""
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 dim`, `2 dims`; `many` where an `s` does not make it."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _distance(a: str, b: str) -> int:

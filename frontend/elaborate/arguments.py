@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dlc.frontend.elaborate.frames import Fault
 from dlc.frontend.text import syntax
-from dlc.ir.diagnostics import Span, did_you_mean
+from dlc.ir.diagnostics import Span, did_you_mean, plural
 
 
 def assign_arguments(
@@ -24,7 +24,7 @@ def assign_arguments(
                             argument.name.span, _signature(name, parameters),
                             did_you_mean(key, names))
         elif place >= len(names):
-            raise Fault("too-many-arguments", f"`{name}` takes {_count(len(names))}, "
+            raise Fault("too-many-arguments", f"`{name}` takes {plural(len(names), 'argument')}, "
                         f"not {len(arguments)}", argument.span, _signature(name, parameters))
         else:
             key = names[place]
@@ -36,10 +36,6 @@ def assign_arguments(
         raise Fault("missing-argument", f"`{name}` needs `{missing[0]}`", span,
                     _signature(name, parameters))
     return given
-
-
-def _count(count: int) -> str:
-    return f"{count} argument{'' if count == 1 else 's'}"
 
 
 def _signature(name: str, parameters: Sequence[syntax.Parameter]) -> tuple[str, ...]:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dlc.frontend.elaborate.arithmetic import as_value, constant_of
+from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.undecided import left_open
-from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
+from dlc.frontend.elaborate.values import Listing, Many, Number, Tensor, Value, describe
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import NAMED
 from dlc.ir import graph as ir
-from dlc.ir.diagnostics import Span, did_you_mean
+from dlc.ir.diagnostics import Span, did_you_mean, plural
 from dlc.ir.dims import Dim
 from dlc.ir.types import DType
 
@@ -50,14 +50,15 @@ class Given:
 
     def integer(self, name: str, default: int) -> int:
         """A constant integer."""
-        if name not in self.values:
-            return default
-        found = constant_of(self.values[name])
-        if found is None and self.frame.context.checking:
-            raise Silent  # a model's parameter: known when the model is built
-        if isinstance(found, bool) or not isinstance(found, int):
+        return self._integer(name, self.values[name]) if name in self.values else default
+
+    def _integer(self, name: str, value: Value) -> int:
+        """An argument, or one item of it, as a constant integer."""
+        found = integer_of(value)
+        if found is None:
+            self._leave_open(value)
             raise self.fault(name, f"`{name}` of `{self.name}` is a constant integer, not "
-                             f"{describe(self.values[name])}")
+                             f"{describe(value)}", help=_HINTS.get(self.name, ""))
         return found
 
     def number(self, name: str, default: float) -> float:
@@ -65,28 +66,33 @@ class Given:
         if name not in self.values:
             return default
         found = constant_of(self.values[name])
-        if found is None and self.frame.context.checking:
-            raise Silent
+        if found is None:
+            self._leave_open(self.values[name])
         if found is None or isinstance(found, bool):
             raise self.fault(name, f"`{name}` of `{self.name}` is a constant number, not "
                              f"{describe(self.values[name])}")
         return float(found)
 
+    def _leave_open(self, value: Value) -> None:
+        """`Silent` for what may be a constant where a definition is not checked but used."""
+        scalar = isinstance(value, Number) or (
+            isinstance(value, Tensor) and not value.value.dims)
+        if scalar and self.frame.context.checking:
+            raise Silent
+
     def truth(self, name: str, default: bool) -> bool:
         """A constant `true` or `false`."""
         found = constant_of(self.values[name]) if name in self.values else default
         if not isinstance(found, bool):
-            raise self.fault(name, f"`{name}` of `{self.name}` is `true` or `false`")
+            raise self.fault(name, f"`{name}` of `{self.name}` is `true` or `false`, not "
+                             f"{describe(self.values[name])}")
         return found
 
     def axis(self, name: str, rank: int, default: int | None = None) -> int:
         """A constant axis, counted from the front."""
         if name not in self.values and default is None:
             raise Fault("missing-argument", f"`{self.name}` needs `{name}=`", self.span)
-        axis = self.integer(name, default or 0)
-        if not -rank <= axis < rank:
-            raise self.fault(name, f"axis {axis} of a tensor of {rank} dims", "axis-range")
-        return axis % rank
+        return self._from_front(name, self.integer(name, default or 0), rank)
 
     def axes(self, name: str, rank: int) -> tuple[int, ...]:
         """Constant axes, counted from the front; all if none are given."""
@@ -94,19 +100,16 @@ class Given:
             return tuple(range(rank))
         value = self.values[name]
         items = value.items if isinstance(value, Many | Listing) else (value,)
-        axes = []
-        for item in items:
-            axis = constant_of(item)
-            if isinstance(axis, bool) or not isinstance(axis, int):
-                raise self.fault(name, f"`{name}` is a constant integer, not {describe(item)}",
-                                 help=_HINTS.get(self.name, ""))
-            if not -rank <= axis < rank:
-                raise self.fault(name, f"there is no axis {axis} in a tensor of {rank} "
-                                 f"dim{'' if rank == 1 else 's'}", "axis-range")
-            axes.append(axis % rank)
+        axes = [self._from_front(name, self._integer(name, item), rank) for item in items]
         if len(set(axes)) < len(axes):
             raise self.fault(name, "an axis is named twice", "axis-twice")
         return tuple(sorted(axes))
+
+    def _from_front(self, name: str, axis: int, rank: int) -> int:
+        if not -rank <= axis < rank:
+            raise self.fault(name, f"there is no axis {axis} in a tensor of {plural(rank, 'dim')}",
+                             "axis-range")
+        return axis % rank
 
     def dim(self, value: Value, span: Span) -> Dim:
         """An integer that may be a dim."""
@@ -164,7 +167,7 @@ def call_builtin(
     if rule.raw:
         return rule.run(given)
     places = list(rule.positional)
-    keys = [_parameter(rule, argument, places) for argument in arguments]
+    keys = [_parameter(rule, argument, places, len(arguments)) for argument in arguments]
     values = frame.evaluate_all(argument.value for argument in arguments)
     for argument, key, value in zip(arguments, keys, values, strict=True):
         if key is None:
@@ -180,8 +183,10 @@ def call_builtin(
     return rule.run(given)
 
 
-def _parameter(rule: Rule, argument: syntax.Argument, places: list[str]) -> str | None:
-    """The parameter that an argument is for; None if it is part of a shape."""
+def _parameter(
+    rule: Rule, argument: syntax.Argument, places: list[str], count: int
+) -> str | None:
+    """The parameter that one of `count` arguments is for; None if it is part of a shape."""
     if argument.name is not None:
         key = argument.name.text
         if key not in rule.parameters:
@@ -195,7 +200,8 @@ def _parameter(rule: Rule, argument: syntax.Argument, places: list[str]) -> str 
         return places.pop(0)
     if rule.shape:
         return None
-    raise Fault("too-many-arguments", f"`{rule.name}` takes {len(rule.parameters)} arguments",
+    raise Fault("too-many-arguments",
+                f"`{rule.name}` takes {plural(len(rule.parameters), 'argument')}, not {count}",
                 argument.span, help=_HINTS.get(rule.name, ""))
 
 

@@ -12,6 +12,7 @@ from dlc.frontend.elaborate.gather import Place, along, place_of, side_by_side
 from dlc.frontend.elaborate.indexing import constant_place
 from dlc.frontend.elaborate.values import Many, Number, Tensor, Value
 from dlc.ir import graph as ir
+from dlc.ir.diagnostics import plural
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Builder
 from dlc.ir.types import BOOL, I32, I64, tensor
@@ -123,7 +124,8 @@ def _set_at(given: Given) -> Value:
     x, frame, span = given.tensor("x"), given.frame, given.spans["i"]
     indices = flatten(given.values["i"])
     if len(indices) > len(x.dims):
-        raise Fault("too-many-indices", f"{len(indices)} indices for {x.type}", span)
+        raise Fault("too-many-indices",
+                    f"{plural(len(indices), 'index', 'indices')} for {x.type}", span)
     places = [_place(given, index, extent)
               for index, extent in zip(indices, x.dims, strict=False)]
     ids = side_by_side(frame, places, span)

@@ -69,8 +69,8 @@ def _model(frame: Frame, model: Instance, expr: syntax.Call) -> Value:
 def _function(frame: Frame, callee: Callee, expr: syntax.Call) -> Value:
     function = callee.function
     if function.kind == "step" and frame.whole:
-        raise Fault("step-in-choice", f"no `step` is called in a part of `{frame.whole}`: all parts "
-                    "are evaluated, whatever is chosen", expr.span,
+        raise Fault("step-in-choice", f"no `step` is called in a part of `{frame.whole}`: all "
+                    "parts are evaluated, whatever is chosen", expr.span,
                     (f"`{function.name.text}` is a step, at {function.name.span}",),
                     "an `if` statement runs one branch alone")
     if function.kind == "step" and frame.lexical == "test":

@@ -24,7 +24,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
-from dlc.ir.diagnostics import Diagnostic, Span
+from dlc.ir.diagnostics import Diagnostic, Span, plural
 from dlc.ir.dims import Dim, Poly, at_least, symbol
 from dlc.ir.types import BOOL, DTYPES, DType, TensorType, sparse, tensor
 
@@ -258,8 +258,8 @@ def conform(
     if not given.dims and wanted.dims:
         return frame.place(span).broadcast(value, wanted.dims)
     if given.rank != wanted.rank:
-        raise Fault("rank-mismatch", f"{what} has {given.rank} dims, not {wanted.rank}", span,
-                    notes)
+        raise Fault("rank-mismatch",
+                    f"{what} has {plural(given.rank, 'dim')}, not {wanted.rank}", span, notes)
     for a, b in zip(given.dims, wanted.dims, strict=True):
         if a != b and not put_off(frame, a, b, span):
             why = _why(a, b)

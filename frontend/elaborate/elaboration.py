@@ -19,6 +19,7 @@ from dlc.frontend.elaborate.open_functions import elaborate_open, open_functions
 from dlc.frontend.elaborate.train_blocks import Training
 from dlc.frontend.elaborate.values import Number, Table, Truth, Value
 from dlc.frontend.records import (
+    INITIALIZER,
     SHARED,
     ConstantRecord,
     FunctionRecord,
@@ -98,12 +99,7 @@ class Elaboration:
         self.program.faults.raise_if_any()
         if name == SHARED:
             functions = elaborate_functions(self.program)
-            nothing = Graph("init", (), (), ())
-            return ElaboratedModel(
-                self.program,
-                ModelProgram(SHARED, (), functions, frozenset(), nothing),
-                Training(),
-            )
+            return ElaboratedModel(self.program, ModelProgram(SHARED, (), functions), Training())
         if name.startswith(tested.MARK):
             (test,) = (t for t in self.tests() if t.name == name.removeprefix(tested.MARK))
             made_test = tested.elaborate_test(self.program, test)
@@ -130,7 +126,7 @@ class ElaboratedModel:
 
     def graph(self, function: str) -> Graph:
         """A function of the model, a schedule (`train.lr`), or `init`: all initial values."""
-        if function == "init":
+        if function == INITIALIZER:
             return self._model.init
         if function in self._schedules:
             return self._schedules[function]

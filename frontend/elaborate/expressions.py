@@ -29,7 +29,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import FUNCTIONS
-from dlc.ir.diagnostics import Span
+from dlc.ir.diagnostics import Span, plural
 from dlc.ir.types import DTYPES, I32
 
 
@@ -207,7 +207,7 @@ def give(
         _give(frame, targets[0], value)
         return
     if not isinstance(value, Many | Listing) or len(value.items) != len(targets):
-        raise Fault("name-count", f"{len(targets)} names for {describe(value)}", span)
+        raise Fault("name-count", f"{plural(len(targets), 'name')} for {describe(value)}", span)
     for name, item in zip(targets, value.items, strict=True):
         _give(frame, name, item)
 

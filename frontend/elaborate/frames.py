@@ -276,11 +276,7 @@ class Frame:
 
     def text_of(self, span: Span) -> str:
         """What is written at `span`, in one line."""
-        source = self.context.program.sources[span.file]
-        if span.line == span.end_line:
-            return source.line(span.line)[span.column - 1 : span.end_column - 1]
-        lines = [source.line(n) for n in range(span.line, span.end_line + 1)]
-        lines[0], lines[-1] = lines[0][span.column - 1 :], lines[-1][: span.end_column - 1]
+        lines = self.context.program.text_of(span).split("\n")
         return " ".join(line.strip() for line in lines)
 
     # Conditions

@@ -23,7 +23,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
-from dlc.ir.diagnostics import Span
+from dlc.ir.diagnostics import Span, plural
 from dlc.ir.dims import Dim, ceildiv
 
 
@@ -41,7 +41,8 @@ def subscript(frame: Frame, value: Value, expr: syntax.Subscript) -> Value:
     made = as_value(frame, value, expr.value.span)
     left = sum(1 for i in expr.indices if not isinstance(i, syntax.NewAxis | syntax.Ellipsis))
     if left > len(made.dims):
-        raise Fault("too-many-indices", f"{left} indices for {made.type}", expr.span)
+        raise Fault("too-many-indices", f"{plural(left, 'index', 'indices')} for {made.type}",
+                    expr.span)
     cut, axis = _Cut(), 0
     for index, found in _expanded(expr, given, len(made.dims) - left):
         if isinstance(index, syntax.NewAxis):

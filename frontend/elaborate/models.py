@@ -1,7 +1,7 @@
 """From a checked program to graphs: one for each function of a model, and one that makes its
 variables' initial values.
 
-    program = load_program(Path("lenet5.dl"))
+    program = read_program(Path("lenet5.dl"))
     model = elaborate(program, "LeNet5")
     model.functions["fit"]         # a Graph with variables as `var` parameters, and updates
     model.init                     # a Graph whose updates are the initial values, by name
@@ -11,11 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from dlc.frontend.elaborate import builtins, sparse
-from dlc.frontend.elaborate.arithmetic import as_value, constant_of
+from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
 from dlc.frontend.elaborate.calls import run_body
-from dlc.frontend.elaborate.declared import conform, declare_symbols, fit, require_where, resolve
+from dlc.frontend.elaborate.declared import (
+    GENERIC,
+    conform,
+    declare_symbols,
+    fit,
+    require_where,
+    resolve,
+)
 from dlc.frontend.elaborate.expressions import evaluate
 from dlc.frontend.elaborate.frames import Context, Engine, Fault, Frame, Silent, flatten
 from dlc.frontend.elaborate.instances import make_instance
@@ -33,6 +41,7 @@ from dlc.frontend.elaborate.values import (
     Value,
     Variable,
 )
+from dlc.frontend.records import INITIALIZER
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span, UserError, did_you_mean
@@ -42,6 +51,7 @@ from dlc.ir.types import I64, DType, tensor
 
 Argument = int | float | bool
 _LIBRARY = builtins  # imported for what it registers
+_NO_VALUES: Final = Graph(INITIALIZER, (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,8 @@ class ModelProgram:
     name: str
     variables: tuple[Variable, ...]
     functions: Mapping[str, Graph]
-    steps: frozenset[str]
-    init: Graph
+    steps: frozenset[str] = frozenset()
+    init: Graph = _NO_VALUES
     instance: Instance | None = None
 
 
@@ -133,7 +143,7 @@ def elaborate_functions(program: Program) -> dict[str, Graph]:
 def is_entry(function: syntax.Function) -> bool:
     """Whether a function's ranks and element types are known without a call."""
     kinds = [p.type for p in function.parameters]
-    return all(k.dtype not in ("float", "integer") and not any(
+    return all(k.dtype not in GENERIC and not any(
         isinstance(d, syntax.Rest) for d in k.dims) for k in kinds)
 
 
@@ -250,10 +260,10 @@ def _size(frame: Frame, parameter: syntax.Parameter) -> Param:
     default: int | None = None
     if parameter.default is not None:
         value = frame.evaluate(parameter.default)
-        found = 0 if left_open(frame, value) else constant_of(value)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-            raise Fault("not-constant", f"the default of `{name}` is an integer that is at least "
-                        "0, and constant", parameter.default.span)
+        found = 0 if left_open(frame, value) else integer_of(value)
+        if found is None or found < 0:
+            raise Fault("not-constant", f"the default of `{name}` is a constant integer that is at "
+                        "least 0", parameter.default.span)
         default = found
     frame.locals[name] = Number(symbol(name))
     return Param(frame.context.builder.fresh(name, tensor(I64)), "size", default)
@@ -308,7 +318,7 @@ def elaborate_init(
             updates.append((variable.name, value))
     params = [] if context.random is None else [Param(context.random, "random")]
     params += [Param(ir.Value(v.name, v.kind), "var") for v in variables]
-    return Graph("init", tuple(params), tuple(context.builder.nodes), (), tuple(updates))
+    return Graph(INITIALIZER, tuple(params), tuple(context.builder.nodes), (), tuple(updates))
 
 
 def _initial(context: Context, variable: Variable) -> ir.Value | None:

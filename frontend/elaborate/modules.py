@@ -64,6 +64,14 @@ class Program:
     faults: Diagnostics = field(default_factory=Diagnostics)
     observer: Observer | None = None  # of every expression, and of each name that is given a value
 
+    def text_of(self, span: Span) -> str:
+        """What is written at `span`, in its lines."""
+        source = self.sources[span.file]
+        lines = [source.line(number) for number in range(span.line, span.end_line + 1)]
+        lines[-1] = lines[-1][: span.end_column - 1]
+        lines[0] = lines[0][span.column - 1 :]
+        return "\n".join(lines)
+
     def models(self) -> dict[str, tuple[syntax.Model, Module]]:
         """The models of the main file and of the files that it imports, by name."""
         found: dict[str, tuple[syntax.Model, Module]] = {}
@@ -74,9 +82,9 @@ class Program:
         return found
 
 
-def load_program(path: Path, name: str | None = None, default_float: DType = F32) -> Program:
+def load_program(path: Path, name: str | None = None) -> Program:
     """Reads a file and what it imports; `UserError` for syntax errors, imports, doubled names."""
-    program = read_program(path, name, default_float=default_float)
+    program = read_program(path, name)
     program.faults.raise_if_any()
     return program
 

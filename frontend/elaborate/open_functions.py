@@ -84,9 +84,7 @@ def _dim_text(program: Program, dim: syntax.Expr | syntax.Rest) -> str:
             return str(number)
         case syntax.Host():
             return "…"
-    span = dim.span
-    line = program.sources[span.file].line(span.line)
-    return line[span.column - 1 : span.end_column - 1]
+    return " ".join(program.text_of(dim.span).split())
 
 
 def elaborate_open(

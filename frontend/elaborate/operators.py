@@ -218,7 +218,7 @@ def matmul(frame: Frame, left: ir.Value, right: ir.Value, at: Span) -> ir.Value:
     """`left @ right`."""
     notes = operand_notes(frame, (left, right))
     if left.dtype is not right.dtype or left.dtype is BOOL:
-        raise Fault("dtype-mismatch", f"element types differ in `@`: {left.dtype} and "
+        raise Fault("dtype-mismatch", f"element types differ in `@`: {left.dtype} is not "
                     f"{right.dtype}", at, notes)
     if not left.dims or not right.dims:
         raise Fault("matmul-scalar", "`@` does not take scalars", at, notes,

@@ -12,7 +12,7 @@ from dlc.frontend.elaborate.proofs import put_off
 from dlc.frontend.elaborate.values import Builtin, Listing, Number, Tensor, Truth, Value, describe
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
-from dlc.ir.diagnostics import did_you_mean
+from dlc.ir.diagnostics import did_you_mean, plural
 from dlc.ir.dims import Dim
 from dlc.ir.types import I32, tensor
 
@@ -45,8 +45,8 @@ def sources_of(frame: Frame, statement: syntax.Scan) -> tuple[list[ir.Value], Di
     values = [_source(frame, expr) for expr in statement.sources]
     names = len(statement.targets)
     if names != len(values):
-        raise Fault("name-count", f"{names} name{'s' * (names > 1)} for "
-                    f"{len(values)} value{'s' * (len(values) > 1)} to go over", statement.span,
+        raise Fault("name-count", f"{plural(names, 'name')} for "
+                    f"{plural(len(values), 'value')} to go over", statement.span,
                     help="`scan x, m in xs, ms` goes over two tensors side by side")
     length = values[0].dims[0]
     for at, (value, expr) in enumerate(zip(values, statement.sources, strict=True)):

@@ -108,7 +108,7 @@ def _product(frame: Frame, matrix: Sparse, right: ir.Value, at: Span) -> ir.Valu
     """Each entry times the row of the right side that its column names, added to its own row."""
     notes = (f"left:  {matrix.kind}", f"right: {right.type}")
     if right.dtype is not matrix.values.dtype:
-        raise Fault("dtype-mismatch", f"element types differ in `@`: {matrix.values.dtype} and "
+        raise Fault("dtype-mismatch", f"element types differ in `@`: {matrix.values.dtype} is not "
                     f"{right.dtype}", at, notes)
     if len(right.dims) not in (1, 2) or right.dims[0] != matrix.dims[1]:
         raise Fault("shape-mismatch", "shapes do not agree in `@`", at, notes)

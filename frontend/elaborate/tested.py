@@ -12,7 +12,6 @@ from dlc.frontend.elaborate.models import ENGINE, ModelProgram, elaborate_init, 
 from dlc.frontend.elaborate.modules import Module, Program
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Diagnostics
-from dlc.ir.graph import Graph
 
 MARK: Final = "test "  # begins the name of what stands for a model; no model can be called so
 FUNCTION: Final = "test"
@@ -61,5 +60,4 @@ def _elaborate(
     variables = tuple(v for model in context.built.values() for v in model.variables())
     variables += tuple(context.optimizer_states.values())
     init = elaborate_init(program, "", variables, found)
-    functions: dict[str, Graph] = {FUNCTION: graph}
-    return ModelProgram(f"{MARK}{block.name}", variables, functions, frozenset(), init)
+    return ModelProgram(f"{MARK}{block.name}", variables, {FUNCTION: graph}, init=init)

@@ -17,7 +17,7 @@ from dlc.frontend.elaborate.train_blocks import Training
 from dlc.frontend.elaborate.values import Instance, Maker, Number, Truth, Value
 from dlc.frontend.python.library import ENGINE, python_module, python_program
 from dlc.frontend.python.trace import building, current_unit
-from dlc.frontend.records import FunctionRecord, ModelRecord
+from dlc.frontend.records import SHARED, FunctionRecord, ModelRecord
 from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Diagnostics, Span
 from dlc.ir.graph import Graph
@@ -130,6 +130,5 @@ def function_model(function: Function) -> driver.Model:
     unit = Unit({function.__name__: function.alone})
     with building(unit):
         functions = elaborate_functions(unit.program)
-    nothing = Graph("init", (), (), ())
-    made = ModelProgram("", (), functions, frozenset(), nothing)
-    return driver.Model(Traced("", unit, made), 0)
+    made = ModelProgram(SHARED, (), functions)
+    return driver.Model(Traced(SHARED, unit, made), 0)

@@ -50,7 +50,7 @@ def hover(analysis: Analysis, point: Point) -> tuple[str, Span] | None:
     if word is not None:
         return word
     if isinstance(found.leaf, syntax.String):
-        return _in_braces(analysis, source, found.leaf.span, point)
+        return _in_braces(analysis, program, found.leaf.span, point)
     above = found.path[-2:-1]
     leaf = above[0] if above and isinstance(above[0], syntax.Field) else found.leaf  # `x.T`
     if isinstance(leaf, _OPERATIONS) and leaf.span in analysis.seen:
@@ -69,15 +69,15 @@ def _word(source: SourceFile, point: Point) -> tuple[str, Span] | None:
 
 
 def _in_braces(
-    analysis: Analysis, source: SourceFile, string: Span, point: Point
+    analysis: Analysis, program: Program, string: Span, point: Point
 ) -> tuple[str, Span] | None:
     """What an expression in a string is, which stands in braces: `print("{x}")`."""
-    found = [s for s in analysis.seen if s.file == source.name and holds(s, point) and s != string
+    found = [s for s in analysis.seen if s.file == string.file and holds(s, point) and s != string
              and start(string) <= start(s) and end(s) <= end(string)]
     if not found:
         return None
     span = max(found, key=lambda s: (start(s), [-n for n in end(s)]))
-    return code(f"{_stretch(source, span)}: {kind_text(analysis.seen[span])}"), span
+    return code(f"{program.text_of(span)}: {kind_text(analysis.seen[span])}"), span
 
 
 def code(text: str) -> str:
@@ -181,18 +181,18 @@ def _declared(program: Program, meaning: Meaning, seen: Seen | None) -> list[str
             return [written] if same else [written, f"{meaning.name}: {here}"]
         case "parameter":
             assert meaning.node is not None
-            return [text_of(program, meaning.node.span)]
+            return [program.text_of(meaning.node.span)]
         case "member":
             assert meaning.node is not None
-            return [text_of(program, meaning.node.span)]
+            return [program.text_of(meaning.node.span)]
     return [signature(program, meaning)]
 
 
 def _before_value(program: Program, meaning: Meaning) -> str:
     node = meaning.node
     assert isinstance(node, syntax.Variable | syntax.Const)
-    written = text_of(program, node.span)
-    value = text_of(program, node.value.span)
+    written = program.text_of(node.span)
+    value = program.text_of(node.value.span)
     return written if len(value) <= 40 else written[: -len(value)].rstrip(" =")
 
 
@@ -208,15 +208,14 @@ def signature(program: Program, meaning: Meaning) -> str:
             return meaning.name
     if node is None:
         return meaning.name
-    source = program.sources[node.span.file]
-    return _head(source, node)
+    return _head(program, node)
 
 
-def _head(source: SourceFile, node: syntax.Syntax) -> str:
+def _head(program: Program, node: syntax.Syntax) -> str:
     """The text of a definition up to its body."""
-    text = _stretch(source, node.span)
+    text = program.text_of(node.span)
     if isinstance(node, syntax.Function):
-        body = _stretch(source, node.body.span)
+        body = program.text_of(node.body.span)
         text = text[: len(text) - len(body)].rstrip().removesuffix("=")
     elif isinstance(node, syntax.Model | syntax.Optimizer):
         text = text.partition("{")[0]
@@ -266,15 +265,3 @@ def _comment(source: SourceFile, line: int) -> str:
     while (above := source.line(line - 1 - len(found)).strip()).startswith("#"):
         found.append(above.lstrip("# "))
     return " ".join(reversed(found))
-
-
-def text_of(program: Program, span: Span) -> str:
-    """What is written at a span, in its lines."""
-    return _stretch(program.sources[span.file], span)
-
-
-def _stretch(source: SourceFile, span: Span) -> str:
-    lines = [source.line(n) for n in range(span.line, span.end_line + 1)]
-    lines[-1] = lines[-1][: span.end_column - 1]
-    lines[0] = lines[0][span.column - 1 :]
-    return "\n".join(lines)

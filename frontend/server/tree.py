@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
 from dlc.frontend.server.places import Point, end, holds, start
 from dlc.frontend.text import syntax
 
 
 @cache
-def _parts_of(kind: type[syntax.Syntax]) -> tuple[str, ...]:
+def _parts_of(kind: type[Any]) -> tuple[str, ...]:
     """The fields of a kind of node that hold nodes, among others."""
     return tuple(each.name for each in fields(kind) if each.name not in ("span", "at", "ats"))
 
 
 def children(node: syntax.Syntax) -> Iterator[syntax.Syntax]:
     """The nodes right below one."""
-    for name in _parts_of(type(node)):
+    kind: Any = type(node)  # mypy does not take a class for something to be hashed
+    for name in _parts_of(kind):
         value = getattr(node, name)
         if isinstance(value, syntax.Syntax):
             yield value

@@ -45,9 +45,9 @@ __all__ = [
     "Choice", "Comparison", "Comprehension", "Const", "Definition", "Ellipsis", "Expr", "Field",
     "File", "For", "Function", "Host", "If", "Import", "Index", "List", "Member", "Minimize",
     "Model", "Name", "NewAxis", "Number", "On", "Optimizer", "Parameter", "Phase", "Print",
-    "Rest", "Return", "Scan", "Setting", "Slice", "Statement", "String", "Subscript", "Syntax", "Test",
-    "Train", "Tuple", "TupleTypeExpr", "TypeExpr", "Unary", "Update", "Variable", "While",
-    "Yield", "dump",
+    "Rest", "Return", "Scan", "Setting", "Slice", "Statement", "String", "Subscript", "Syntax",
+    "Test", "Train", "Tuple", "TupleTypeExpr", "TypeExpr", "Unary", "Update", "Variable",
+    "While", "Yield", "dump",
 ]
 
 

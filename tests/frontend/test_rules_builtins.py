@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlc.ir.diagnostics import UserError
 from dlc.ir.ops.control import CheckError
 from dlc.runtime.errors import CheckFailed
 from tests.frontend.programs_in_text import Both, Running, error, evaluate, functions
@@ -135,6 +136,17 @@ fn every(x: f32[T, 6]) -> f32[(T + 1) // 2, 2] = x[::2, 1:5:3]
         "fn f(x: f32[N], i: i32) -> f32[N] = x[i:]\n")
 
 
+def test_rule_25_what_is_always_below_0_counts_from_the_end() -> None:
+    run = Both("fn f(x: f32[N], y: f32[K]) -> (f32[K], f32[N - K], f32) where K < N =\n"
+               "    (x[-K:], x[:-K], x[-K])\n")
+    last, rest, one = run("f", x=np.arange(5, dtype="f4"), y=np.ones(2, "f4"))
+    assert (last.tolist(), rest.tolist(), one) == ([3, 4], [0, 1, 2], 3)
+    for index in ("-n", "-n:"):
+        found = error(f"fn f(x: f32[N], n: int) -> f32 = sum(x[{index}])\n")
+        assert found == "1: -n may be 0, which does not count from the end | `N - n` is the place"
+
+
+
 # Rule 26
 
 ROW = np.array([3, 0, 3], np.int32)
@@ -191,7 +203,7 @@ fn slope(x: f32[N, 6], i: i32[K], v: f32[K, 6]) -> (f32[N, 6], f32[K, 6]) =
     np.testing.assert_allclose(by_v, 2 * v * np.array([[0], [1], [1]]), rtol=1e-6)
     np.testing.assert_array_equal(
         evaluate("set_at(x, -1, 0)", "x: f32[4]", "f32[4]", x[:, 0].copy()), [*x[:3, 0], 0])
-    assert "`v` has 1 dims, not 2" in error(
+    assert "`v` has 1 dim, not 2" in error(
         "fn f(x: f32[N, 6], i: i32[K], v: f32[K]) -> f32[N, 6] = set_at(x, i, v)\n")
 
 
@@ -385,3 +397,34 @@ def test_rule_45_orthogonal_rows_or_columns() -> None:
     np.testing.assert_allclose(gain @ gain.T, 9 * np.eye(5), atol=1e-12)
     assert "`orthogonal` makes matrices" in error(
         "model M {\n param a: f32[4] = orthogonal()\n fn f() -> f32 = 0.0\n}\n")
+
+
+# Axes
+
+
+AXIS = """
+model M(k: int) {
+    fn total(x: f32[N, 3]) -> f32[3] = sum(x, axis=k)
+    fn place(x: f32[N, 3]) -> i32[3] = argmax(x, axis=k)
+}
+"""
+
+
+def test_an_axis_may_be_a_parameter_of_the_model() -> None:
+    model = Running(AXIS, k=-2)
+    x = X[:, :3, 0]
+    np.testing.assert_allclose(model("total", x=x)[0], x.sum(0), rtol=1e-6)
+    np.testing.assert_array_equal(model("place", x=x)[0], x.argmax(0))
+    with pytest.raises(UserError, match="there is no axis 2 in a tensor of 2 dims"):
+        Running(AXIS, k=2)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    ("sum(x, axis=1)", "there is no axis 1 in a tensor of 1 dim"),
+    ("softmax(x, axis=1)", "there is no axis 1 in a tensor of 1 dim"),
+    ("sum(x, axis=x)", "`axis` of `sum` is a constant integer, not f32[N]"),
+    ("softmax(x, axis=x)", "`axis` of `softmax` is a constant integer, not f32[N]"),
+    ("tanh(x, 1)", "`tanh` takes 1 argument, not 2"),
+])
+def test_one_axis_and_several_are_asked_for_alike(call: str, message: str) -> None:
+    assert message in error(f"fn f(x: f32[N]) -> f32[N] = {call}\n")
