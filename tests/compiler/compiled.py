@@ -39,12 +39,14 @@ class CompiledGraph:
         for p, array in zip(self.meaning.params, arrays, strict=True):
             if p.role == "var":
                 self.variables.set(p.value.name, _stored(p.value, array))
+            elif p.role == "random":
+                self.variables.random[:] = array
             else:
                 given[p.value.name] = (
                     int(array) if p.role == "size" else _stored(p.value, array))
         _poison_arena()
         result = self.call(**given)
-        results = result if isinstance(result, tuple) else (result,)
+        results = result if isinstance(result, tuple) else () if result is None else (result,)
         updated = (np.array(self.variables.get(name)) for name, _ in self.meaning.updates)
         return tuple(
             _meant(value, np.asarray(made))
