@@ -213,3 +213,14 @@ def test_an_exception_while_printing_ends_the_call(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(compiled.variables.get("w"), [0, 0])
     compiled.call(xs=np.ones(2, np.float32), limit=5.0)
     np.testing.assert_array_equal(compiled.variables.get("w"), [2, 2])
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_loops_turn_often_with_and_without_a_watch(
+    watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not watched:
+        monkeypatch.setattr(pool, "watch_function", lambda: None)
+    compiled = CompiledGraph(parse_graph(CHECKED))
+    monkeypatch.setattr("builtins.print", lambda text: None)
+    assert compiled.call(xs=np.ones(5000, np.float32), limit=1e6) == 5000
