@@ -18,7 +18,7 @@ from dlc.ir.diagnostics import did_you_mean
 
 FOLDER: Final = Path(__file__).parent / "explained"
 HEAD: Final = re.compile(r"^## ([a-z0-9-]+): (.+)$", re.MULTILINE)
-_PROGRAM: Final = re.compile(r"^```dl\n(.*?)^```\n?", re.MULTILINE | re.DOTALL)
+_PROGRAM: Final = re.compile(r"^(?:Mended:\n\n)?```dl\n(.*?)^```\n?", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.undecided import left_open
-from dlc.frontend.elaborate.values import Listing, Many, Number, Tensor, Value, describe
+from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import NAMED
 from dlc.ir import graph as ir
@@ -56,7 +56,8 @@ class Given:
         """An argument, or one item of it, as a constant integer."""
         found = integer_of(value)
         if found is None:
-            self._leave_open(value)
+            if constant_of(value) is None:
+                self._leave_open(value)
             raise self.fault(name, f"`{name}` of `{self.name}` is a constant integer, not "
                              f"{describe(value)}", help=_HINTS.get(self.name, ""))
         return found
@@ -75,9 +76,8 @@ class Given:
 
     def _leave_open(self, value: Value) -> None:
         """`Silent` for what may be a constant where a definition is not checked but used."""
-        scalar = isinstance(value, Number) or (
-            isinstance(value, Tensor) and not value.value.dims)
-        if scalar and self.frame.context.checking:
+        number = isinstance(value, Number) and self.frame.context.checking
+        if number or left_open(self.frame, value):
             raise Silent
 
     def truth(self, name: str, default: bool) -> bool:

@@ -77,6 +77,7 @@ def test_explain_prints_one_entry(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.startswith("integer-division: `/` of integers\n")
     assert "Wrong:\n\n    fn f(k: i32[N]) -> i32[N] = k / 2\n" in shown
     assert "Mended:\n\n    fn f(k: i32[N]) -> i32[N] = k // 2\n" in shown
+    assert shown.count("Mended:") == shown.count("Wrong:") == 1
     assert main(["explain", "integer-division", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {"name", "line", "text", "wrong", "mended"}

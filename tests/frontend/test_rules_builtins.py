@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlc.ir.diagnostics import UserError
 from dlc.ir.ops.control import CheckError
 from dlc.runtime.errors import CheckFailed
 from tests.frontend.programs_in_text import Both, Running, error, evaluate, functions
@@ -397,34 +396,3 @@ def test_rule_45_orthogonal_rows_or_columns() -> None:
     np.testing.assert_allclose(gain @ gain.T, 9 * np.eye(5), atol=1e-12)
     assert "`orthogonal` makes matrices" in error(
         "model M {\n param a: f32[4] = orthogonal()\n fn f() -> f32 = 0.0\n}\n")
-
-
-# Axes
-
-
-AXIS = """
-model M(k: int) {
-    fn total(x: f32[N, 3]) -> f32[3] = sum(x, axis=k)
-    fn place(x: f32[N, 3]) -> i32[3] = argmax(x, axis=k)
-}
-"""
-
-
-def test_an_axis_may_be_a_parameter_of_the_model() -> None:
-    model = Running(AXIS, k=-2)
-    x = X[:, :3, 0]
-    np.testing.assert_allclose(model("total", x=x)[0], x.sum(0), rtol=1e-6)
-    np.testing.assert_array_equal(model("place", x=x)[0], x.argmax(0))
-    with pytest.raises(UserError, match="there is no axis 2 in a tensor of 2 dims"):
-        Running(AXIS, k=2)
-
-
-@pytest.mark.parametrize(("call", "message"), [
-    ("sum(x, axis=1)", "there is no axis 1 in a tensor of 1 dim"),
-    ("softmax(x, axis=1)", "there is no axis 1 in a tensor of 1 dim"),
-    ("sum(x, axis=x)", "`axis` of `sum` is a constant integer, not f32[N]"),
-    ("softmax(x, axis=x)", "`axis` of `softmax` is a constant integer, not f32[N]"),
-    ("tanh(x, 1)", "`tanh` takes 1 argument, not 2"),
-])
-def test_one_axis_and_several_are_asked_for_alike(call: str, message: str) -> None:
-    assert message in error(f"fn f(x: f32[N]) -> f32[N] = {call}\n")
