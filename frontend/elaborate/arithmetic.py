@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from dlc.ir.types import BOOL, F64, I32, DType, tensor
 
 _BITS: Final = {"i8": (-(2**7), 2**7), "i16": (-(2**15), 2**15), "i32": (-(2**31), 2**31),
                 "i64": (-(2**63), 2**63), "u8": (0, 2**8)}
+_TOO_LARGE: Final = {  # what would round to infinity
+    "f16": 2**16 - 2**4, "bf16": 2**128 - 2**119, "f32": 2**128 - 2**103}
 
 
 # Values as values of the graph
@@ -71,10 +74,9 @@ def check_number(number: int | float, dtype: DType, span: Span) -> int | float:
     if dtype is BOOL:
         raise Fault("number-for-bool", f"the number {number} is no bool", span)
     if dtype.is_float:
-        try:
-            return float(number)
-        except OverflowError:
-            raise Fault("integer-range", f"{number} does not fit {dtype}", span) from None
+        if _TOO_LARGE.get(dtype.name, 2**1024) <= abs(number) < math.inf:
+            raise Fault("integer-range", f"{number} does not fit {dtype}", span)
+        return float(number)
     if isinstance(number, float):
         raise Fault("float-to-integer", f"the number {number} can't become {dtype}", span,
                     help=f"`f32(…)` makes floats of {dtype}")
@@ -110,7 +112,8 @@ def table_of(frame: Frame, value: Value, span: Span, dtype: DType | None = None)
         elif isinstance(item, Number) and not isinstance(item.value, Poly):
             numbers.append(item.value)
         else:
-            raise Fault("mixed-list", f"{describe(item)} in a list of numbers", span)
+            raise Fault("mixed-list", f"{describe(item)} in a list of numbers", span,
+                        help="`stack((a, b))` puts tensors side by side")
     dtype = dtype or (frame.default_float if any(isinstance(n, float) for n in numbers) else I32)
     if dtype is not BOOL:
         numbers = [check_number(n, dtype, span) for n in numbers]

@@ -13,7 +13,7 @@ from typing import Final
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.undecided import left_open
-from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
+from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe, dim_help
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import NAMED
 from dlc.ir import graph as ir
@@ -83,6 +83,8 @@ class Given:
     def truth(self, name: str, default: bool) -> bool:
         """A constant `true` or `false`."""
         found = constant_of(self.values[name]) if name in self.values else default
+        if found is None:
+            self._leave_open(self.values[name])
         if not isinstance(found, bool):
             raise self.fault(name, f"`{name}` of `{self.name}` is `true` or `false`, not "
                              f"{describe(self.values[name])}")
@@ -117,7 +119,8 @@ class Given:
             return value.value
         if left_open(self.frame, value):
             raise Silent
-        raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", span)
+        raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", span,
+                    help=dim_help(value))
 
     def dims(self) -> tuple[Dim, ...]:
         """The positional arguments after the named ones, as dims."""

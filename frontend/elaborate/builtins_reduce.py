@@ -8,7 +8,7 @@ from dlc.frontend.elaborate.frames import Fault
 from dlc.frontend.elaborate.gather import complement, least
 from dlc.frontend.elaborate.values import Number, Tensor, Value
 from dlc.ir import graph as ir
-from dlc.ir.dims import product
+from dlc.ir.dims import Dim, product
 from dlc.ir.graph import Builder
 from dlc.ir.types import BOOL, F32, I32
 
@@ -78,10 +78,14 @@ def _extreme(given: Given, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
     if x.dtype is BOOL:
         raise Fault("bool-arithmetic", f"`{given.name}` does not take bool", given.span,
                     help="`any` and `all` do")
-    for extent in (x.dims[a] for a in axes):
-        given.frame.at_least(extent, 1, f"{extent} >= 1, for `{given.name}` of nothing is not "
-                             "defined", given.span, f"`{given.name}` over an axis of {extent}")
+    for axis in axes:
+        _require_some(given, x.dims[axis])
     return (least if given.name == "min" else _greatest)(given.frame.place(given.span), x, axes)
+
+
+def _require_some(given: Given, extent: Dim) -> None:
+    given.frame.at_least(extent, 1, f"{extent} >= 1, for `{given.name}` of nothing is not "
+                         "defined", given.span, f"`{given.name}` over an axis of {extent}")
 
 
 def _greatest(builder: Builder, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
@@ -130,6 +134,7 @@ def _all(given: Given) -> Value:
 def _place_of_extreme(given: Given, smallest: bool) -> Value:
     x = given.tensor("x")
     axis = given.axis("axis", len(x.dims), 0 if len(x.dims) == 1 else None)
+    _require_some(given, x.dims[axis])
     if smallest and x.dtype is not BOOL:
         builder = given.frame.place(given.span)
         x = builder.op("neg", x) if x.dtype.is_float else complement(builder, x)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from dlc.frontend.elaborate.arithmetic import as_value, meet
 from dlc.frontend.elaborate.builtin_table import Given, builtin
-from dlc.frontend.elaborate.frames import Fault
+from dlc.frontend.elaborate.frames import Fault, Silent
 from dlc.frontend.elaborate.proofs import put_off, renamed
+from dlc.frontend.elaborate.undecided import left_open
 from dlc.frontend.elaborate.values import (
     Listing,
     Many,
@@ -52,6 +53,8 @@ def _check_size(given: Given, x: ir.Value, dims: tuple[Dim, ...], whole: Dim) ->
 def _transpose(given: Given) -> Value:
     x = given.tensor("x")
     rank = len(x.dims)
+    if any(left_open(given.frame, axis) for axis in given.shape):
+        raise Silent
     order = tuple(d % rank if isinstance(d, int) and -rank <= d < rank else d
                   for d in given.dims())
     if sorted(map(str, order)) != sorted(map(str, range(rank))):

@@ -6,7 +6,7 @@ from typing import Final
 
 from dlc.frontend.elaborate.arguments import assign_arguments
 from dlc.frontend.elaborate.builtin_table import call_builtin
-from dlc.frontend.elaborate.declared import bind_symbols, fit, require_where
+from dlc.frontend.elaborate.declared import bind_symbols, fit, require_bound, require_where
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
 from dlc.frontend.elaborate.instances import build
 from dlc.frontend.elaborate.optimizers import differentiates
@@ -149,6 +149,7 @@ def _bind(
             assert parameter.default is not None
             value = inner.evaluate(parameter.default)
             bind_symbols(inner, parameter, value, at)
+        require_bound(inner, parameter, at)
         inner.locals[name] = fit(inner, parameter.type, value, f"`{name}`", at, parameter.span)
     require_where(inner, function.where)
 

@@ -77,15 +77,18 @@ def _definition(context: Context, definition: syntax.Definition, module: Module)
 
 def _check_parameters(context: Context, definition: syntax.Definition) -> None:
     """No two parameters of a definition, or of a function in it, have one name."""
-    if isinstance(definition, syntax.Const):
-        return
-    parameters = definition.parameters
-    if isinstance(definition, syntax.Optimizer):
-        parameters = (*parameters, *definition.operands)
-    if isinstance(definition, syntax.Model):
-        for member in definition.members:
-            if isinstance(member, syntax.Function):
-                _check_parameters(context, member)
+    match definition:
+        case syntax.Function():
+            parameters = definition.parameters
+        case syntax.Optimizer():
+            parameters = (*definition.parameters, *definition.operands)
+        case syntax.Model():
+            parameters = definition.parameters
+            for member in definition.members:
+                if isinstance(member, syntax.Function):
+                    _check_parameters(context, member)
+        case _:
+            return
     first: dict[str, syntax.Name] = {}
     for each in parameters:
         if first.setdefault(each.name.text, each.name) is not each.name:

@@ -21,6 +21,7 @@ from dlc.frontend.elaborate.values import (
     Truth,
     Value,
     describe,
+    dim_help,
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
@@ -41,7 +42,8 @@ def dim_of(frame: Frame, expr: syntax.Expr) -> Dim:
         raise Silent
     if isinstance(value, Number) and not isinstance(value.value, float):
         return value.value
-    raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", expr.span)
+    raise Fault("not-a-dim", f"a dim is an integer, not {describe(value)}", expr.span,
+                help=dim_help(value))
 
 
 def _with_symbol_help(fault: Fault, expr: syntax.Expr) -> Fault:
@@ -103,6 +105,10 @@ def dtype_of(frame: Frame, kind: syntax.TypeExpr) -> DType:
 def resolve(frame: Frame, kind: syntax.TypeExpr) -> TensorType:
     """The type that is declared, all symbols being bound."""
     dims: list[Dim] = []
+    rests = [dim for dim in kind.dims if isinstance(dim, syntax.Rest)]
+    if len(rests) > 1:
+        raise Fault("unbound-dims", f"`*{rests[1].name.text}` is the second of its kind in this "
+                    "type: which dims it stands for can't be told", rests[1].span)
     for dim in kind.dims:
         if isinstance(dim, syntax.Rest):
             if dim.name.text not in frame.rests:
@@ -143,12 +149,34 @@ def bind_symbols(
         _bind_generic(frame, kind, given.dtype, parameter, span)
     places = _line_up(kind, given)
     if places is None:
+        if given.dims:  # a scalar takes the shape that other parameters have
+            raise _no_rank(parameter, given, span)
         return
     for dim, found in places:
         if isinstance(dim, syntax.Rest):
             frame.rests.setdefault(dim.name.text, found)
         elif isinstance(dim, syntax.Name) and is_symbol(frame, dim):
             _bind(frame, dim.text, found[0], span)
+
+
+def _no_rank(parameter: syntax.Parameter, given: TensorType, span: Span) -> Fault:
+    dims = parameter.type.dims
+    least = sum(not isinstance(dim, syntax.Rest) for dim in dims)
+    return Fault("rank-mismatch", f"`{parameter.name.text}` has {plural(given.rank, 'dim')}, not "
+                 f"{least}{' or more' if least < len(dims) else ''}", span,
+                 (f"found:    {given}", f"declared at {parameter.span}"))
+
+
+def require_bound(frame: Frame, parameter: syntax.Parameter, span: Span) -> None:
+    """Something says how large each symbol of a parameter is: a scalar does not."""
+    for dim in parameter.type.dims:
+        rest = isinstance(dim, syntax.Rest)
+        name = dim.name.text if isinstance(dim, syntax.Rest) else (
+            dim.text if isinstance(dim, syntax.Name) and is_symbol(frame, dim) else "")
+        if name and name not in (frame.rests if rest else frame.symbols):
+            raise Fault("unbound-dims", f"nothing says what `{'*' * rest}{name}` of "
+                        f"`{parameter.name.text}` is", span, (f"declared at {parameter.span}",),
+                        "a scalar takes the dims that other arguments have")
 
 
 def _bind(frame: Frame, name: str, dim: Dim, span: Span) -> None:

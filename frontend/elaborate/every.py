@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dlc.frontend.elaborate.arithmetic import integer_of
 from dlc.frontend.elaborate.branches import either
 from dlc.frontend.elaborate.frames import Fault, Frame
+from dlc.frontend.elaborate.undecided import left_open
 from dlc.frontend.elaborate.values import Variable, describe
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
@@ -19,6 +20,8 @@ Update = Callable[[Sequence[ir.Value]], None]
 def executions(frame: Frame, expr: syntax.Expr) -> int:
     """The number that `every` is: a constant integer."""
     value = frame.evaluate(expr)
+    if left_open(frame, value):
+        return 1
     count = integer_of(value)
     if count is None or count < 1:
         raise Fault("constant-argument", f"`every` is a constant integer that is at least 1, not "

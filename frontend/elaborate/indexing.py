@@ -20,11 +20,12 @@ from dlc.frontend.elaborate.values import (
     Value,
     Variable,
     describe,
+    dim_help,
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span, plural
-from dlc.ir.dims import Dim, ceildiv
+from dlc.ir.dims import Dim, at_least, ceildiv
 
 
 def subscript(frame: Frame, value: Value, expr: syntax.Subscript) -> Value:
@@ -159,7 +160,7 @@ def _one(
 
 def constant_place(frame: Frame, index: Dim, extent: Dim, span: Span) -> Dim:
     """A constant index or a dim as a place counted from the front; it is proved, or put off."""
-    place = _from_end(index, extent)
+    place = _from_end(frame, index, extent, span)
     wrong = out_of_range(index, extent)
     if isinstance(place, int) and place < 0:
         raise Fault("index-range", wrong, span)
@@ -169,9 +170,14 @@ def constant_place(frame: Frame, index: Dim, extent: Dim, span: Span) -> Dim:
     return place
 
 
-def _from_end(place: Dim, extent: Dim) -> Dim:
-    """Constant places below 0 count from the end."""
-    return extent + place if isinstance(place, int) and place < 0 else place
+def _from_end(frame: Frame, place: Dim, extent: Dim, span: Span) -> Dim:
+    """Constant places below 0 count from the end; so do dims that are always below 0."""
+    if at_least(place, 0) or not at_least(-place, 0):
+        return place
+    if not at_least(-place, 1) and not left_open(frame, Number(place)):
+        raise Fault("index-range", f"{place} may be 0, which does not count from the end", span,
+                    help=f"`{extent + place}` is the place")
+    return extent + place
 
 
 def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
@@ -180,7 +186,7 @@ def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
         return
     start = _bound(frame, index.start, 0, extent)
     stop = _bound(frame, index.stop, extent, extent)
-    step = 1 if index.step is None else constant_of(frame.evaluate(index.step))
+    step = 1 if index.step is None else _step(frame, index.step)
     if isinstance(step, bool) or not isinstance(step, int) or step < 1:
         raise Fault("slice-step", "the step of a slice is a constant >= 1", index.span,
                     help="`flip` reverses an axis")
@@ -192,14 +198,21 @@ def _slice(frame: Frame, cut: _Cut, index: syntax.Slice, extent: Dim) -> None:
     cut.add(start, step, length, length)
 
 
+def _step(frame: Frame, expr: syntax.Expr) -> int | float | bool | None:
+    value = frame.evaluate(expr)
+    if left_open(frame, value):
+        raise Silent
+    return constant_of(value)
+
+
 def _bound(frame: Frame, expr: syntax.Expr | None, default: Dim, extent: Dim) -> Dim:
     if expr is None:
         return default
     value = frame.evaluate(expr)
     if isinstance(value, Number) and not isinstance(value.value, float):
-        return _from_end(value.value, extent)
+        return _from_end(frame, value.value, extent, expr.span)
     raise Fault("slice-bound", f"the bounds of a slice are constants or dims, not "
-                f"{describe(value)}", expr.span)
+                f"{describe(value)}", expr.span, help=dim_help(value))
 
 
 def _of_list(
@@ -209,22 +222,32 @@ def _of_list(
     if more:
         raise Fault("list-index", "a list has one index", expr.span)
     if isinstance(index, syntax.Slice):
-        bounds = [_place(frame.evaluate(b), b.span) if b is not None else None
-                  for b in (index.start, index.stop, index.step)]
-        if isinstance(value, Listing) and not value.known:
-            first = value.place(0 if bounds[0] in (None, 0) else None)
-            return Listing((first,), known=False, alike=value.alike)
-        return Listing(value.items[slice(*bounds)])
+        return _part_of_list(frame, value, index)
     if given[0] is None:
         raise Fault("list-index", "a list has places, no axes", expr.span)
-    if isinstance(value, Listing) and not value.known and left_open(frame, given[0]):
-        return value.place(None)
+    if left_open(frame, given[0]):
+        return value.place(None) if isinstance(value, Listing) else Poisoned()
     place = _place(given[0], index.span)
     if isinstance(value, Listing) and not value.known:
         return value.place(place)
     if not -len(value.items) <= place < len(value.items):
         raise Fault("index-range", f"place {place} of {describe(value)}", index.span)
     return value.items[place]
+
+
+def _part_of_list(frame: Frame, value: Listing | Many, index: syntax.Slice) -> Listing:
+    """A slice of a list; where it begins and ends may be left open until a model is built."""
+    given = [frame.evaluate(b) if b is not None else None
+             for b in (index.start, index.stop, index.step)]
+    if any(bound is not None and left_open(frame, bound) for bound in given):
+        items = value.items[:1] if given[0] is None else (Poisoned(),) * bool(value.items)
+        return Listing(items, known=False, alike=isinstance(value, Listing) and value.alike)
+    bounds = [_place(bound, written.span) if bound is not None and written is not None else None
+              for bound, written in zip(given, (index.start, index.stop, index.step), strict=True)]
+    if isinstance(value, Listing) and not value.known:
+        first = value.place(0 if bounds[0] in (None, 0) else None)
+        return Listing((first,), known=False, alike=value.alike)
+    return Listing(value.items[slice(*bounds)])
 
 
 def _place(value: Value, span: Span) -> int:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dlc.frontend.elaborate.arguments import assign_arguments
-from dlc.frontend.elaborate.declared import bind_symbols, fit, require_where, resolve
+from dlc.frontend.elaborate.declared import (
+    bind_symbols,
+    fit,
+    require_bound,
+    require_where,
+    resolve,
+)
 from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.values import (
     Instance,
@@ -62,6 +68,7 @@ def make_instance(
             assert parameter.default is not None
             value = inner.evaluate(parameter.default)
             bind_symbols(inner, parameter, value, at)
+        require_bound(inner, parameter, at)
         value = fit(inner, parameter.type, value, f"`{name}`", at, parameter.span)
         _check_constant(context, name, value, at)
         instance.parameters[name] = value

@@ -13,6 +13,7 @@ from dlc.frontend.elaborate.values import (
     Builtin,
     Callee,
     Instance,
+    Listing,
     Maker,
     Number,
     Optimizer,
@@ -186,5 +187,8 @@ def check_given(frame: Frame, name: str, span: Span) -> None:
     """
     check_new_name(frame, name, span)
     if name in frame.fixed and name != "_":
+        help = f"`carry {name} = {name}` lets it be given new values"
+        if isinstance(frame.locals.get(name), Listing):
+            help = f"no list is carried: `yield value as {name}` stacks one value a turn"
         raise Fault("not-carried", f"`{name}` stands outside of this loop, which does not carry it",
-                    span, help=f"`carry {name} = {name}` lets it be given new values")
+                    span, help=help)

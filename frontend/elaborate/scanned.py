@@ -9,6 +9,7 @@ from dlc.frontend.elaborate.declared import conform
 from dlc.frontend.elaborate.expressions import evaluate, resolve
 from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.proofs import put_off
+from dlc.frontend.elaborate.undecided import left_open
 from dlc.frontend.elaborate.values import Builtin, Listing, Number, Tensor, Truth, Value, describe
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
@@ -30,6 +31,8 @@ def flags_of(frame: Frame, statement: syntax.Scan) -> dict[str, bool]:
             raise Fault("unknown-option", f"`scan` has no option `{name}`", option.name.span,
                         help=did_you_mean(name, _OPTIONS) or "it has `reverse` and `recompute`")
         value = evaluate(frame, option.value)
+        if left_open(frame, value):
+            continue
         if not isinstance(value, Truth):
             raise Fault("constant-argument", f"`{name}` is `true` or `false`, not "
                         f"{describe(value)}", option.value.span)

@@ -118,8 +118,8 @@ def _assign(frame: Frame, statement: syntax.Assign) -> None:
     if len(targets) > 1 and len(values) == 1 and isinstance(values[0], Many):
         values = values[0].items
     if len(targets) > 1 and len(values) != len(targets):
-        raise Fault("name-count", f"{len(targets)} names for {len(values)} values",
-                    statement.span)
+        found = describe(values[0]) if len(values) == 1 else f"{len(values)} values"
+        raise Fault("name-count", f"{len(targets)} names for {found}", statement.span)
     value = values[0] if len(values) == 1 else Many(values)
     if len(targets) == 1 and isinstance(value, Many) and targets[0].text != "_":
         raise Fault("several-values", f"several values can't be kept under one name: "

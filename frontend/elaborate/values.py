@@ -241,3 +241,10 @@ def _describe_definition(value: Value) -> str:
         case Builtin(name):
             return f"the function `{name}`"
     return "nothing"
+
+
+def dim_help(value: Value) -> str:
+    """What to do where a number of a tensor stands for a dim."""
+    if not isinstance(value, Tensor) or value.value.dims or not value.value.dtype.is_integer:
+        return ""
+    return "no shape depends on data: an `int` parameter may be a dim"

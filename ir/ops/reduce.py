@@ -101,7 +101,7 @@ def _shifted(call: EvalCall) -> tuple[Array, Array, int]:
     axis = call.attrs["axis"]
     assert isinstance(axis, int)
     x = call.inputs[0]
-    largest = np.max(x, axis=axis, keepdims=True)
+    largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     return x - np.where(np.isneginf(largest), 0, largest), largest, axis
 
 

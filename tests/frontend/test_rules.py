@@ -59,7 +59,8 @@ def test_rule_02_nor_does_a_parameter() -> None:
     assert error("fn f() -> f32 = 1.0\nfn f() -> f32 = 2.0\n").startswith("2: `f` is defined twice")
     assert error("fn f(x: f32, x: f32) -> f32 = x\n").startswith(
         "1: the parameter `x` is defined twice")
-    assert error("model M(k: int, k: int) { }\n").startswith("1: the parameter `k` is defined twice")
+    assert error("model M(k: int, k: int) { }\n").startswith(
+        "1: the parameter `k` is defined twice")
 
 
 def test_rule_02_symbols_are_not_hidden_and_submodels_not_updated() -> None:

@@ -50,6 +50,22 @@ fn count(n: int, x: f32) -> (f32, f32[n]) {
     assert all_.shape == (0,)
 
 
+def test_rule_12_what_an_axis_of_nothing_gives() -> None:
+    run = Both("""
+fn f(n: int) -> (f32, f32, f32[n, 3], bool, f32[n, 2]) {
+    x = zeros(n)
+    return sum(x), mean(x), softmax(zeros(n, 3), axis=0), all(x > 0.0), uniform(n, 2)
+}
+fn first(n: int) -> i32 = argmax(zeros(n))
+""")
+    total, middle, rows, every, drawn = run("f", n=0)
+    assert (total, every, rows.shape, drawn.shape) == (0, True, (0, 3), (0, 2))
+    assert np.isnan(middle)
+    with pytest.raises(InputError, match="`argmax` of nothing is not defined"):
+        run("first", n=0)
+
+
+
 def test_rule_13_equal_dims_are_proved() -> None:
     assert "N is not M" in error("fn f(x: f32[N], y: f32[M]) -> f32[N] = x + y\n")
     assert errors("fn f(x: f32[N], y: f32[M]) -> f32[N] where N == M, N != 7 = x\n") == []
@@ -139,6 +155,49 @@ model M(w: int = 3, h: int = w * 2, r: f32 = 0.5) {
     assert [int(v) for v in Running(table)("f")] == [3, 2]
 
 
+CONSTANTS = """
+import nn
+model M(k: int, r: bool, a: int) {
+    param w: f32 = 1.0
+    parts = [nn.Identity(), nn.Identity()]
+    fn axes(x: f32[N, K]) -> (f32, f32[N, 1], f32[K, N]) =
+        (sum(sum(x, axis=k)), sum(x, axis=1, keepdims=r), transpose(x, k, a))
+    fn ends(x: f32[N]) -> (f32[k], f32[N - k], f32) = (x[-k:], x[:-k], x[-k] + sum(x[::k + 1]))
+    fn lists(x: f32[N]) -> f32[N] {
+        for part in parts[:k] { x = part(x) + 1.0 }
+        for part in parts[k:] { x = part(x) * 10.0 }
+        ys = [x, x + 2.0]
+        return parts[k](ys[k]) + len(parts[k:]) - ys[-k]
+    }
+    fn from_the_end(x: f32[N]) -> f32 {
+        scan v in x, reverse=r carry s = 0.0 { s = s * 2.0 + v }
+        return s
+    }
+    step fit() -> f32 {
+        minimize w * w with sgd(lr=0.25), every=k
+        return w
+    }
+}
+"""
+
+
+def test_rule_14_a_model_s_parameters_are_constants_in_its_functions() -> None:
+    assert error("model M(k: int) {\n fn f(x: f32[N]) -> f32[k] = x[-k - 1:]\n}\n").startswith(
+        "2: the result does not fit: k + 1 is not k")
+    model = Both(CONSTANTS, "M", k=1, r=True, a=0)
+    total, rows, turned = model("axes", x=X)
+    assert total == X.sum()
+    np.testing.assert_array_equal(rows, X.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(turned, X.T)
+    x = np.array([1, 2, 3], np.float32)
+    last, rest, both = model("ends", x=x)
+    assert (last.tolist(), rest.tolist(), both) == ([3], [1, 2], 7)
+    np.testing.assert_array_equal(model("lists", x=x), np.full(3, 1))
+    assert model("from_the_end", x=x) == 17
+    assert model("fit") == 0.5
+
+
+
 def test_rule_15_what_no_type_is_met_is_f32_or_i32() -> None:
     run = Both("""
 fn f(x: f64[N]) -> (f64, f32, i32, f32) {
@@ -156,6 +215,20 @@ fn f(x: f64[N]) -> (f64, f32, i32, f32) {
     assert "1.5 can't become i32" in error("fn f(x: i32) -> i32 = x + 1.5\n")
     assert "300 does not fit u8" in error("fn f(x: u8) -> u8 = x + 300\n")
     assert evaluate("width / heads", "width: f32, heads: f32", "f32", 3.0, 2.0) == 1.5
+
+
+@pytest.mark.parametrize(("kind", "largest", "beyond"), [
+    ("f16", "65519.0", "65520.0"), ("bf16", "3.389e38", "3.4e38"), ("f32", "3.4e38", "3.5e38"),
+    ("u8", "255", "256"), ("i8", "127", "128"), ("i32", "2147483647", "2147483648"),
+])
+def test_rule_15_a_number_out_of_range_is_an_error(kind: str, largest: str, beyond: str) -> None:
+    text = f"const C: {kind} = NUMBER\nfn f(x: {kind}) -> {kind} = maximum(x, NUMBER)\n"
+    assert errors(text.replace("NUMBER", largest)) == []
+    assert [d.message for d in errors(text.replace("NUMBER", beyond))] == [
+        f"{float(beyond) if '.' in beyond else beyond} does not fit {kind}"] * 2
+    if kind.endswith(("f16", "f32")):
+        assert errors(text.replace("NUMBER", "inf")) == []
+
 
 
 def test_rule_16_result_types() -> None:
@@ -178,6 +251,16 @@ def test_rule_17_only_a_known_1_stretches() -> None:
                      "1: `y` does not fit: 1 is not K")
 
 
+def test_rule_17_a_scalar_does_not_say_how_large_a_symbol_is() -> None:
+    text = "fn g(x: f32[N], y: f32[*S, 2]) -> f32 = sum(x) + sum(y)\nfn f(x: f32[2]) -> f32 = "
+    assert errors(text + "g(x, x)\n") == []
+    assert error(text + "g(1.0, x)\n").startswith("2: nothing says what `N` of `x` is")
+    assert error(text + "g(x, 2.0)\n").startswith("2: nothing says what `*S` of `y` is")
+    assert error(text + "g(x, x[0])\n").startswith("2: nothing says what `*S` of `y` is")
+    assert error(text + "g(x[None], x)\n").startswith("2: `x` has 2 dims, not 1")
+
+
+
 def test_rule_18_one_function_for_several_types() -> None:
     graphs = functions("fn twice(x: float[*S], k: integer) -> float[*S] = x + x\n"
                        "fn a(x: f64[N]) -> f64[N] = twice(x, i64(1))\n"
@@ -194,6 +277,15 @@ def test_rule_19_any_number_of_dims() -> None:
     assert run_graph(graph["f"], [np.ones((2, 3, 2), "f4"), np.ones((2, 3), "f4")])[0].shape == (
         2, 3)
     assert run_graph(graph["h"], [X[1]])[0] == 7
+
+
+def test_rule_19_at_most_one_in_a_type() -> None:
+    for dims in ("*S, *R", "*S, K, *S"):
+        assert error(f"fn f(x: f32[{dims}]) -> f32 = sum(x)\n").startswith(
+            f"1: `*{dims[-1]}` is the second of its kind in this type")
+    assert error("fn g(x: f32[A, *S, K]) -> f32 = sum(x)\nfn f(x: f32[2]) -> f32 = g(x)\n"
+                 ).startswith("2: `x` has 1 dim, not 2 or more")
+
 
 
 def test_rule_20_several_values_are_taken_apart() -> None:
@@ -234,6 +326,9 @@ def test_rule_22_no_shape_depends_on_data() -> None:
     found = error("fn f(n: i32) -> i32 {\n scan i in range(n) carry s = 0 { s += i }\n return s\n}")
     assert found.startswith("2: the length of a range is a dim, not i32")
     assert "an `int` parameter" in found
+    for expression in ("x[:n]", "zeros(n)", "reshape(x, n, -1)"):
+        found = error(f"fn f(x: f32[N], n: i32) -> f32 = sum({expression})\n")
+        assert "not i32 | no shape depends on data: an `int` parameter may be a dim" in found
 
 
 GENERIC = """
