@@ -63,17 +63,18 @@ def keep_later(
     """
     kept, dear = set(kept), set(dear)
     while True:
-        again, have = recipe(nodes, needed, kept)
+        again, free = recipe(nodes, needed, kept)
         readers = Counter(v for node in again for v in set(node.operands))
         readers.update(needed)
+        there, changed = set(free), False
         for node in again:
-            replaced = [v for v in node.operands if v in dear and v in have and readers[v] == 1]
+            replaced = [v for v in node.operands if v in dear and v in there and readers[v] == 1]
             if replaced and all(_no_larger(node, v) for v in replaced):
                 kept.difference_update(replaced)
-                kept.add(node.result)
-                dear.add(node.result)
-                break
-        else:
+                for known in (kept, dear, there):
+                    known.add(node.result)
+                changed = True
+        if not changed:  # else some values may have lost a reader
             return kept
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from dlc.compiler.rewriting.bodies import operands_first
 from dlc.compiler.rewriting.over_turns import contract_turns
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Builder, Node, Value
@@ -36,6 +37,7 @@ class Turns:
         self.invariant = invariant
         self.stacked = stacked
         self.kept = kept
+        self.same = _same_in_all(made, set(invariant))
         self.wanted: list[Value] = []
         self.yields: list[Value] = []
         self.parts: list[tuple[Value, Value]] = []
@@ -72,16 +74,11 @@ class Turns:
 
     def outside(self, value: Value) -> Value | None:
         """What `value` is outside of the loop, if it is the same in all turns; else None."""
-        if value in self.invariant:
-            return self.invariant[value]
-        node = self.made.get(value)
-        if node is None or OPS[node.op].kernel not in ("", "constant", "index"):
+        if value not in self.same:
             return None
-        operands = [self.outside(v) for v in node.operands]
-        if None in operands:
-            return None
-        results = self.builder.copy(node, tuple(v for v in operands if v is not None))
-        self.invariant.update(zip(node.results, results, strict=True))
+        for node in operands_first(value, self.made, self.invariant.__contains__):
+            results = self.builder.copy(node, tuple(self.invariant[v] for v in node.operands))
+            self.invariant.update(zip(node.results, results, strict=True))
         return self.invariant[value]
 
     def sums(self, stacks: Mapping[Value, Value]) -> Iterator[tuple[Value, Value]]:
@@ -118,3 +115,11 @@ class Turns:
             return stacks[value]
         same = self.invariant[value]
         return self.builder.broadcast(same, (self.length, *same.dims))
+
+
+def _same_in_all(made: Mapping[Value, Node], same: set[Value]) -> set[Value]:
+    """`same`, and what cheap nodes compute from it alone. `made` is in the order of the program."""
+    for value, node in made.items():
+        if OPS[node.op].kernel in ("", "constant", "index") and same.issuperset(node.operands):
+            same.add(value)
+    return same

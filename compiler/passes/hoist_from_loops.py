@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Final
 
 from dlc.compiler.passes.inline import names
-from dlc.compiler.rewriting.bodies import in_bodies
+from dlc.compiler.rewriting.bodies import in_bodies, operands_first
 from dlc.compiler.rewriting.over_turns import has_rule, on_all_turns
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
 from dlc.ir.dims import Dim, Poly, symbols
@@ -208,9 +208,8 @@ class _Leaving:
 
     def outside(self, value: Value) -> Value:
         """What `value`, the same in all turns, is outside."""
-        if value not in self.outer:
-            node = self.made[value]
-            operands = tuple(self.outside(v) for v in node.operands)
+        for node in operands_first(value, self.made, self.outer.__contains__):
+            operands = tuple(self.outer[v] for v in node.operands)
             self.outer.update(zip(
                 node.results, self.builder.copy(node, operands), strict=True))
         return self.outer[value]
@@ -238,12 +237,14 @@ class _Leaving:
 
     def stack(self, value: Value) -> Value:
         """What `value` is in all turns."""
-        if value not in self.stacks:
-            node = self.made[value]
-            operands = [(self.outside(v), False) if v in self.same else (self.stack(v), True)
+        def is_there(operand: Value) -> bool:
+            return operand in self.same or operand in self.stacks
+
+        for node in operands_first(value, self.made, is_there):
+            operands = [(self.outside(v), False) if v in self.same else (self.stacks[v], True)
                         for v in node.operands]
             with self.builder.located(node.locs, node.path, node.phase):
-                self.stacks[value] = on_all_turns(
+                self.stacks[node.result] = on_all_turns(
                     self.builder, node, self.loop.length, operands)
         return self.stacks[value]
 

@@ -112,15 +112,13 @@ def planned(program: Program) -> list[ProgramBuffer]:
     temps = {b.name: b for b in program.buffers
              if b.kind == "temp" and not b.alias_of and b.first >= 0}
     ordered: dict[str, ProgramBuffer] = {}
-
-    def visit(name: str) -> None:
-        if name not in ordered:
-            for below in temps[name].above:
-                visit(below)
-            ordered[name] = temps[name]
-
-    for name in temps:
-        visit(name)
+    stack = list(reversed(temps))
+    while stack:
+        name = stack[-1]
+        missing = [below for below in temps[name].above if below not in ordered]
+        stack += reversed(missing)
+        if not missing:
+            ordered.setdefault(stack.pop(), temps[name])
     return list(ordered.values())
 
 

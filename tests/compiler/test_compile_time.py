@@ -1,4 +1,4 @@
-"""What is computed from a value twice is not compiled twice: time grows with the program's length."""
+"""Passes take no longer than the program is long: values read twice, long chains, deep nesting."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import time
 import pytest
 
 from dlc.compiler.options import Options
-from dlc.compiler.pipeline import compile_graph
+from dlc.compiler.pipeline import passes
+from dlc.compiler.runner import run_passes
 from dlc.ir.dims import symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
+from dlc.ir.ops.contract import matmul_spec
 from dlc.ir.types import F32, I32, DType, tensor
 
+LONG = 1200  # steps of a chain: more than Python has calls in each other
 DEPTH = 18  # where work doubles at each step, this takes longer than `SECONDS` by far
 SECONDS = 1.5
 
@@ -67,7 +70,7 @@ def chain(step, count: int, dtype: DType = F32) -> tuple[Builder, Value, Value]:
 
 def seconds(graph: Graph) -> float:
     start = time.process_time()
-    compile_graph(graph, Options(verify=False))
+    run_passes(passes(Options()), graph)
     return time.process_time() - start
 
 
@@ -82,3 +85,33 @@ def test_gradients_of_values_that_are_read_twice(step) -> None:
     b, x, y = chain(step, STEPS[step])
     result = b.op("gradient", b.sum(y, (0,)), x)
     assert seconds(Graph("f", (Param(x),), tuple(b.nodes), (result,))) < SECONDS
+
+
+def long_turns(name: str) -> tuple[Graph, Graph]:
+    """A scan whose turn computes a long chain from its parameter `name`; its gradient."""
+    turns, dims = symbol("T"), (symbol("N"), 4)
+    kinds = {"carried": dims, "item": dims, "captured": dims, "weight": (4, 4)}
+    params = {name: Value(name, tensor(F32, kind)) for name, kind in kinds.items()}
+    inner = Builder(kinds)
+    y = params[name]
+    for _ in range(LONG):
+        y = inner.op("sin", y)
+    y = inner.op("contract", y, params["weight"], **matmul_spec(y.dims, (4, 4)))
+    after = inner.op("add", params["carried"], y)
+    body = Graph("turn", tuple(map(Param, params.values())), tuple(inner.nodes), (after,))
+    outer = params | {"item": Value("item", tensor(F32, (turns, *dims)))}
+    inputs = tuple(outer.values())
+    b = Builder(kinds)
+    result = b.emit("scan", *inputs, regions=(body,), carried=1, items=1, length=turns,
+                    reverse=False)
+    forward = tuple(b.nodes)
+    adjoints = b.emit("gradient", b.sum(result[0], (0, 1)), *inputs)
+    given = tuple(map(Param, inputs))
+    return Graph("f", given, forward, result), Graph("df", given, tuple(b.nodes), adjoints)
+
+
+@pytest.mark.parametrize("name", ["carried", "item", "captured"])
+def test_long_chains_in_loops(name: str) -> None:
+    """Of what is the same in all turns, of what leaves the loop as a product, of what stays."""
+    for graph in long_turns(name):
+        assert seconds(graph) < 4 * SECONDS
