@@ -247,6 +247,11 @@ class Builder:
         return self.constant(value, tensor(dtype))
 
 
+def names(graph: Graph) -> list[str]:
+    """The names of all values of a graph (not of the bodies in it)."""
+    return [v.name for v in (*graph.inputs, *(v for node in graph.nodes for v in node.results))]
+
+
 def producers(nodes: Iterable[Node]) -> dict[Value, Node]:
     """Which node makes each value."""
     return {value: node for node in nodes for value in node.results}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dlc.ir.dims import Poly, at_least
+from dlc.ir.dims import at_least
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
-from dlc.ir.ops.loops import carried_of
+from dlc.ir.ops.loops import carried_of, first_given, length_of
 from dlc.ir.ops.op import NotDifferentiable
 from dlc.ir.types import TensorType
 
@@ -80,9 +80,7 @@ def may_not_turn(node: Node) -> bool:
     """Whether a loop may end before its first turn, and give the values it starts with."""
     if node.op == "while":
         return True
-    length = node.attr("length")
-    assert isinstance(length, int | Poly)
-    return not at_least(length, 1)
+    return not at_least(length_of(node), 1)
 
 
 def passes_through(node: Node) -> bool:
@@ -92,8 +90,7 @@ def passes_through(node: Node) -> bool:
 
 def body_marks(node: Node, marks: Marks, step: Step) -> list[Marks]:
     """For each body of a control node the values in it that depend on marked operands."""
-    first = 1 if node.op == "if" else 0
-    given = [v in marks for v in node.operands[first:]]
+    given = [v in marks for v in node.operands[first_given(node):]]
     carried = carried_of(node)
     while True:
         inside = [{v for v, known in zip(body.inputs, given, strict=True) if known}

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from dlc.compiler.gradients.activity import Marks
 from dlc.compiler.gradients.sweep import Forward, Sweep
-from dlc.compiler.passes.inline import names
-from dlc.ir.graph import Builder, Graph, Value
+from dlc.ir.graph import Builder, Graph, Value, names
 
 
 class WayBack:

@@ -11,11 +11,9 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from dlc.ir.dims import symbols
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
-from dlc.ir.ops.contract import extents_of
-from dlc.ir.ops.shape import dims_attr
+from dlc.ir.ops.contract import sums
 
 DRAW: Final = 60
 """What the cheapest random draw costs: ten rounds of multiplications an element."""
@@ -27,13 +25,8 @@ def is_costly(node: Node) -> bool:
     """Whether to keep what `node` gives is better than to compute it again."""
     op = OPS[node.op]
     if op.kernel == "contract":
-        return len(node.operands) > 1 or _sums(node)
+        return len(node.operands) > 1 or sums(node)
     return op.kernel not in CHEAP_KERNELS or op.decompose is not None or op.cost >= DRAW
-
-
-def _sums(node: Node) -> bool:
-    written = frozenset[str]().union(*map(symbols, dims_attr(node, "out")))
-    return not extents_of(node).keys() <= written
 
 
 def recipe(

@@ -20,9 +20,8 @@ from dlc.compiler.gradients.bodies import WayBack
 from dlc.compiler.gradients.saving import is_costly, keep_later, live, recipe
 from dlc.compiler.gradients.sweep import Sweep
 from dlc.compiler.gradients.turns import Turns
-from dlc.ir.dims import Dim, Poly
 from dlc.ir.graph import Graph, Node, Param, Value, producers
-from dlc.ir.ops.loops import counts, stacked_type
+from dlc.ir.ops.loops import counts, length_of, stacked_type
 
 
 def pull_scan(sweep: Sweep, node: Node, active: Marks) -> None:
@@ -49,9 +48,7 @@ class _ScanBack:
         self.active = active
         (self.body,) = node.regions
         self.carried, self.items = counts(dict(node.attrs))
-        length = node.attr("length")
-        assert isinstance(length, int | Poly)
-        self.length: Dim = length
+        self.length = length_of(node)
         (marks,) = body_marks(node, active, floats)
         wanted = [i for i, v in enumerate(node.results) if v in sweep.adjoints]
         self.live = live_carried(node, wanted, marks)

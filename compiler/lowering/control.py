@@ -20,7 +20,7 @@ from dlc.compiler.lowering.storage import Storage
 from dlc.ir.dims import Dim, mod, product, symbol
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.kernel import Layout
-from dlc.ir.ops.loops import scan_parts
+from dlc.ir.ops.loops import carried_of, length_of, scan_parts
 from dlc.ir.program import Branch, Launch, Loop, Program, ProgramBuffer, Step
 from dlc.ir.types import BOOL
 
@@ -44,20 +44,16 @@ class Control:
         if node.op == "if":
             return  # its results are buffers like all others
         var = self.vars[id(node)] = self.storage.turn()
-        turns: Dim = symbol(var) if node.op == "while" else _length(node)
-        for value in node.results[:_carried(node)]:
+        turns: Dim = symbol(var) if node.op == "while" else length_of(node)
+        for value in node.results[:carried_of(node)]:
             name = self.storage.fresh(f"{value.name}.turns")
             self.storage.buffers[name] = ProgramBuffer(
                 name, value.dtype, (2, *value.dims), "temp", Layout(), path=node.path)
             self.storage.alias_value(value, name, _slot(turns, value))
 
-    def carried(self, node: Node) -> int:
-        """How many values a node carries."""
-        return _carried(node)
-
     def kept(self, node: Node) -> tuple[Value, ...]:
         """The results of a node that lie in memory of its own: those that are carried."""
-        return node.results[:_carried(node)]
+        return node.results[:carried_of(node)]
 
     def begin_in(self, node: Node, at: int) -> None:
         """Lets what makes the initial value number `at` write it where the first turn reads it."""
@@ -73,7 +69,7 @@ class Control:
 
     def _scan(self, node: Node) -> list[Step]:
         initial, items, captured = scan_parts(node)
-        var, length = self.vars[id(node)], _length(node)
+        var, length = self.vars[id(node)], length_of(node)
         turn: Dim = length - 1 - symbol(var) if node.attr("reverse") else symbol(var)
         copies, old, new = self._carry(node, initial, var)
         (body,) = node.regions
@@ -84,7 +80,7 @@ class Control:
         return [*copies, Loop(var, length, self._body(node, body, inputs, results))]
 
     def _while(self, node: Node) -> list[Step]:
-        carried = _carried(node)
+        carried = carried_of(node)
         initial, captured = node.operands[:carried], self._places(node.operands[carried:])
         var = self.vars[id(node)]
         copies, old, new = self._carry(node, initial, var)
@@ -133,21 +129,6 @@ class Control:
         lowered = self.lower_body(body)
         hint = node.results[0].name if node.results else body.name
         return splice(lowered, self.storage, interface(lowered, body, inputs, results), hint)
-
-
-def _carried(node: Node) -> int:
-    """How many values a loop carries; 0 for all else."""
-    if node.op not in ("scan", "while"):
-        return 0
-    carried = node.attr("carried")
-    assert isinstance(carried, int)
-    return carried
-
-
-def _length(node: Node) -> Dim:
-    length = node.attr("length")
-    assert not isinstance(length, bool | float | str | tuple)
-    return length  # type: ignore[return-value]
 
 
 def _slot(turns: Dim, value: Value) -> Dim:

@@ -37,9 +37,10 @@ from dlc.compiler.gradients.errors import no_gradient
 from dlc.compiler.gradients.scans import pull_scan
 from dlc.compiler.gradients.sweep import Forward, Pull, Sweep
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
-from dlc.compiler.passes.inline import inline, names
+from dlc.compiler.passes.inline import inline
 from dlc.compiler.rewriting.bodies import in_bodies
-from dlc.ir.graph import Builder, Graph, Node, Value
+from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
+from dlc.ir.graph import Builder, Graph, Node, Value, names
 from dlc.ir.ops import OPS
 
 PULLS: Final[dict[str, Pull]] = {"scan": pull_scan, "if": pull_branches}
@@ -64,18 +65,11 @@ def _differentiate(graph: Graph, done: dict[int, Graph]) -> Graph:
 
 
 def _differentiate_bodies(graph: Graph, done: dict[int, Graph]) -> Graph:
-    changed = False
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        if node.regions:
-            for region in node.regions:
-                if id(region) not in done:
-                    done[id(region)] = _differentiate(region, done)
-            regions = tuple(done[id(region)] for region in node.regions)
-            if any(a is not b for a, b in zip(regions, node.regions, strict=True)):
-                changed, node = True, replace(node, regions=regions)
-        nodes.append(node)
-    return replace(graph, nodes=tuple(nodes)) if changed else graph
+    nodes = [in_bodies(node, done, lambda body: _differentiate(body, done))
+             for node in graph.nodes]
+    if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)):
+        return graph
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _calls_on_the_way(graph: Graph) -> list[Node]:
@@ -119,20 +113,14 @@ class _Expander:
         nodes = self.builder.nodes
         for node in self.graph.nodes:
             if any(v in self.replaced for v in node.operands):
-                operands = tuple(self.replaced.get(v, v) for v in node.operands)
-                node = replace(node, operands=operands)
+                node = with_operands(
+                    node, tuple(self.replaced.get(v, v) for v in node.operands))
             if node.op == "gradient":
                 results = self.expand(node)
                 self.replaced.update(zip(node.results, results, strict=True))
             else:
                 nodes.append(node)
-        get = self.replaced.get
-        return replace(
-            self.graph,
-            nodes=tuple(nodes),
-            results=tuple(get(v, v) for v in self.graph.results),
-            updates=tuple((name, get(v, v)) for name, v in self.graph.updates),
-        )
+        return with_nodes(self.graph, nodes, self.replaced)
 
     def expand(self, gradient: Node) -> tuple[Value, ...]:
         """Appends what computes `gradient` (already in terms of new values)."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.ir.graph import Attr, Graph, Node
 from dlc.ir.ops import OPS
-from dlc.ir.ops.loops import carried_of, counts
+from dlc.ir.ops.loops import carried_of, counts, first_given
 
 
 def eliminate_dead(graph: Graph) -> Graph:
@@ -72,13 +73,7 @@ def _in_bodies(node: Node, needed: set[str], known: _Known) -> Node:
     """`node` without what is dead in its bodies; itself if nothing is."""
     if OPS[node.op].kernel == "control":
         return _slimmed(node, needed, known)
-    for region in node.regions:
-        if id(region) not in known.bodies:
-            known.bodies[id(region)] = _eliminate(region, known)
-    regions = tuple(known.bodies[id(region)] for region in node.regions)
-    if all(a is b for a, b in zip(regions, node.regions, strict=True)):
-        return node
-    return replace(node, regions=regions)
+    return in_bodies(node, known.bodies, lambda body: _eliminate(body, known))
 
 
 def _slimmed(node: Node, needed: set[str], known: _Known) -> Node:
@@ -125,7 +120,7 @@ def _slim(node: Node, wanted: tuple[int, ...], known: _Known) -> _Slim:
     places = sorted(read | {i for i in keep if i < carried})
     if len(places) < len(regions[0].params):
         regions = tuple(_with_params(region, places) for region in regions)
-    first = 1 if node.op == "if" else 0
+    first = first_given(node)
     return _Slim(regions, results, (*range(first), *(i + first for i in places)))
 
 

@@ -25,16 +25,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from dlc.compiler.passes.inline import names
 from dlc.compiler.rewriting.bodies import in_bodies, operands_first
 from dlc.compiler.rewriting.over_turns import has_rule, on_all_turns
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
-from dlc.ir.dims import Dim, Poly, symbols
-from dlc.ir.graph import Builder, Graph, Node, Param, Value, producers
+from dlc.ir.graph import Builder, Graph, Node, Param, Value, names, producers
 from dlc.ir.ops import OPS
-from dlc.ir.ops.contract import extents_of
-from dlc.ir.ops.loops import carried_of, counts
-from dlc.ir.ops.shape import dims_attr, ints_attr
+from dlc.ir.ops.contract import sums
+from dlc.ir.ops.loops import carried_of, counts, length_of
+from dlc.ir.ops.shape import ints_attr
 
 BOUND: Final = frozenset({"effect", "gather", "scatter"})
 """Kernels of ops that stay where they are: effects, and what a check may stand before."""
@@ -84,13 +82,6 @@ class _Loop:
         if self.node.op == "scan":
             self.known_yields()
         return self.node
-
-    @property
-    def length(self) -> Dim:
-        """How often a scan turns."""
-        length = self.node.attr("length")
-        assert isinstance(length, int | Poly)
-        return length
 
     def same_items(self) -> None:
         """Captures what an item is spread from, where that is the same in all turns."""
@@ -245,7 +236,7 @@ class _Leaving:
                         for v in node.operands]
             with self.builder.located(node.locs, node.path, node.phase):
                 self.stacks[node.result] = on_all_turns(
-                    self.builder, node, self.loop.length, operands)
+                    self.builder, node, length_of(self.loop.node), operands)
         return self.stacks[value]
 
 
@@ -268,10 +259,7 @@ def _is_free(node: Node) -> bool:
 
 def _is_product(node: Node) -> bool:
     """Whether a node multiplies and sums."""
-    if node.op != "contract" or len(node.operands) < 2:
-        return False
-    written = frozenset[str]().union(*map(symbols, dims_attr(node, "out")))
-    return not extents_of(node).keys() <= written
+    return node.op == "contract" and len(node.operands) > 1 and sums(node)
 
 
 def _needed(nodes: list[Node], body: Graph) -> list[Node]:

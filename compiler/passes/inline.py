@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from dlc.compiler.rewriting.with_dims import WithDims
 from dlc.ir.dims import Dim, substitute
-from dlc.ir.graph import Builder, Condition, Graph, Loc, Node, Value
+from dlc.ir.graph import Builder, Condition, Graph, Loc, Node, Value, names
 from dlc.ir.ops import OPS
 from dlc.ir.ops.control import bind_symbols
 
@@ -138,12 +138,6 @@ class _Called(WithDims):
     ) -> Node:
         """A node on other operands, that tells of the call."""
         return super().node(_called(node, self.call), operands, results)
-
-
-def names(graph: Graph) -> list[str]:
-    """The names of all values of a graph (not of the bodies in it)."""
-    found = [p.value.name for p in graph.params]
-    return found + [v.name for node in graph.nodes for v in node.results]
 
 
 def _called(node: Node, call: Node) -> Node:

@@ -31,6 +31,7 @@ from dlc.ir.graph import Graph, Node, Value, producers, use_counts
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.ops import OPS
 from dlc.ir.ops.control import bind_symbols
+from dlc.ir.ops.loops import carried_of
 from dlc.ir.program import (
     BufferKind,
     Check,
@@ -55,7 +56,8 @@ class Kernels:
     """The kernels made so far: equal ones are made once. Lowered callees are kept here too."""
 
     made: dict[Key, Kernel] = field(default_factory=dict)
-    callees: dict[tuple[int, tuple[tuple[int, int], ...]], Program] = field(default_factory=dict)
+    callees: dict[tuple[int, tuple[tuple[int, int], ...]], tuple[Graph, Program]] = field(
+        default_factory=dict)  # by identity: a graph stays as long as what was made of it
 
     def name(self, kernel: Kernel, hint: str) -> str:
         """The name of a kernel, which is made now or was made before under other names."""
@@ -131,7 +133,7 @@ class Lowering:
             self.control.declare(group.call)
             if group.call.op == "if":
                 continue
-            for at, value in enumerate(group.call.operands[:self.control.carried(group.call)]):
+            for at, value in enumerate(group.call.operands[:carried_of(group.call)]):
                 if counts[value] == 1 and value in made and value not in viewed:
                     self.control.begin_in(group.call, at)
 
@@ -245,8 +247,7 @@ class Lowering:
         Result k goes over parameter p for (k, p) in `over`.
         """
         key = (id(callee), over)
-        found = self.kernels.callees.get(key)
-        if found is None:
+        if key not in self.kernels.callees:
             names = [v.name for v in callee.inputs]
             replaced = dict(over)
             params = tuple(replace(p, role="var" if k in replaced.values() else "in")
@@ -256,9 +257,9 @@ class Lowering:
                 results=tuple(r for k, r in enumerate(callee.results) if k not in replaced),
                 updates=tuple((names[p], callee.results[k]) for k, p in over))
             fused = fuse(pack_in_body(graph), self.options)
-            found = Lowering(fused, self.options, self.kernels).program()
-            self.kernels.callees[key] = found
-        return found
+            self.kernels.callees[key] = (
+                callee, Lowering(fused, self.options, self.kernels).program())
+        return self.kernels.callees[key][1]
 
     def _copy(self, source: Value, target: str, nodes: tuple[Node, ...] = ()) -> Launch:
         """Writes a value, stored or not, into a buffer of its own type; `nodes` say for what."""

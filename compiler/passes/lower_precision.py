@@ -20,7 +20,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.rewriting.arithmetic import HOLDS
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
-from dlc.ir.graph import Builder, Graph, Node, Value, producers
+from dlc.ir.graph import Builder, Graph, Node, Value, names, producers
 from dlc.ir.types import BOOL, DTYPES, F32, DType
 
 
@@ -56,8 +56,7 @@ class _Rounding:
         self.to = to
         self.made = producers(graph.nodes)
         self.rounded: dict[Value, Value] = {}
-        taken = (*graph.inputs, *(v for node in graph.nodes for v in node.results))
-        self.builder = Builder(v.name for v in taken)
+        self.builder = Builder(names(graph))
 
     def product(self, node: Node) -> Node:
         """A product of rounded operands; the node itself if they are that already."""

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlc.ir.dims import symbols
-from dlc.ir.graph import Builder, Graph, Node, Value, producers, use_counts
-from dlc.ir.ops.contract import extents_of, map_of
+from dlc.ir.graph import Builder, Graph, Node, Value, names, producers, use_counts
+from dlc.ir.ops.contract import sums
 from dlc.ir.types import TensorType, type_symbols
 
 
@@ -39,7 +38,7 @@ def _pack(graph: Graph, wanted: list[Value]) -> Graph:
     old, shared = _old_values(graph), _shared_parts(graph)
     if not wanted and not old and not shared:
         return graph
-    b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
+    b = Builder(names(graph))
     packed = {v: b.op("pack", v, hint=f"{v.name}.packed") for v in dict.fromkeys(wanted)}
     for node in graph.nodes:
         if _is_product(node):
@@ -77,11 +76,8 @@ def _shared_parts(graph: Graph) -> list[Node]:
         return found
     made, counts = producers(graph.nodes), use_counts(graph)
     return [node for node in found if counts[node.operands[0]] > 1
-            or not _sums(made.get(node.operands[0]))]
+            or not _is_sum(made.get(node.operands[0]))]
 
 
-def _sums(node: Node | None) -> bool:
-    if node is None or node.op != "contract":
-        return False
-    kept = frozenset[str]().union(*map(symbols, map_of(node.attr("out"))))
-    return any(extent != 1 and name not in kept for name, extent in extents_of(node).items())
+def _is_sum(node: Node | None) -> bool:
+    return node is not None and node.op == "contract" and sums(node)

@@ -18,9 +18,9 @@ from typing import Final
 
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
-from dlc.ir.graph import Builder, Graph, Node, Param, Value
+from dlc.ir.graph import Builder, Graph, Node, Param, Value, names
 from dlc.ir.ops import OPS
-from dlc.ir.ops.loops import carried_of, counts
+from dlc.ir.ops.loops import carried_of, counts, first_given
 
 FREE: Final = frozenset({"constant", "dim", "iota", "broadcast"})
 
@@ -80,7 +80,7 @@ class _Captures:
 
     def __init__(self, node: Node, made: dict[Value, Node]) -> None:
         self.old, self.made = node, made
-        self.first = 1 if node.op == "if" else 0  # the condition of an `if` is no parameter
+        self.first = first_given(node)
         carried = carried_of(node)
         items = counts(dict(node.attrs))[1] if node.op == "scan" else 0
         body = node.regions[-1]
@@ -88,8 +88,9 @@ class _Captures:
         self.kept = tuple(k for k in range(carried) if k not in self.constant)
         self.items = tuple(range(carried, carried + items))
         captured: tuple[int, ...] = (*self.constant, *range(carried + items, len(body.params)))
-        self.leaves: list[Value] = []
+        self.places: dict[Value, int] = {}
         self.makers = {k: self._maker(self._operand(k)) for k in captured}
+        self.leaves = list(self.places)
 
     def _operand(self, place: int) -> Value:
         return self.old.operands[self.first + place]
@@ -98,9 +99,7 @@ class _Captures:
         node = self.made.get(value)
         if node is not None and node.op in FREE:
             return _Made(node=node, parts=tuple(map(self._maker, node.operands)))
-        if value not in self.leaves:
-            self.leaves.append(value)
-        return _Made(self.leaves.index(value))
+        return _Made(self.places.setdefault(value, len(self.places)))
 
     def unchanged(self) -> dict[Value, Value]:
         """The results that are initial values."""
@@ -123,9 +122,10 @@ class _Captures:
                        regions=known.sunk[key])
 
     def _body(self, body: Graph) -> Graph:
-        b = Builder([p.value.name for p in body.params]
-                    + [v.name for node in body.nodes for v in node.results])
-        leaves = [self._leaf(body, b, at) for at in range(len(self.leaves))]
+        b = Builder(names(body))
+        old = {maker.leaf: body.inputs[k] for k, maker in reversed(self.makers.items())}
+        leaves = [old.get(at) or b.fresh(leaf.name, leaf.type)
+                  for at, leaf in enumerate(self.leaves)]
         env = {body.inputs[k]: _make(maker, leaves, b) for k, maker in self.makers.items()}
         for node in body.nodes:
             b.nodes.append(with_operands(node, tuple(env.get(v, v) for v in node.operands))
@@ -136,13 +136,6 @@ class _Captures:
         params = (*(body.params[k] for k in (*self.kept, *self.items)), *map(Param, leaves))
         return replace(body, params=params, nodes=tuple(b.nodes),
                        results=tuple(env.get(v, v) for v in results))
-
-    def _leaf(self, body: Graph, b: Builder, at: int) -> Value:
-        """The parameter for what is captured: the old one, if there is one."""
-        for k, maker in self.makers.items():
-            if maker.leaf == at:
-                return body.inputs[k]
-        return b.fresh(self.leaves[at].name, self.leaves[at].type)
 
 
 def _make(maker: _Made, leaves: list[Value], b: Builder) -> Value:

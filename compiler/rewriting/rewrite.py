@@ -15,7 +15,7 @@ from functools import cache
 
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.ir.diagnostics import InternalError
-from dlc.ir.graph import Attr, Builder, Graph, Node, Value, use_counts
+from dlc.ir.graph import Attr, Builder, Graph, Node, Value, names, use_counts
 from dlc.ir.ops import OPS
 
 ELEMENTWISE = "elementwise"  # in the place of an op's name: all that have a formula
@@ -54,8 +54,7 @@ class Rewriter(Builder):
     """A builder that applies rules to what it is given, and counts the hits of each."""
 
     def __init__(self, graph: Graph, rules: Rules) -> None:
-        used = [p.value.name for p in graph.params]
-        super().__init__(used + [v.name for node in graph.nodes for v in node.results])
+        super().__init__(names(graph))
         self.rules = _by_op(rules, len(OPS))
         self.hits: Counter[str] = Counter()
         self.uses = use_counts(graph)

@@ -172,6 +172,12 @@ def extents_of(node: Node) -> dict[str, Dim]:
     return _extents(dict(node.attrs))
 
 
+def sums(node: Node) -> bool:
+    """Whether a contraction adds up: whether an index of it, of more than one, is not written."""
+    written = frozenset[str]().union(*map(symbols, map_of(node.attr("out"))))
+    return any(extent != 1 and name not in written for name, extent in extents_of(node).items())
+
+
 def _maps(attrs: Mapping[str, Attr]) -> tuple[Map, ...]:
     maps = attrs["maps"]
     if not isinstance(maps, tuple):

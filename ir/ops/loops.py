@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlc.ir.dims import Dim, evaluate
+from dlc.ir.dims import Dim, Poly, evaluate
 from dlc.ir.ops.op import (
     STRUCTURED,
     Array,
@@ -50,8 +50,20 @@ def counts(attrs: dict[str, Attr]) -> tuple[int, int]:
 
 
 def carried_of(node: Node) -> int:
-    """How many values a control node carries from turn to turn; an `if` carries none."""
-    return 0 if node.op == "if" else _carried(dict(node.attrs))
+    """How many values a loop carries from turn to turn; all other nodes carry none."""
+    return _carried(dict(node.attrs)) if node.op in ("scan", "while") else 0
+
+
+def length_of(node: Node) -> Dim:
+    """How often a scan turns."""
+    length = node.attr("length")
+    assert isinstance(length, int | Poly)
+    return length
+
+
+def first_given(node: Node) -> int:
+    """The first operand that is a parameter of the bodies: the condition of an `if` is none."""
+    return 1 if node.op == "if" else 0
 
 
 def item_type(kind: Type) -> TensorType:
