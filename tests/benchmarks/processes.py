@@ -17,12 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 def run_python(*arguments: str, **environment: str) -> str:
     """What a fresh Python prints; its errors end the measurement."""
+    # An installed package has its byte code; a checkout gets it at the first import.
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     result = subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
     )
     if result.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{result.stderr}")
