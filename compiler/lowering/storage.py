@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from dlc.ir.dims import Dim
@@ -12,9 +13,13 @@ from dlc.ir.program import ProgramBuffer
 
 @dataclass(slots=True)
 class Storage:
-    """Buffers by name, the place of each value, and the numbers that a program gives out."""
+    """Buffers by name, the place of each value, and the numbers that a program gives out.
+
+    `names` are those of the values of the graph, which no buffer takes that is made on the way.
+    """
 
     layouts: dict[Value, Layout]
+    names: Container[str]
     buffers: dict[str, ProgramBuffer] = field(default_factory=dict)
     place: dict[Value, str] = field(default_factory=dict)
     checks: int = 0
@@ -45,9 +50,9 @@ class Storage:
             second.alias_of or second.name, second.offset)
 
     def fresh(self, hint: str) -> str:
-        """A name that no buffer has."""
+        """A name that no buffer has, and none will."""
         name, count = hint, 1
-        while name in self.buffers:
+        while name in self.buffers or name in self.names:
             count += 1
             name = f"{hint}.{count}"
         return name

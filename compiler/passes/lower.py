@@ -27,7 +27,7 @@ from dlc.compiler.passes.pack_inputs import pack_in_body
 from dlc.ir.canonical import Key, kernel_key
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
-from dlc.ir.graph import Graph, Node, Value, producers, use_counts
+from dlc.ir.graph import Graph, Node, Value, names, producers, use_counts
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.ops import OPS
 from dlc.ir.ops.control import bind_symbols
@@ -78,8 +78,9 @@ class Lowering:
         made = producers(graph.nodes)
         self.memory = Memory(made, stored, dict(fused.layouts), inverses(graph, options))
         self.updates = Updates(fused, self.memory)
-        self.storage = Storage(self.memory.layouts)
+        self.storage = Storage(self.memory.layouts, set(names(graph)))
         self.control = Control(self.storage, self._callee, self._copy)
+        self.copied: dict[int, str] = {}  # the buffers of results that lie elsewhere
         self.early: list[Step] = []
         self.late: list[Step] = []
 
@@ -156,7 +157,7 @@ class Lowering:
             if value not in elsewhere and value not in self.storage.place:
                 self._add(value, "out")
             else:
-                name = f"result.{k}"
+                name = self.copied[k] = self.storage.fresh(f"result.{k}")
                 self.storage.buffers[name] = ProgramBuffer(
                     name, value.dtype, value.dims, "out", Layout())
 
@@ -271,11 +272,11 @@ class Lowering:
         return self._launch(kernel, maker.buffers, nodes, "copy")
 
     def _copy_results(self) -> None:
-        for k, value in enumerate(self.fused.graph.results):
-            if f"result.{k}" in self.storage.buffers:
-                # What is written after the commit (a variable's new value) is copied after it.
-                late = self.updates.base(value) in self.updates.in_place
-                (self.late if late else self.early).append(self._copy(value, f"result.{k}"))
+        for k, name in self.copied.items():
+            value = self.fused.graph.results[k]
+            # What is written after the commit (a variable's new value) is copied after it.
+            late = self.updates.base(value) in self.updates.in_place
+            (self.late if late else self.early).append(self._copy(value, name))
 
     def _copy_updates(self) -> None:
         base, in_place = self.updates.base, self.updates.in_place

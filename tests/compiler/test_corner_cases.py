@@ -247,3 +247,22 @@ def test_parts_side_by_side_are_read_many_at_once(fill: float) -> None:
     assert "alloc lanes" not in dump_graph(graph, "loops")
     rng = np.random.default_rng(3)
     CompiledGraph(graph).check([rng.normal(size=(5, n)).astype(np.float32) for n in (37, 91)])
+
+
+@pytest.mark.parametrize("name", ["result.0", "result.1", "h.turns", "h.first", "h.old"])
+def test_values_called_like_memory_that_lowering_makes(name: str) -> None:
+    """Copies of results that lie elsewhere, and what a loop carries, have names of their own."""
+    x, w = value("x", N, 4), value("w", 4, 4)
+    b = Builder("xw")
+    inner = Builder("aw")
+    a = value("a", N, 4)
+    after = inner.op("contract", a, w, **matmul_spec(a.dims, w.dims))
+    turn = Graph("turn", (Param(a), Param(w)), tuple(inner.nodes), (after,))
+    (h,) = b.emit("scan", x, w, hint="h", regions=(turn,), carried=1, items=0, length=3,
+                  reverse=False)
+    named = b.op("contract", h, w, hint=name, **matmul_spec(x.dims, w.dims))
+    y = b.op("contract", named, w, hint="y", **matmul_spec(x.dims, w.dims))
+    assert named.name == name
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(-3, 4, shape).astype(np.float32) for shape in ((5, 4), (4, 4))]
+    function(b, [x, w], y, x, h).check(arrays)
