@@ -1,4 +1,4 @@
-"""docs/language.md: its programs are programs, its rules are whole, and tests carry their numbers."""
+"""docs/language.md: its programs are programs, its rules are whole, tests carry their numbers."""
 
 from __future__ import annotations
 

@@ -92,9 +92,9 @@ def test_rule_13_a_where_or_a_division_without_rest_makes_dims_equal(text: str) 
 
 
 def test_rule_13_what_was_put_off_is_checked_and_right() -> None:
-    both = Both("model M {\n fn f(x: f32[N], y: f32[M]) -> f32[N] where N == 2 * M = concat((y, y)) "
-                "* x\n fn g(x: f32[N, H]) -> f32[N, H] = x * concat((x[:, :H // 2], x[:, :H // 2]), "
-                "axis=1)\n}\n", "M")
+    both = Both("model M {\n fn f(x: f32[N], y: f32[M]) -> f32[N] where N == 2 * M = "
+                "concat((y, y)) * x\n fn g(x: f32[N, H]) -> f32[N, H] = "
+                "x * concat((x[:, :H // 2], x[:, :H // 2]), axis=1)\n}\n", "M")
     x, y = np.arange(4, dtype="f4"), np.array([2, 3], "f4")
     for found in (both.compiled.f(x=x, y=y), both.reference("f", x=x, y=y)[0]):
         np.testing.assert_array_equal(found, [0, 3, 4, 9])
