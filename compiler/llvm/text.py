@@ -37,8 +37,8 @@ def suffix(kind: str, lanes: int = 1) -> str:
 
 
 def mangle(name: str) -> str:
-    """A name of a program in the letters that assembly allows; different names may become one."""
-    return _LETTERS.sub("_", name)
+    """A name of a program in the letters that LLVM allows; different names stay different."""
+    return _LETTERS.sub(lambda letter: f"${ord(letter[0]):x}$", name)
 
 
 def number(dtype: DType, value: float) -> str:

@@ -266,3 +266,12 @@ def test_values_called_like_memory_that_lowering_makes(name: str) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(-3, 4, shape).astype(np.float32) for shape in ((5, 4), (4, 4))]
     function(b, [x, w], y, x, h).check(arrays)
+
+
+def test_tables_by_names_that_assembly_does_not_have() -> None:
+    b = Builder("x")
+    x = value("x", 3)
+    first = b.op("table", hint="α", dtype=F32, dims=(3,), values=(1.0, 2.0, 5.0))
+    second = b.op("table", hint="β", dtype=F32, dims=(3,), values=(4.0, 1.0, 7.0))
+    y = b.op("add", b.op("mul", x, first), second)
+    function(b, [x], y).check([np.array([1, 2, 3], np.float32)])
