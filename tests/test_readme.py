@@ -7,6 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from dlc.compiler.options import Options
+from dlc.compiler.pipeline import passes
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -39,3 +42,9 @@ def test_files_named_in_the_readme_exist() -> None:
     assert {"examples/lenet5.dl", "frontend/", "ir/"} <= named
     missing = [name for name in named if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_the_compilers_readme_lists_the_passes_in_their_order() -> None:
+    text = (ROOT / "compiler" / "README.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert listed == list(dict.fromkeys(p.name for p in passes(Options())))
