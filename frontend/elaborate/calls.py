@@ -57,6 +57,7 @@ def _model(frame: Frame, model: Instance, expr: syntax.Call) -> Value:
     if frame.context.training:
         function = model.function("train_forward")
         if function is not None:
+            _check_whole(frame, function, expr.span)
             return call_function(frame, Callee(function, model.module, model), expr.arguments,
                                  expr.span)
     function = model.function("forward")
@@ -66,13 +67,17 @@ def _model(frame: Frame, model: Instance, expr: syntax.Call) -> Value:
     return call_function(frame, Callee(function, model.module, model), expr.arguments, expr.span)
 
 
-def _function(frame: Frame, callee: Callee, expr: syntax.Call) -> Value:
-    function = callee.function
+def _check_whole(frame: Frame, function: syntax.Function, span: Span) -> None:
     if function.kind == "step" and frame.whole:
         raise Fault("step-in-choice", f"no `step` is called in a part of `{frame.whole}`: all "
-                    "parts are evaluated, whatever is chosen", expr.span,
+                    "parts are evaluated, whatever is chosen", span,
                     (f"`{function.name.text}` is a step, at {function.name.span}",),
                     "an `if` statement runs one branch alone")
+
+
+def _function(frame: Frame, callee: Callee, expr: syntax.Call) -> Value:
+    function = callee.function
+    _check_whole(frame, function, expr.span)
     if function.kind == "step" and frame.lexical == "test":
         with frame.context.trained():
             return call_function(frame, callee, expr.arguments, expr.span)

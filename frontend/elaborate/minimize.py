@@ -30,7 +30,7 @@ from dlc.frontend.elaborate.values import (
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
 from dlc.ir.diagnostics import Span, did_you_mean
-from dlc.ir.types import tensor
+from dlc.ir.types import F32, F64
 
 _OPTIONS = ("over", "clip_norm", "every")
 
@@ -83,7 +83,8 @@ def scalar_loss(frame: Frame, value: Value, span: Span) -> ir.Value:
     loss = as_value(frame, value, span)
     if loss.dims or not loss.dtype.is_float:
         raise Fault("loss-type", f"a loss is a scalar float, not {loss.type}", span,
-                    help="`mean(x)` or `sum(x)` makes one number of many")
+                    help="`mean(x)` or `sum(x)` makes one number of many" if loss.dims else
+                    "`f32(x)` makes a float, through which no gradient flows")
     return loss
 
 
@@ -134,22 +135,21 @@ def _independent(frame: Frame, loss: ir.Value, param: Variable, span: Span) -> F
 
 
 def _clip(frame: Frame, gradients: Sequence[ir.Value], expr: syntax.Expr) -> list[ir.Value]:
-    """Gradients scaled down so that the 2-norm of all of them is at most a number."""
-    dtype = gradients[0].dtype
+    """Gradients scaled down so that the 2-norm of all of them is at most a number; f32 at least."""
+    dtype = F64 if any(g.dtype is F64 for g in gradients) else F32
     bound = as_value(frame, evaluate(frame, expr), expr.span, dtype)
-    if bound.type is not tensor(dtype):
-        raise Fault("type-mismatch", f"`clip_norm` is a scalar {dtype}, not {bound.type}",
-                    expr.span)
+    if bound.dims or not bound.dtype.is_float:
+        raise Fault("type-mismatch", f"`clip_norm` is a scalar float, not {bound.type}", expr.span)
     builder = frame.place(expr.span)
-    total: ir.Value | None = None
-    for gradient in gradients:
+    bound = builder.cast(bound, dtype)
+    total = builder.constant(0.0, bound.type)
+    for gradient in (builder.cast(g, dtype) for g in gradients):
         square = builder.op("mul", gradient, gradient)
-        one = builder.sum(square, range(len(square.dims)))
-        total = one if total is None else builder.op("add", total, one)
-    assert total is not None
+        total = builder.op("add", total, builder.sum(square, range(len(square.dims))))
     norm = builder.op("sqrt", total)
     scale = builder.op("div", bound, builder.op("maximum", norm, bound))
-    return [builder.op("mul", g, builder.broadcast(scale, g.dims)) for g in gradients]
+    return [builder.op("mul", g, builder.broadcast(builder.cast(scale, g.dtype), g.dims))
+            for g in gradients]
 
 
 def grad(frame: Frame, call: tuple[syntax.Argument, ...], span: Span) -> Value:
@@ -178,11 +178,12 @@ def _by(frame: Frame, loss: ir.Value, item: Value, span: Span) -> ir.Value:
         raise Fault("no-gradient", "there is no gradient with respect to the values of "
                     f"{item.kind}", span)
     if not isinstance(item, Tensor) or item.untyped:
-        raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span)
+        raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span,
+                    help="a gradient is by a param, or by a value that the loss is made of")
     if not item.value.dtype.is_float:
         raise Fault("no-gradient", f"there is no gradient with respect to {item.value.type}", span,
                     help="only floats have one")
     if item.value not in seen:
-        raise Fault("no-gradient", f"the loss does not depend on {describe(item)}", span,
+        raise Fault("no-gradient", f"the loss does not depend on `{frame.text_of(span)}`", span,
                     why_not(frame, loss, [item.value]))
     return gradients(frame, loss, [item.value], span)[0]

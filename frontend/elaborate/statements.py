@@ -189,11 +189,21 @@ def _new_name(frame: Frame, fault: Fault, statement: syntax.Update) -> Fault:
 def _update_local(frame: Frame, statement: syntax.Update, target: Value) -> None:
     name, sign = statement.target, statement.operator
     if sign == ":=" or not isinstance(name, syntax.Name) or name.text not in frame.locals:
-        raise Fault("not-updatable", f"{describe(target)} is no param or state", name.span,
-                    help="`name = value` gives a local name a value")
+        raise _not_updatable(frame, name, target)
     check_given(frame, name.text, name.span)
     value = binary(frame, sign[0], target, evaluate(frame, statement.value), statement.span)
     frame.locals[name.text] = value
+
+
+def _not_updatable(frame: Frame, name: syntax.Expr, target: Value) -> Fault:
+    help, text = "", frame.text_of(name.span)
+    if isinstance(name, syntax.Name) and name.text in frame.locals:
+        help = f"`{text} = value` gives a local name a value"
+    if isinstance(name, syntax.Subscript) and isinstance(resolve(frame, name.value), Variable):
+        whole = frame.text_of(name.value.span)
+        help = f"a whole param or state is updated: `{whole} := set_at({whole}, place, value)`"
+    return Fault("not-updatable", f"`{text}` is {describe(target)}, no param or state", name.span,
+                 help=help)
 
 
 def _for(frame: Frame, statement: syntax.For) -> Value | None:

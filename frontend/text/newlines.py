@@ -18,8 +18,9 @@ _OPERATORS: Final = frozenset(
     ("AND", "OR", "COMPARE", "UPDATE", "DIVIDE", "POWER", "STAR", "PLUS", "MINUS", "PIPE", "EQUAL",
      "ARROW")
 )
-CANT_END: Final = _OPERATORS | {"COMMA", "LBRACE", "NOT", "IF", "ELSE", "CARRY", "WHERE"}
-CANT_BEGIN: Final = _OPERATORS | {"CARRY", "WHERE", "ELSE", "LBRACE"}
+_INNER: Final = frozenset(("DOT", "IN", "WITH", "AS", "CARRY", "WHERE", "ELSE", "LBRACE"))
+CANT_END: Final = _OPERATORS | _INNER | {"COMMA", "NOT", "IF"}
+CANT_BEGIN: Final = _OPERATORS | _INNER
 _OPENING: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _CLOSING: Final = frozenset(_OPENING.values())
 _DEFINES: Final = frozenset(
@@ -43,6 +44,29 @@ class SyntaxFault(Exception):
         self.diagnostic = diagnostic
 
 
+class _Ahead:
+    """Tokens, of which the next but one may be asked for."""
+
+    def __init__(self, stream: Iterator[Token]) -> None:
+        self._stream = stream
+        self._waiting: list[Token] = []
+
+    def __iter__(self) -> Iterator[Token]:
+        while True:
+            token = self._waiting.pop(0) if self._waiting else next(self._stream, None)
+            if token is None:
+                return
+            yield token
+
+    def peek(self) -> str:
+        """The kind of the token that comes next; empty at the end."""
+        while (token := next(self._stream, None)) is not None:
+            self._waiting.append(token)
+            if token.type != "_NL":
+                return token.type
+        return ""
+
+
 class Newlines:
     """Passes tokens on, and of the newlines those that end a statement."""
 
@@ -59,7 +83,8 @@ class Newlines:
         self.before = ()
         newline: Token | None = None
         definition, begun = "", 0
-        for count, token in enumerate(stream):
+        tokens = _Ahead(stream)
+        for count, token in enumerate(tokens):
             kind = token.type
             if kind == "_NL":
                 newline = newline or token
@@ -67,7 +92,7 @@ class Newlines:
             self._check_length(count, begun, token)
             self._check_number(before, token)
             if kind in _DEFINES:
-                self._check_place(open_brackets, token)
+                self._check_place(open_brackets, token, tokens)
                 definition = definition if kind in ("STEP", "TEST") else kind
             elif before is not None and (before.type, kind) in _BEGINNINGS:
                 definition = before.type
@@ -87,10 +112,12 @@ class Newlines:
             self.before = (*self.before[-1:], before)
             yield _after(before)
 
-    def _check_place(self, open_brackets: list[tuple[Token, str]], token: Token) -> None:
+    def _check_place(
+        self, open_brackets: list[tuple[Token, str]], token: Token, tokens: _Ahead
+    ) -> None:
         """A definition inside brackets shows that one of them was forgotten to be closed."""
-        if not open_brackets:
-            return
+        if not open_brackets or tokens.peek() not in ("NAME", "STRING"):
+            return  # the parser tells of a word that is meant as a name
         opening, owner = open_brackets[-1]
         legal = opening.type == "LBRACE" and owner in ("MODEL", "TRAIN")
         if not legal or token.type not in ("FN", "STEP", "TEST"):

@@ -14,6 +14,7 @@ from dlc.ir.diagnostics import Diagnostic
 # A definition begins at a line's start: by its word, or by what looks like one that is misspelt.
 _DEFINITION: Final = re.compile(
     r"^(?:(?:import|const|fn|step|model|optimizer|train|test|def|class|func|function)\b"
+    r"(?![ \t]*[-+*/:]?=)"
     r"|(?!if\b|for\b|scan\b|while\b|return\b|on\b|else\b|yield\b|let\b|var\b|and\b|or\b|in\b)"
     r"[a-z]+[ \t]+[A-Za-z_]\w*[ \t]*[({])",
     re.MULTILINE,

@@ -172,7 +172,11 @@ def _constant(place: Place) -> Diagnostic | None:
 
 def _reserved(place: Place) -> Diagnostic | None:
     """`state = 1`: a word of the language as a name."""
-    token = place.token
+    token, last = place.token, place.last
+    if last is not None and last.isidentifier() and last.type not in ("NAME", "DTYPE") and (
+            place.kind in ("EQUAL", "UPDATE") and place.opens(last)):
+        return place.error("reserved-word", "",
+                           f"`{last}` is a word of the language: it can't be a name", last)
     if token.isidentifier() and "NAME" in place.accepted and place.kind not in ("NAME", "DTYPE"):
         help = "`a if condition else b` chooses element by element" if token == "where" else ""
         return place.error("reserved-word", help, f"`{token}` is a word of the language: it can't "
@@ -282,10 +286,20 @@ def _missing(place: Place) -> Diagnostic | None:
         return place.error("missing-initial", "an initial value is needed: `= zeros()`, "
                            "`= glorot_uniform()`")
     if accepted == {"LPAR"}:
-        return place.error("missing-bracket", "what it is given stands in `( )`")
+        return place.error("missing-bracket", _cast_help(place))
     if "ELSE" in accepted and not accepted & {"_NL", "LBRACE", "IF"}:
         return place.error("missing-else", "a choice has two sides: `a if condition else b`")
     return None
+
+
+def _cast_help(place: Place) -> str:
+    """What to do where a type, or a word such as `print`, has nothing to work on."""
+    if place.last is None or place.last.type != "DTYPE":
+        return "what it is given stands in `( )`"
+    kind, start = place.last, place.last.start_pos or 0
+    if place.text[:start].rstrip(" =").endswith("dtype"):
+        return f"a type is given by a cast: `{kind}(zeros(N))`"
+    return f"a type is a cast, which stands before what it converts: `{kind}(x)`"
 
 
 def _point(place: Place) -> Diagnostic | None:
@@ -338,6 +352,8 @@ def _outside(place: Place) -> Diagnostic | None:
     if place.accepted & {"RETURN"} or not place.accepted & {"FN", "PARAM"}:
         return None
     follows = place.text[place.token.end_pos or 0 :].lstrip(" \t")
+    if follows[:1] == "=" != follows[1:2] and place.kind != "NAME":
+        return None  # a word as a name
     if place.kind in _STATEMENTS:
         return place.error("statement-outside", "statements stand in the body of a `fn` or `step`")
     if place.kind == "NAME" and follows[:1] in ("=", ",", "(", "[", ".", ":"):

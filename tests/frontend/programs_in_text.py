@@ -134,3 +134,12 @@ def error(text: str) -> str:
     assert found.span is not None
     said = " | ".join((found.message, *found.notes, found.help))
     return f"{found.span.line}: {said}"
+
+
+def syntax_errors(text: str) -> list[Diagnostic]:
+    """What is wrong in a text that can't be read."""
+    try:
+        program_of(text)
+    except UserError as error:
+        return list(error.diagnostics)
+    return []

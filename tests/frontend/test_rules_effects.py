@@ -151,8 +151,11 @@ model M {
     np.testing.assert_allclose(model.variables["layers.0.w"], first)
     np.testing.assert_allclose(model.variables["target.w"], before["target.w"] / 2 + first / 2)
     np.testing.assert_allclose(model.variables["target.b"], [0.5, 0.5])
-    assert "is no param or state" in error(
-        "model M {\n param w: f32[2] = zeros()\n step f() { w[0] := 1.0 }\n}\n")
+    assert error("model M {\n param w: f32[2] = zeros()\n step f() { w[0] := 1.0 }\n}\n") == (
+        "3: `w[0]` is f32, no param or state | a whole param or state is updated: "
+        "`w := set_at(w, place, value)`")
+    assert error("model M(k: int) {\n step f() { k := 1 }\n}\n") == (
+        "2: `k` is the integer k, no param or state | ")
 
 
 def test_rule_35_parameters_are_constants_to_the_gradients_inside() -> None:
@@ -225,7 +228,7 @@ model M {
 @pytest.mark.parametrize(("body", "right"), [
     ("grad(x, w)", "the loss does not depend on `w`"),
     ("grad(stop_gradient(w) * x, w)", "a `stop_gradient`, or an update, stands between, at "),
-    ("grad(w * x, f32(n))", "the loss does not depend on f32"),
+    ("grad(w * x, f32(n))", "the loss does not depend on `f32(n)`"),
     ("f32(grad(w * x, n))", "there is no gradient with respect to i32"),
     ("grad(i32(w), w)", "a loss is a scalar float, not i32"),
     ("grad(w * x, 3.0)", "the loss does not depend on the number 3.0"),

@@ -1,4 +1,4 @@
-"""The rules of docs/language.md by their numbers: draws, training, checks, text (40 to 51)."""
+"""The rules of docs/language.md by their numbers: draws, training, checks (40 to 48)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlc.frontend.commands.cli import main
 from dlc.frontend.driver import load
 from dlc.ir.ops.control import CheckError
 from dlc.runtime.errors import CheckFailed
-from tests.frontend.programs_in_text import Both, Running, error, errors, functions
+from tests.frontend.programs_in_text import Both, Running, error, errors
 
 X = np.random.default_rng(3).normal(size=(4, 3)).astype(np.float32)
 
@@ -320,17 +320,6 @@ test "grows" {
     assert "`m.w` can't be updated in a `test`" in found
     found = error("model A { }\nfn f() -> f32 {\n a = A()\n return 1.0\n}\n")
     assert "built as a member of a model" in found
-
-
-def test_rule_49_50_51_text() -> None:
-    graph = functions("fn f(x: f32) -> f32 = x + 1_000 |> g(2.0)\n"
-                      "fn g(a: f32, b: f32) -> f32 = a * b\n")["f"]
-    assert [n.op for n in graph.nodes].count("mul") == 1
-    assert "the right side of `|>`" in error("fn f(x: f32) -> f32 = x |> sin + 1\n")
-    assert "word of the language" in error("fn f(state: f32) -> f32 = state\n")
-    assert "`true`" in error("fn f(x: f32) -> bool = True\n")
-    assert "an expression alone is no statement" in error(
-        "model M {\n step s() { }\n step f() {\n s()\n }\n}\n")
 
 
 def test_rule_40_threads_change_nothing_and_seeds_repeat(

@@ -51,7 +51,7 @@ def parts(name: str, whole: Any) -> dict[str, Any]:
     ("dense(s) * d", "N, M", "N, M", lambda s, d: s * d),
     ("dense(s.T) + d", "M, N", "M, N", lambda s, d: s.T + d),
 ], ids=lambda v: v if isinstance(v, str) else "")
-def test_products_mean_those_of_the_dense_matrix(
+def test_rule_52_products_mean_those_of_the_dense_matrix(
     expression: str, dims: str, result: str, expected: Any
 ) -> None:
     sizes = {"N": 5, "M": 7, "K": 3}

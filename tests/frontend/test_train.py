@@ -95,7 +95,7 @@ def run(model: StandIn, *phases: Phase, position: Position | None = None, seed: 
     return Run(model, phases, DATA, seed, Path("unused"), Silent(), position=started)
 
 
-def test_every_example_once_an_epoch_in_a_new_order() -> None:
+def test_rule_47_every_example_once_an_epoch_in_a_new_order() -> None:
     model = StandIn()
     run(model, PHASE).run()
     assert [len(batch) for batch in model.seen] == [8, 8, 8, 8, 8, 8, 2] * 3
@@ -124,7 +124,7 @@ def test_the_order_is_the_seeds() -> None:
     assert models[0].seen == models[1].seen != models[2].seen
 
 
-def test_the_test_is_a_mean_weighted_by_batch_size() -> None:
+def test_rule_47_the_test_is_a_mean_weighted_by_batch_size() -> None:
     history = run(StandIn(), Phase("numbers", "fit", "error", 4, 1, fields=FIELDS)).run()
     assert history[0]["error"] == 3.0  # of 0..6, whose batches 0..3 and 4..6 have means 1.5 and 5
 
@@ -136,7 +136,7 @@ def test_the_loss_is_weighted_too() -> None:
     assert set(record) == {"epoch", "loss"}
 
 
-def test_settings_and_schedules() -> None:
+def test_rule_46_settings_and_schedules() -> None:
     model = StandIn()
 
     def schedule(*, progress: float, epoch: int) -> float:

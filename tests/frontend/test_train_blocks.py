@@ -36,7 +36,7 @@ def test_a_block_without_phases_is_one(tmp_path: Path) -> None:
     assert phase == PhaseRecord("", "mnist", "fit", None, 8, 2, {"lr": 0.5})
 
 
-def test_phases_take_what_stands_outside_as_their_default(tmp_path: Path) -> None:
+def test_rule_47_phases_take_what_stands_outside_as_their_default(tmp_path: Path) -> None:
     block = f"""train Tiny {{ {BASE}
         phase warm {{ lr = 0.1 * progress, epochs = 1 }}
         phase long {{ test = error_rate
@@ -51,7 +51,7 @@ def test_phases_take_what_stands_outside_as_their_default(tmp_path: Path) -> Non
     assert schedule(progress=0.5, epoch=0) == pytest.approx(0.05)
 
 
-def test_a_schedule_knows_progress_and_epoch(tmp_path: Path) -> None:
+def test_rule_46_a_schedule_knows_progress_and_epoch(tmp_path: Path) -> None:
     block = f"train Tiny {{ {BASE} lr = 0.5 if epoch < 3 else cosine(progress) }}"
     schedule = load(tmp_path, block).model("Tiny").function("train.lr")
     assert schedule(progress=0.0, epoch=2) == 0.5
