@@ -36,7 +36,7 @@ def verify(graph: Graph, stage: str = "", around: frozenset[str] = frozenset()) 
 
     Every name is defined once and before its use, with the type it is used with; nodes have the
     attributes and result types that their ops say; variables are updated once, to their own type;
-    symbols come from parameters; held graphs are well formed too.
+    symbols come from parameters; held graphs are well formed too, and update nothing.
     """
     _Verifier(graph, stage, around).run()
 
@@ -48,6 +48,7 @@ class _Verifier:
         self.graph = graph
         self.stage = stage
         self.scope: dict[str, Type] = {}
+        self.verified: set[tuple[int, frozenset[str]]] = set()  # bodies, by identity
         self.symbols = around.union(
             *(type_symbols(v.type) for v in graph.inputs),
             {p.value.name for p in graph.params if p.role == "size"})
@@ -75,9 +76,7 @@ class _Verifier:
             self._fail(node.op, "an op of the registry", "none of that name", node.locs)
         for value in node.operands:
             self._use(node.op, value, node.locs)
-        around = self.symbols if definition.kernel == "control" else frozenset()
-        for region in node.regions:
-            verify(region, self.stage, around)
+        self._bodies(node, self.symbols if definition.kernel == "control" else frozenset())
         attrs = dict(node.attrs)
         self._known(node.op, _attr_symbols(node), node.locs)
         try:
@@ -94,6 +93,16 @@ class _Verifier:
                        node.locs)
         for value in node.results:
             self._define(node.op, value, node.locs)
+
+    def _bodies(self, node: Node, around: frozenset[str]) -> None:
+        """The graphs that a node holds; one that many nodes share is checked once."""
+        for region in node.regions:
+            if region.updates:
+                self._fail(node.op, "bodies that update nothing",
+                           ", ".join(name for name, _ in region.updates), node.locs)
+            if (id(region), around) not in self.verified:
+                verify(region, self.stage, around)
+                self.verified.add((id(region), around))
 
     def _updates(self) -> None:
         variables = {p.value.name: p.value.type for p in self.graph.params if p.role == "var"}

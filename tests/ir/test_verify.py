@@ -67,6 +67,8 @@ def test_a_good_graph() -> None:
     (changed(1, regions=(replace(HALF, results=(Value("q", tensor(F32, (N,))),)),)),
      "return", "defined before", "%q"),
     (changed(1, regions=()), "call", "fit", ""),
+    (changed(1, regions=(replace(HALF, updates=(("x", HALF.results[0]),)),)),
+     "call", "update nothing", "x"),
     (replace(GRAPH, results=(Value("z", tensor(F32)),)), "return", "defined before", "%z"),
     (replace(GRAPH, updates=(("w", M),)), "update", "f32[4] for w", "f32"),
     (replace(GRAPH, updates=(("x", X),)), "update", "variable", "another"),
