@@ -57,7 +57,8 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
             context.report(fault)
         except Silent:
             pass
-    check_tests(program, module, found)
+    if module is program.main:
+        check_tests(program, module, found)
 
 
 def _definition(context: Context, definition: syntax.Definition, module: Module) -> None:

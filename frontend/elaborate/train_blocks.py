@@ -1,8 +1,8 @@
 """`train` blocks: their settings checked and made into records; schedules made into graphs.
 
 A setting that is no constant, such as `lr = 0.003 * cosine(progress)`, becomes a function of
-`progress` (0 to 1, in the type of the parameter that is set) and `epoch` (i32) that is compiled
-like any other.
+`progress` (0 to 1, in the type of the parameter that is set) and `epoch` (an `int`) that is
+compiled like any other.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate.arguments import assign_arguments
-from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
+from dlc.frontend.elaborate.arithmetic import as_value, check_number, constant_of, integer_of
 from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.models import ENGINE, ModelProgram
 from dlc.frontend.elaborate.modules import Program
-from dlc.frontend.elaborate.values import Tensor, describe
+from dlc.frontend.elaborate.values import Number, Tensor, describe
 from dlc.frontend.records import PhaseRecord
 from dlc.frontend.text import syntax
 from dlc.frontend.training.data import DATA_SETS
 from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.diagnostics import Diagnostics, did_you_mean
+from dlc.ir.dims import symbol
 from dlc.ir.graph import Graph, Param
-from dlc.ir.types import F32, I32, I64, TensorType, tensor
+from dlc.ir.types import BOOL, F32, I64, TensorType, tensor
 
 _SIZE: Final = tensor(I64)  # of an `int`
 Settings = dict[str, syntax.Setting]
@@ -81,9 +82,10 @@ def training(
     program: Program, block: syntax.Train, model: ModelProgram, found: Diagnostics
 ) -> Training:
     """What a block says of a model; errors are added to `found`."""
-    maker = _Maker(program, model, found)
+    maker = _Maker(program, model, found, block)
     common = maker.settings(block.settings)
     if block.phases:
+        maker.check_names(block.phases)
         phases = [
             maker.phase({**common, **maker.settings(phase.settings)}, phase.name.text, block)
             for phase in block.phases
@@ -93,9 +95,19 @@ def training(
     return Training(tuple(phase for phase in phases if phase), maker.schedules)
 
 
+def _functions_of(block: syntax.Train) -> set[str]:
+    """The names of the functions that a block runs."""
+    settings = (*block.settings, *(s for phase in block.phases for s in phase.settings))
+    return {s.value.text for s in settings
+            if s.name.text in ("step", "test") and isinstance(s.value, syntax.Name)}
+
+
 class _Maker:
-    def __init__(self, program: Program, model: ModelProgram, found: Diagnostics) -> None:
+    def __init__(
+        self, program: Program, model: ModelProgram, found: Diagnostics, block: syntax.Train
+    ) -> None:
         self.model = model
+        self._run = _functions_of(block)
         self.schedules: dict[str, Graph] = {}
         self._program = program
         self._found = found
@@ -111,6 +123,15 @@ class _Maker:
                     (f"first at {first.name.span}",),
                 )  # fmt: skip
         return found
+
+    def check_names(self, phases: tuple[syntax.Phase, ...]) -> None:
+        """No two phases have one name: it is part of the names of what they set."""
+        seen: dict[str, syntax.Name] = {}
+        for phase in phases:
+            first = seen.setdefault(phase.name.text, phase.name)
+            if first is not phase.name:
+                self._found.error("defined-twice", f"there are two phases `{first.text}`",
+                                  phase.name.span, (f"first at {first.span}",))
 
     def phase(self, settings: Settings, name: str, block: syntax.Train) -> PhaseRecord | None:
         """One phase; None after an error."""
@@ -168,9 +189,10 @@ class _Maker:
     def _function(self, key: str, setting: syntax.Setting) -> str:
         value = setting.value
         name = value.text if isinstance(value, syntax.Name) else ""
-        known = self.model.steps if key == "step" else self.model.functions
+        steps = self.model.steps
+        known = steps if key == "step" else self.model.functions.keys() - steps
         if name not in known:
-            kind = "step" if key == "step" else "function"
+            kind = "step" if key == "step" else "function that is no step"
             raise Fault(
                 "setting-function", f"`{key}` is a {kind} of {self.model.name}", value.span,
                 help=did_you_mean(name, known) or f"it has {', '.join(sorted(known)) or 'none'}",
@@ -190,15 +212,17 @@ class _Maker:
         kind = self._kind(key, setting)
         frame = self._frame(key)
         builder = frame.context.builder
-        given = {"progress": kind.dtype if kind.dtype.is_float else F32, "epoch": I32}
-        params = [Param(builder.fresh(name, tensor(dtype))) for name, dtype in given.items()]
-        frame.locals.update({p.value.name: Tensor(p.value) for p in params})
+        progress = builder.fresh("progress", tensor(kind.dtype if kind.dtype.is_float else F32))
+        params = [Param(progress), Param(builder.fresh("epoch", _SIZE), "size")]
+        frame.locals |= {"progress": Tensor(progress), "epoch": Number(symbol("epoch"))}
         made = frame.evaluate(setting.value)
         number = constant_of(made)
         if kind is _SIZE and integer_of(made) is None:
             raise Fault("type-mismatch", f"`{key}` is an integer, and the same in a whole run, "
                         f"but this is {describe(made)}", span)
-        if number is not None:
+        if isinstance(made, Number) and number is not None:
+            return check_number(number, kind.dtype, span)
+        if number is not None and isinstance(number, bool) == (kind.dtype is BOOL):
             return number
         value = as_value(frame, made, span, kind.dtype)
         if value.dims or value.dtype is not kind.dtype:
@@ -210,8 +234,9 @@ class _Maker:
 
     def _kind(self, key: str, setting: syntax.Setting) -> TensorType:
         """The type of the parameter that a setting names; an error if there is none."""
-        params = [p for g in self.model.functions.values() for p in g.params
-                  if p.role in ("in", "size")]
+        functions = self.model.functions
+        run = [functions[name] for name in self._run if name in functions] or functions.values()
+        params = [p for g in run for p in g.params if p.role in ("in", "size")]
         for param in params:
             if param.value.name == key and param.default is not None:
                 return param.value.tensor

@@ -98,7 +98,6 @@ def test_json_is_an_object_a_line(program: Path, capfd: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(("block", "right"), [
-    ("assert 1 > 2, \"never\"", "this never holds: never"),
     ("m = Counter()\n return m.n", "a test returns nothing"),
     ("m = Counter(width=3)", "has no parameter `width`"),
     ("x = sum(unknown)", "there is no `unknown`"),
@@ -117,3 +116,18 @@ def test_what_is_wrong_in_a_block_is_told_before_any_runs(
 
 def test_models_of_tests_are_no_models_of_the_program(program: Path) -> None:
     assert list(load(program).models) == ["Counter"]
+
+
+def test_rule_09_48_tests_of_an_import_are_not_run_and_one_that_never_holds_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part.dl").write_text('fn f() -> f32 = 1.0\ntest "other" { assert 1 > 2, "x" }\n')
+    path = tmp_path / "m.dl"
+    path.write_text('import "part.dl"\ntest "sizes" {\n x = ones(4)\n assert x.shape[0] == 3, "3"\n}'
+                    '\ntest "holds" { assert f() == 1.0, "1" }\n')
+    assert main(["check", str(path)]) == 0
+    assert main(["test", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED  sizes" in said
+    assert "m.dl:4:2: 3" in said
+    assert "1 passed, 1 failed" in said

@@ -10,7 +10,8 @@ import dlc
 from dlc.frontend.records import PhaseRecord
 from tests.frontend.small_mnist import TINY
 
-MODEL = TINY.partition("train Tiny")[0]
+MODEL = TINY.partition("train Tiny")[0].replace(
+    "    step fit", "    fn sharper(x: f32, sharp: f32 = 1.0) -> f32 = x * sharp\n\n    step fit")
 WIDE = MODEL.replace("model Tiny {", "model Tiny(outputs: int, unused: int = 7) {").replace(
     "nn.Dense(784, 10)", "nn.Dense(784, outputs)"
 )
@@ -59,6 +60,12 @@ def test_rule_46_a_schedule_knows_progress_and_epoch(tmp_path: Path) -> None:
     assert schedule(progress=1.0, epoch=3) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_rule_46_an_epoch_is_a_number_without_a_type(tmp_path: Path) -> None:
+    block = f"train Tiny {{ {BASE} lr = 0.5 * 0.5 ** epoch + progress * epoch }}"
+    schedule = load(tmp_path, block).model("Tiny").function("train.lr")
+    assert schedule(progress=0.25, epoch=3) == 0.5**4 + 0.75
+
+
 def test_a_block_may_give_arguments(tmp_path: Path) -> None:
     fixed = WIDE.replace("f32[N, 10]", "f32[N, outputs]")
     program = load(tmp_path, f"train Tiny(12) {{ {BASE} }}", fixed)
@@ -83,6 +90,12 @@ def test_a_block_may_give_arguments(tmp_path: Path) -> None:
          "`batch` is a constant integer that is at least 1"),
         (f"train Tiny {{ {BASE} lr = zeros(3) }}", "`lr` is f32"),
         (f"train Tiny {{ {BASE} lr = progres }}", "progres"),
+        (f"train Tiny {{ {BASE} lr = true }}", "`lr` is f32, but this is true"),
+        (f"train Tiny {{ {BASE} lr = 1e39 }}", "1e+39 does not fit f32"),
+        (f"train Tiny {{ {BASE} sharp = 2.0 }}", "`sharp` is no setting"),
+        (f"train Tiny {{ {BASE} test = fit }}", "`test` is a function that is no step of Tiny"),
+        (f"train Tiny {{ {BASE} phase a {{ lr = 0.1 * progress }}\n phase a {{ }} }}",
+         "there are two phases `a`"),
         (f"train Tiny(3) {{ {BASE} }}", "takes 0 arguments"),
         (f"train Tiny {{ {BASE} }}\ntrain Tiny {{ {BASE} }}", "`Tiny` is trained twice"),
     ],
