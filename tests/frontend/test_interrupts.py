@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+MOST_SECONDS = 60  # of a test that goes wrong
 MODEL = """
 model Endless {
     state n: f32 = 1.0
@@ -30,10 +31,13 @@ TURNS = {
     "a turn that prints": 't = t + x[0]\n print("turn {t}")',
 }
 RUN = """
+import signal
 import sys
 import numpy
 import dlc
 
+# What was started in the background ignores Ctrl-C, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 model = dlc.load(sys.argv[1]).Endless(seed=0)
 random = model.storage().random
 before = random.tolist()
@@ -56,6 +60,8 @@ def test_ctrl_c_ends_a_loop(turn: str, tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     ended, since = [], 0.0
+    watch = threading.Timer(MOST_SECONDS, process.kill)
+    watch.start()
     for line in process.stdout:
         if line == "ready\n":
             threading.Timer(1.0, process.send_signal, [signal.SIGINT]).start()
@@ -63,6 +69,7 @@ def test_ctrl_c_ends_a_loop(turn: str, tmp_path: Path) -> None:
         if line.startswith("ended"):
             assert time.monotonic() - since < 6
             ended.append(line)
+    watch.cancel()
     assert process.wait() == 0, process.stderr.read()
     assert ended == ["ended 1.0 True\n"] * 2
     assert process.stderr.read() == ""
