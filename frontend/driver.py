@@ -27,7 +27,7 @@ from dlc.frontend.records import (
     VariableRecord,
 )
 from dlc.frontend.settings import FLOATS, PRECISIONS
-from dlc.ir.diagnostics import did_you_mean
+from dlc.ir.diagnostics import did_you_mean, plural
 from dlc.runtime.memory import DTYPES
 
 if TYPE_CHECKING:
@@ -74,8 +74,12 @@ class Program:
         """The models that a `train` block names, with the arguments that it builds them with."""
         return self._record.trained
 
-    def model(self, name: str, *, seed: int = 0, **arguments: int | float | bool) -> Model:
-        """The model `name`, built with `arguments`; its initial values and draws follow `seed`."""
+    def model(
+        self, name: str, /, *positional: int | float | bool, seed: int = 0,
+        **arguments: int | float | bool,
+    ) -> Model:
+        """The model `name`, built with arguments by place and by name; its initial values and
+        draws follow `seed`."""
         if name not in self._record.models:
             raise user_error(
                 "unknown-model",
@@ -83,7 +87,25 @@ class Program:
                 did_you_mean(name, self._record.models)
                 or f"it has {', '.join(self._record.models) or 'none'}",
             )
-        return Model(self._build.model(name, arguments), seed)
+        placed = self._placed(name, positional, arguments)
+        return Model(self._build.model(name, {**placed, **arguments}), seed)
+
+    def _placed(
+        self, name: str, positional: Sequence[int | float | bool], named: Mapping[str, object]
+    ) -> dict[str, int | float | bool]:
+        """The arguments by place under their names."""
+        known = [parameter.name for parameter in self._record.models[name]]
+        if len(positional) > len(known):
+            raise user_error(
+                "too-many-arguments",
+                f"`{name}` takes {plural(len(known), 'argument')}, not {len(positional)}",
+                notes=(f"its parameters are ({', '.join(known)})",),
+            )
+        placed = dict(zip(known, positional, strict=False))
+        twice = [key for key in placed if key in named]
+        if twice:
+            raise user_error("argument-twice", f"`{twice[0]}` is given twice")
+        return placed
 
     @cached_property
     def functions(self) -> Mapping[str, Compiled]:

@@ -135,6 +135,20 @@ def test_functions_without_a_model(tmp_path: Path) -> None:
     assert repr(program.twice) == "<fn twice(x: f32[N]) -> f32[N]>"
 
 
+def test_models_take_arguments_by_place_and_by_name(tmp_path: Path) -> None:
+    (tmp_path / "m.dl").write_text(
+        "model M(w: int, h: int = 2 * w) where h > w {\n param p: f32[h] = ones()\n}\n")
+    program = dlc.load(tmp_path / "m.dl")
+    assert [m.p.shape for m in (program.M(2), program.M(2, 3), program.M(2, h=5, seed=1),
+                                program.model("M", 1))] == [(4,), (3,), (5,), (2,)]
+    with pytest.raises(dlc.ProgramError, match="`M` takes 2 arguments, not 3"):
+        program.M(1, 2, 3)
+    with pytest.raises(dlc.ProgramError, match="`w` is given twice"):
+        program.M(1, w=2)
+    with pytest.raises(dlc.ProgramError, match="`h > w` does not hold"):
+        program.M(2, 2)
+
+
 def test_signatures(program: dlc.Program) -> None:
     expected = "step Tiny.fit(image: u8[N, 28, 28], label: u8[N], lr: f32 = 0.1) -> f32"
     assert repr(program.Tiny().fit) == f"<{expected}>"

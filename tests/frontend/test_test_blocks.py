@@ -123,8 +123,8 @@ def test_rule_09_48_tests_of_an_import_are_not_run_and_one_that_never_holds_fail
 ) -> None:
     (tmp_path / "part.dl").write_text('fn f() -> f32 = 1.0\ntest "other" { assert 1 > 2, "x" }\n')
     path = tmp_path / "m.dl"
-    path.write_text('import "part.dl"\ntest "sizes" {\n x = ones(4)\n assert x.shape[0] == 3, "3"\n}'
-                    '\ntest "holds" { assert f() == 1.0, "1" }\n')
+    path.write_text('import "part.dl"\ntest "sizes" {\n x = ones(4)\n assert x.shape[0] == 3, "3"'
+                    '\n}\ntest "holds" { assert f() == 1.0, "1" }\n')
     assert main(["check", str(path)]) == 0
     assert main(["test", str(path)]) == 1
     said = capsys.readouterr().out
