@@ -93,14 +93,8 @@ def _greatest(builder: Builder, x: ir.Value, axes: tuple[int, ...]) -> ir.Value:
 
 
 @builtin("max", "x, axis?, keepdims?")
-def _max(given: Given) -> Value:
-    x = given.tensor("x")
-    axes = given.axes("axis", len(x.dims))
-    return _keep(given, _extreme(given, x, axes), x, axes)
-
-
 @builtin("min", "x, axis?, keepdims?")
-def _min(given: Given) -> Value:
+def _max_or_min(given: Given) -> Value:
     x = given.tensor("x")
     axes = given.axes("axis", len(x.dims))
     return _keep(given, _extreme(given, x, axes), x, axes)
