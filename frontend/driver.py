@@ -130,7 +130,7 @@ class Program:
         if name in self.constants:
             return self.constants[name]
         if name in self.functions:
-            return self.functions[name]
+            return self.__dict__.setdefault(name, self.functions[name])  # found at once from now on
         if name in self._shared.record.open:
             return self._shared.open_function(name)
         known = list(self._names())
@@ -273,7 +273,7 @@ class Model:
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self.record.functions:
-            return self.function(name)
+            return self.__dict__.setdefault(name, self.function(name))  # found at once from now on
         return self.member(name)
 
     def __call__(self, *positional: Any, **named: Any) -> Any:

@@ -35,6 +35,7 @@ class Arguments:
         self._specs: tuple[TensorSpec | SizeSpec, ...] = (*manifest.inputs, *manifest.sizes)
         self._places = {spec.name: at for at, spec in enumerate(self._specs)}
         self._order = _order(manifest)
+        self.in_order = self._order == tuple(range(len(self._order)))  # as they are written
 
     def fail(self, text: str) -> ArgumentError:
         """An error that names the function."""

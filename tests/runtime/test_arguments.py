@@ -154,7 +154,7 @@ def test_dims_that_follow_from_symbols() -> None:
 
 def test_bf16_scalars_are_rounded_to_nearest_even() -> None:
     function = Function(nothing(inputs=[tensor("x", "bf16")]))
-    spec = function._scalars[0][1]
+    spec = function._scalars[0][2]
     assert [spec(value) for value in (1.0, -2.0, 1.00390625, 1.01171875)] == [
         0x3F80, 0xC000, 0x3F80, 0x3F82,
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlc.runtime import ArgumentError, CheckFailed, Function, Variables, pool
+from dlc.runtime import ArgumentError, CheckFailed, Function, Variables, memory, pool
+from dlc.runtime.frames import TRIALS
+from dlc.runtime.locks import ModelLock
 from dlc.runtime.memory import Recycler, address_of, arenas
 from tests.runtime import programs
 
@@ -73,14 +76,45 @@ def test_large_results_are_recycled_once_dropped() -> None:
     assert len({address_of(each) for each in kept}) == 5
 
 
-def test_recycler_keeps_few_arrays_and_only_of_the_shape() -> None:
+def test_recycler_keeps_few_memories_and_takes_what_fits() -> None:
     recycler = Recycler(np.dtype(np.float32))
-    held = [recycler.take((100_000,), 400_000) for _ in range(6)]
+    held = [recycler.take((100_000,)) for _ in range(6)]
+    assert len({address_of(each) for each in held}) == 6
     assert len(recycler._kept) == Recycler.KEPT
+    places = {address_of(each) for each in held[-Recycler.KEPT:]}
     del held
-    first = recycler.take((100_000,), 400_000)
-    assert recycler.take((100_001,), 400_004).shape == (100_001,)
-    assert recycler.take((100_000,), 400_000) is not first
+    first = recycler.take((100_000,))
+    assert address_of(first) in places
+    other = recycler.take((300, 300))  # another shape, in the memory of an earlier result
+    assert other.shape == (300, 300)
+    assert address_of(other) in places - {address_of(first)}
+    for shape in ((40_000,), (100_001,)):  # memory of more than twice the size, or less, is left
+        assert address_of(recycler.take(shape)) not in places
+
+
+@pytest.mark.parametrize("size", [1, 63, 300_000, memory.HUGE_PAGE - 1, memory.HUGE_PAGE, 5 << 20])
+def test_memory_is_aligned_and_can_be_written(size: int) -> None:
+    found = memory.aligned_bytes(size)
+    assert (found.shape, found.dtype) == ((size,), np.uint8)
+    assert address_of(found) % memory.ALIGNMENT == 0
+    found[...] = 7
+    assert found[-1] == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_large_memory_asks_for_huge_pages() -> None:
+    held = memory.aligned_bytes(16 << 20)
+    place = address_of(held)
+    assert place % memory.HUGE_PAGE == 0
+    found = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            low, high = (int(each, 16) for each in line.split()[0].split("-"))
+            found = low <= place < high
+        elif found and line.startswith("VmFlags:"):
+            assert "hg" in line.split()
+            return
+    pytest.fail("the memory is no mapping")
 
 
 def test_arena_is_large_enough_and_aligned() -> None:
@@ -253,3 +287,27 @@ def test_a_function_wants_the_types_of_its_variables() -> None:
 def test_repr_is_the_signature() -> None:
     text = "<function double(x: f32[N], scale: f32) -> (f32[N])>"
     assert repr(Function(programs.double())) == text
+
+
+def test_calls_that_are_brief_keep_the_interpreters_lock() -> None:
+    double, shared, watched = map(
+        Function, (programs.double(), programs.shared(), programs.nothing(watched=True))
+    )
+    x = np.ones(200, np.float32)
+    for _ in range(TRIALS):
+        assert double(x[:5])[0] == 2
+        shared(x)  # a million turns, one after another
+        watched()
+    for function, brief in ((double, True), (shared, False), (watched, False)):
+        (binding,) = function._bindings.values()
+        assert binding.brief == brief
+        assert binding.enter is (function._entries.brief if brief else function._entries.long)
+
+
+def test_who_reads_briefly_is_alone_unless_others_read() -> None:
+    lock = ModelLock()
+    assert lock.of(alone=True, brief=False) is lock.writing
+    assert lock.of(alone=False, brief=False) is lock.reading
+    assert lock.of(alone=False, brief=True) is lock.writing
+    with lock.reading, lock.of(alone=False, brief=True) as entered:
+        assert entered is None  # `reading`: it does not wait
