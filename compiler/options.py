@@ -15,6 +15,7 @@ class Options:
                results.
     verify:    check the program after every pass, not only at both ends.
     precision: of the operands of products of f32: f32, or rounded to bf16 or f16.
+    timed:     the code takes the time of each launch, into a block that its caller gives.
     """
 
     target: str = ""
@@ -24,6 +25,7 @@ class Options:
     hints: Mapping[str, int] = field(default_factory=dict)
     verify: bool = False
     precision: str = "f32"
+    timed: bool = False
 
     def hint(self, name: str) -> int:
         """The likely size of a symbol (64 where nothing is said)."""

@@ -109,6 +109,19 @@ def compile_graph(graph: Graph, options: Options | None = None) -> tuple[bytes, 
     return compile_module(module.text, _target(options)), module.manifest
 
 
+def compile_timed(
+    graph: Graph, options: Options | None = None
+) -> tuple[bytes, dict[str, object], Program]:
+    """As `compile_graph`, of code that takes the time of its launches (see `llvm/timed.py`); and
+    the program that these launches are of."""
+    options = replace(_for_target(options or Options()), timed=True)
+    steps: list[Step] = []
+    module = _run(graph, options, steps.append)
+    program = steps[-1].before
+    assert isinstance(program, Program)
+    return compile_module(module.text, _target(options)), module.manifest, program
+
+
 def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     """The text of a stage (one of `STAGES`, or `asm`), or of what the pass of that name gives.
 

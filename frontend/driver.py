@@ -24,6 +24,7 @@ from dlc.frontend.records import (
     ConstantRecord,
     ModelRecord,
     ParameterRecord,
+    ProgramRecord,
     VariableRecord,
 )
 from dlc.frontend.settings import FLOATS, PRECISIONS
@@ -73,6 +74,11 @@ class Program:
     def trained(self) -> Mapping[str, Mapping[str, int | float | bool]]:
         """The models that a `train` block names, with the arguments that it builds them with."""
         return self._record.trained
+
+    @property
+    def record(self) -> ProgramRecord:
+        """What the file defines."""
+        return self._record
 
     def model(
         self, name: str, /, *positional: int | float | bool, seed: int = 0,

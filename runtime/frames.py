@@ -28,7 +28,8 @@ ResultPlan: TypeAlias = tuple[int, tuple[int, ...], "np.dtype[np.generic]", Recy
 
 
 class Context(ctypes.Structure):
-    """The block that compiled code gets, of 8-byte fields. `pool`, `print`, `watch` may be null."""
+    """The block that compiled code gets, of 8-byte fields. `pool`, `print`, `watch` may be null;
+    `times` is for code that takes times."""
 
     version: int
     arena: int | None
@@ -44,6 +45,7 @@ class Context(ctypes.Structure):
         ("offsets", ctypes.c_void_p),
         ("print", ctypes.c_void_p),
         ("watch", ctypes.c_void_p),
+        ("times", ctypes.c_void_p),
     )
 
 
@@ -122,7 +124,9 @@ class Frame:
 
     __slots__ = ("address", "callbacks", "cells", "context", "pointers", "status", "version")
 
-    def __init__(self, manifest: Manifest, binding: Binding, random: Array) -> None:
+    def __init__(
+        self, manifest: Manifest, binding: Binding, random: Array, times: int | None = None
+    ) -> None:
         count = len(manifest.inputs) + len(manifest.outputs) + len(manifest.variables)
         self.pointers = (ctypes.c_void_p * max(count, 1))()
         self.status = (ctypes.c_int64 * 2)()
@@ -145,6 +149,7 @@ class Frame:
             offsets=ctypes.addressof(binding.offsets),
             print=printer.address if printer else None,
             watch=watch.place if watch else None,
+            times=times,
         )
         self.address = ctypes.c_void_p(ctypes.addressof(self.context))
 

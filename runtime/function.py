@@ -31,11 +31,14 @@ class Function:
     scalars come as NumPy scalars. Raises `ArgumentError` before anything runs and `CheckFailed`
     when a check of the program fails; no variable has changed in either case. Any number of threads
     may call: functions that write variables (or draw random numbers) run one at a time for each set
-    of variables, all others at once.
+    of variables, all others at once. Code that takes times writes them into the block at `times`.
     """
 
-    def __init__(self, artifact: Artifact, variables: Variables | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, variables: Variables | None = None, times: int | None = None
+    ) -> None:
         self.artifact = artifact
+        self._times = times
         self.manifest: Manifest = artifact.read
         self.variables = Variables() if variables is None else variables
         self.variables.require(self.manifest.variables)
@@ -96,7 +99,7 @@ class Function:
         try:
             frame = binding.frames.pop()
         except IndexError:
-            frame = Frame(self.manifest, binding, self.variables.random)
+            frame = Frame(self.manifest, binding, self.variables.random, self._times)
         try:
             return self._run(frame, binding, values)
         finally:

@@ -6,7 +6,8 @@ points to what begins with a function that loops call now and then, with `watch`
 their own: `{left, interval, time}`, turns until the next call (which the function sets anew), turns
 between two calls, and what the function keeps there. Both give 0, or the program leaves there with
 -1 as its status, nothing changed; once it has begun to change variables it asks no more. Both may
-be null.
+be null. `times` is for code that takes the time of its launches (`timed.py`); other code never
+looks there.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from dlc.ir.program import (
 )
 
 FIELDS: Final = ("version", "dims", "pointers", "strides", "arena", "pool", "random", "status",
-                 "offsets", "print", "watch")
+                 "offsets", "print", "watch", "times")
 STOPPED: Final = -1
 """The status of a program that was told to stop."""
 FIRST_TURNS: Final = 64
@@ -90,9 +91,8 @@ class EntryEmitter:
     def _reserve(self) -> None:
         """The blocks of arguments of kernels, and of prints."""
         steps = list(each_step(self.program.steps))
-        slots = [len(s.buffers) + len(s.dims) for s in steps if isinstance(s, Launch)]
         prints = [s for s in steps if isinstance(s, Print)]
-        sizes = {"args": max(slots, default=1)}
+        sizes = {"args": self.args_size()}
         if prints:
             sizes["printed"] = max(
                 1 + sum(1 + len(self.buffers[b].dims) for b in s.buffers) for s in prints)
@@ -100,12 +100,17 @@ class EntryEmitter:
             self.writer.allocas.append(
                 f"  %{name} = alloca [{max(size, 1)} x i64], align {ALIGNMENT}")
 
+    def args_size(self) -> int:
+        """How many slots the block of arguments needs."""
+        return max((len(s.buffers) + len(s.dims) for s in each_step(self.program.steps)
+                    if isinstance(s, Launch)), default=1)
+
     def steps(self, steps: tuple[Step, ...]) -> None:
         """Steps in order."""
         for step in steps:
             match step:
                 case Launch():
-                    self._launch(step)
+                    self.launch(step)
                 case Check():
                     self._check(step)
                 case Print():
@@ -151,7 +156,8 @@ class EntryEmitter:
         return self.writer.emit(
             f"getelementptr i8, ptr {self._field('arena')}, i64 {offset}", buffer.name, 0)
 
-    def _launch(self, launch: Launch) -> None:
+    def launch(self, launch: Launch) -> None:
+        """Fills the block of arguments, and runs the chunks."""
         function = self.loops[launch.kernel]
         dims = dict(zip(function.symbols, launch.dims, strict=True))
         if len(launch.buffers) != len(function.pointers):
@@ -169,12 +175,15 @@ class EntryEmitter:
             self.writer.line(f"store {kind} {value}, ptr {self._slot('%args', at)}")
 
     def _call(self, function: LoopFunction, chunks: str) -> None:
-        name = function_name(function)
         if chunks == "1":
-            self.writer.line(f"call void {name}(ptr %args, i64 0)")
+            self.writer.line(f"call void {function_name(function)}(ptr %args, i64 0)")
             return
-        self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr {name}, ptr %args,"
-                         f" i64 {chunks}, i64 {self.costs.get(function.name, 0)})")
+        self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr {self.code(function)},"
+                         f" ptr %args, i64 {chunks}, i64 {self.costs.get(function.name, 0)})")
+
+    def code(self, function: LoopFunction) -> str:
+        """What threads call for a chunk."""
+        return function_name(function)
 
     def _is_true(self, name: str) -> str:
         """The bool in a buffer."""

@@ -11,6 +11,7 @@ from dlc.compiler.llvm.index import Indices
 from dlc.compiler.llvm.loops import emit_function
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, number, stored
+from dlc.compiler.llvm.timed import emit_timed
 from dlc.compiler.passes.plan_memory import ALIGNMENT, byte_size, planned
 from dlc.ir.dims import Dim
 from dlc.ir.program import Launch, Program, ProgramBuffer, each_step
@@ -41,14 +42,16 @@ done:
 """
 
 
-def emit_module(program: Program, target: Target) -> str:
-    """The module of a program whose memory is planned and whose loops are made."""
+def emit_module(program: Program, target: Target, timed: bool = False) -> str:
+    """The module of a program whose memory is planned and whose loops are made; if `timed`, one
+    that takes the time of each launch."""
     used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
     functions = [emit_function(f, target) for f in program.loops if f.name in used]
     constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
     return "\n".join((
         f'target triple = "{target.triple}"\n', *constants, *functions, _LAUNCH,
-        EntryEmitter(program, target).emit(), emit_layout(program),
+        emit_timed(program, target) if timed else EntryEmitter(program, target).emit(),
+        emit_layout(program),
         f"attributes #0 = {{ {target.attributes} }}\n"))
 
 

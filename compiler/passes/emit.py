@@ -21,8 +21,8 @@ ABI = 3
 
 def emit(program: Program, options: Options) -> Compiled:
     """The module and the manifest."""
-    return Compiled(emit_module(program, target(options.target, options.features)),
-                    manifest(program))
+    made = emit_module(program, target(options.target, options.features), options.timed)
+    return Compiled(made, manifest(program))
 
 
 def _as_callers_know(program: Program) -> Program:
@@ -118,10 +118,10 @@ def _checks(program: Program) -> list[Json]:
 def _check(step: Check | None) -> Json:
     if step is None:
         return {"text": "", "location": ""}
-    return {"text": step.text, "location": place(_users(step.locs[0])) if step.locs else ""}
+    return {"text": step.text, "location": place(users_place(step.locs[0])) if step.locs else ""}
 
 
-def _users(loc: Loc) -> Loc:
+def users_place(loc: Loc) -> Loc:
     """The place in a file of the user's from which a place in the library was reached."""
     step: Loc | None = loc
     while step is not None:

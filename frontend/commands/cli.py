@@ -102,8 +102,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dlc {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_check, _add_fmt, _add_train, _add_test, _add_run, _add_dump, _add_explain,
-                _add_doctor, _add_lsp):
+    for add in (_add_check, _add_fmt, _add_train, _add_test, _add_run, _add_dump, _add_bench,
+                _add_explain, _add_doctor, _add_lsp):
         add(commands)
     return parser
 
@@ -189,7 +189,7 @@ def _add_dump(commands: Commands) -> None:
     parser = _command(commands, "dump", "print a stage of the compilation as text")
     _add_file(parser)
     add = parser.add_argument
-    add("--model", metavar="NAME", help="which model, where there are several")
+    _add_model(parser)
     add("--function", metavar="NAME", help="only this function (default: all of the model)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--stage", choices=STAGES, help="(default: graph)")
@@ -198,6 +198,29 @@ def _add_dump(commands: Commands) -> None:
     add("--grep", metavar="TEXT", help="only paragraphs in which this regular expression is found")
     _add_float(parser)
     _add_precision(parser)
+
+
+def _add_bench(commands: Commands) -> None:
+    parser = _command(commands, "bench", "say where the time of a function goes, a kernel a row")
+    _add_file(parser)
+    add = parser.add_argument
+    _add_model(parser)
+    add("--function", metavar="NAME", help="(default: the step that is trained)")
+    add("--size", action="append", default=[], metavar="NAME=N", type=_size,
+        help="a symbol of its types (default: as the `train` block says, else 64)")  # fmt: skip
+    add("--set", action="append", default=[], metavar="NAME=VALUE", type=_setting,
+        help="a number that it takes; may be repeated, like the others")  # fmt: skip
+    add("--input", action="append", default=[], metavar="NAME=FILE.npy", type=_named,
+        help="an argument (default: random numbers)")  # fmt: skip
+    add("--weights", metavar="FILE", help="a checkpoint (default: initial values)")
+    add("--seed", type=_seed, default=0, metavar="N", help="of initial values and arguments")
+    add("--seconds", type=float, default=1.0, metavar="S", help="to measure for (default: 1)")
+    add("--launches", action="store_true", help="a row for each launch, not for each kernel")
+    add("--trace", metavar="FILE.json", help="write the fastest call as a Chrome trace")
+    add("--json", action="store_true", help="print one JSON object")
+    _add_float(parser)
+    _add_precision(parser)
+    _add_machine(parser)
 
 
 def _add_explain(commands: Commands) -> None:
@@ -219,6 +242,12 @@ def _add_lsp(commands: Commands) -> None:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the program, a .dl file")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="which model, where there are several")
+    parser.add_argument("--with", dest="given", action="append", default=[], metavar="NAME=VALUE",
+                        type=_argument, help="what it is built with; may be repeated")
 
 
 def _add_float(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +278,20 @@ def _named(text: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, value = _named(text)
+    if not (value.isascii() and value.isdigit()):
+        raise argparse.ArgumentTypeError(f"{value!r} is no size")
+    return name, int(value)
+
+
+def _argument(text: str) -> tuple[str, int | float | bool]:
+    name, value = _named(text)
+    if value in ("true", "false"):
+        return name, value == "true"
+    return (name, int(value)) if value.lstrip("-").isdigit() else _setting(text)
 
 
 def _setting(text: str) -> tuple[str, float]:

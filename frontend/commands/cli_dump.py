@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dlc.frontend.build import Build, BuiltModel
+from dlc.frontend.commands.which import choose_model
 from dlc.frontend.errors import user_error
-from dlc.frontend.records import ProgramRecord
+from dlc.frontend.records import SHARED
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.files import write_atomically
 
@@ -22,8 +23,8 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(_chosen(build.syntax(), pattern)))
         return 0
     program = build.program()
-    name = _model(options, program)
-    built = build.model(name, program.trained.get(name, {}))
+    shared = build.model(SHARED, {}).record.functions
+    built = build.model(*choose_model(options, program, shared))
     functions = _functions(options, built)
     if options.all is not None:
         _write_all(Path(options.all), build, built, functions)
@@ -32,19 +33,6 @@ def run(options: argparse.Namespace) -> int:
         text = built.dump(name, options.after or options.stage or "graph")
         print("\n\n".join(_chosen(text, pattern)))
     return 0
-
-
-def _model(options: argparse.Namespace, program: ProgramRecord) -> str:
-    """The model that is meant: the one named, the one that is trained, or the only one."""
-    buildable = [n for n, p in program.models.items() if all(each.has_default for each in p)]
-    if options.model is not None:
-        return str(options.model)
-    candidates = list(program.trained) or buildable
-    if len(candidates) != 1:
-        raise user_error(
-            "bad-setting", "which model?", f"--model with one of {', '.join(buildable)}"
-        )
-    return candidates[0]
 
 
 def _functions(options: argparse.Namespace, built: BuiltModel) -> list[str]:

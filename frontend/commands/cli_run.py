@@ -64,10 +64,11 @@ def _argument(function: Compiled, name: str, text: str) -> Any:
                 return kind(text)
             except ValueError:
                 continue
-    return _read(Path(text))
+    return read_array(Path(text))
 
 
-def _read(path: Path) -> Any:
+def read_array(path: Path) -> Any:
+    """The array in a .npy file; UserError if there is none."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -1,0 +1,153 @@
+"""What the times mean: for each kernel its share, its rates, and the lines that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from dlc.compiler.kernels.work import Work, work
+from dlc.compiler.llvm.timed import TOTALS
+from dlc.compiler.passes.emit import users_place
+from dlc.frontend.bench.measure import Times, launches_of
+from dlc.ir.dims import evaluate, symbols
+from dlc.ir.graph import Loc
+from dlc.ir.program import Launch, Program
+from dlc.runtime.pool import SERIAL_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A launch of the program: what it does each time, and the lines that it came from.
+
+    `shared`: whether its chunks are worth sharing out, so that threads meet after it.
+    """
+
+    launch: Launch
+    sizes: Mapping[str, int]
+    chunks: int
+    shared: bool
+    work: Work
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A kernel, or a launch of one. Times are seconds a call, `busy` those of all threads; work is
+    that of a call; `turns` says how often it is launched in one."""
+
+    kernel: str
+    seconds: float
+    busy: float
+    turns: float
+    barriers: float
+    operations: float
+    moved: float
+    lines: tuple[str, ...]
+    sites: tuple[int, ...]
+
+    @property
+    def operation_rate(self) -> float:
+        """Floating-point operations a second."""
+        return self.operations / self.seconds if self.seconds else 0.0
+
+    @property
+    def byte_rate(self) -> float:
+        """Bytes a second."""
+        return self.moved / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A function at some sizes: its rows, the slowest first; seconds of a call of either build.
+
+    `seconds` and `fastest` are the median and the minimum of the usual build; `timed` is what the
+    rows and `between` (launches, for the call itself too) add up to.
+    """
+
+    rows: tuple[Row, ...]
+    sites: tuple[Site, ...]
+    seconds: float
+    fastest: float
+    timed: float
+
+    @property
+    def between(self) -> float:
+        """What the timed call spends outside of its launches."""
+        return self.timed - sum(row.seconds for row in self.rows)
+
+    @property
+    def launches(self) -> float:
+        """Launches of a call, those in loops as often as they are run."""
+        return sum(row.turns for row in self.rows)
+
+    @property
+    def barriers(self) -> float:
+        """Launches after which threads wait for each other, where there are several."""
+        return sum(row.barriers for row in self.rows)
+
+
+def profile(program: Program, sizes: Mapping[str, int], times: Times, apart: bool) -> Profile:
+    """The rows of a program: one for each kernel, or for each launch if they are told `apart`."""
+    sites = make_sites(program, sizes)
+    groups: dict[object, list[int]] = {}
+    for at, site in enumerate(sites):
+        groups.setdefault(at if apart else site.launch.kernel, []).append(at)
+    rows = [_row(sites, group, times) for group in groups.values()]
+    rows.sort(key=lambda row: -row.seconds)
+    timed = sum(times.timed) / len(times.timed)
+    return Profile(tuple(rows), tuple(sites), median(times.plain), min(times.plain), timed)
+
+
+def make_sites(program: Program, sizes: Mapping[str, int]) -> list[Site]:
+    """The launches of a program at some sizes."""
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    loops = {function.name: function for function in program.loops}
+    costs = {name: schedule.cost for name, schedule in program.schedules}
+    sites = []
+    for launch in launches_of(program):
+        kernel = kernels[launch.kernel]
+        inside = _inside(launch, sizes)
+        own = {name: evaluate(dim, inside)
+               for name, dim in zip(kernel.symbols, launch.dims, strict=True)}
+        chunks = evaluate(loops[launch.kernel].chunks, own)
+        shared = chunks > 1 and chunks * costs.get(launch.kernel, 0) >= SERIAL_NS
+        sites.append(Site(launch, own, chunks, shared, work(kernel, own), lines_of(launch.locs)))
+    return sites
+
+
+def _inside(launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
+    """All names that dims of a launch may have; the variable of a loop counts as its first turn."""
+    names = frozenset[str]().union(*map(symbols, launch.dims))
+    return dict.fromkeys(names, 0) | dict(sizes)
+
+
+def lines_of(locs: Iterable[Loc]) -> tuple[str, ...]:
+    """`file:line` of the user's files, in order, each once."""
+    places = {(place.file, place.line) for place in map(users_place, locs)}
+    return tuple(f"{file}:{line}" for file, line in sorted(places))
+
+
+def _row(sites: Sequence[Site], group: Sequence[int], times: Times) -> Row:
+    found = [sites[at] for at in group]
+    totals = np.asarray([times.launches[at] for at in group])
+    spans, turns, busy = (totals[:, TOTALS.index(name)] for name in ("ns", "turns", "busy"))
+    lines = {line for site in found for line in site.lines}
+
+    def sum_of(numbers: Iterable[float]) -> float:
+        return float(np.dot(turns, np.asarray(list(numbers), np.float64)))
+
+    return Row(
+        found[0].launch.kernel, float(spans.sum()) / 1e9,
+        busy=float(np.where(busy > 0, busy, spans).sum()) / 1e9, turns=float(turns.sum()),
+        barriers=sum_of(site.shared for site in found),
+        operations=sum_of(site.work.operations for site in found),
+        moved=sum_of(site.work.moved for site in found),
+        lines=tuple(sorted(lines, key=_by_line)), sites=tuple(group))
+
+
+def _by_line(line: str) -> tuple[str, int]:
+    file, _, number = line.rpartition(":")
+    return file, int(number)
