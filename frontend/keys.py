@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from dlc.runtime import cache as store
+from dlc.runtime import machine
 
 _IMPORT: Final = re.compile(rb'\bimport\s+"([^"\n]+)"')
 _SOURCES: Final = (".py", ".dl", ".json")
@@ -65,15 +66,13 @@ def _maker() -> str:
 @cache
 def _compiler() -> str:
     """The compiler's own source, and who makes its code."""
-    import llvmlite
-
     import dlc.compiler
     import dlc.frontend
     import dlc.ir
 
     folders = [Path(p) for m in (dlc.compiler, dlc.frontend, dlc.ir) for p in m.__path__]
     source = store.digest_of_tree(folders, _SOURCES)
-    return digest(source, llvmlite.__version__, sys.platform)
+    return digest(source, machine.llvm_version(), sys.platform)
 
 
 def model_key(program: str, model: str, arguments: Mapping[str, object]) -> str:
@@ -86,15 +85,7 @@ def graph_key(graph: str, function: str) -> str:
     return code_key(digest(_maker(), graph), function)
 
 
-@cache
-def machine() -> tuple[str, str]:
-    """The name and the features of this CPU, as LLVM says them."""
-    import llvmlite.binding as llvm
-
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-
-
 def code_key(model: str, function: str, precision: str = "f32") -> str:
     """Of a compiled function on this machine, with its products in a precision. What else the
     compiler is told is in the program."""
-    return "code-" + digest(model, function, precision, *machine())
+    return "code-" + digest(model, function, precision, machine.cpu())

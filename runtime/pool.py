@@ -17,6 +17,7 @@ from hashlib import blake2b
 from dlc.runtime import cache, jit
 from dlc.runtime.errors import UserError
 from dlc.runtime.limits import allowed_threads
+from dlc.runtime.machine import llvm_version
 from dlc.runtime.pool_code import FIELDS, MACHINES, MAXIMUM_WORKERS, POOL_BYTES, pool_ir
 
 __all__ = ["address", "configure", "set_threads", "threads", "worker_chunks"]
@@ -86,10 +87,8 @@ _SYMBOLS = ("dlc_pool_parallel", "dlc_pool_stop", "dlc_pool_acquire", "dlc_watch
 
 def _object_code() -> bytes:
     """The pool's object code, compiled once for this LLVM and kept in the cache."""
-    import llvmlite
-
     text = pool_ir(platform.machine())
-    stamp = f"{llvmlite.__version__}\n{sys.platform}\n{text}".encode()
+    stamp = f"{llvm_version()}\n{sys.platform}\n{text}".encode()
     key = "pool-" + blake2b(stamp, digest_size=20).hexdigest()
     code = cache.get(key)
     if code is None:

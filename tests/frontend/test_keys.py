@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from dlc.frontend import keys
+from dlc.runtime import machine
 
 
 def test_a_program_is_its_files(tmp_path: Path) -> None:
@@ -49,8 +52,8 @@ def test_parts_do_not_run_together() -> None:
     assert keys.digest("ab", "c") != keys.digest("a", "bc") != keys.digest("abc")
 
 
-def test_code_is_for_this_machine() -> None:
-    name, features = keys.machine()
-    assert name
-    assert "+" in features
-    assert keys.code_key("m", "f") != keys.code_key("m", "g")
+def test_code_is_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = keys.code_key("m", "f")
+    assert here != keys.code_key("m", "g")
+    monkeypatch.setattr(machine, "cpu", lambda: "another CPU")
+    assert keys.code_key("m", "f") != here
