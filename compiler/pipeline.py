@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -120,6 +120,25 @@ def compile_timed(
     program = steps[-1].before
     assert isinstance(program, Program)
     return compile_module(module.text, _target(options)), module.manifest, program
+
+
+def compile_told(
+    graph: Graph, options: Options, told: Callable[[str, str, float], None]
+) -> tuple[bytes, dict[str, object]]:
+    """As `compile_graph`; tells the seconds of each pass, of verifying, and of what LLVM does.
+
+    `told` is given a group (`pass`, `verify` or `LLVM`), a name, and the seconds.
+    """
+    options = _for_target(options)
+
+    def observe(step: Step) -> None:
+        told("pass", step.name, step.seconds)
+        if step.verify_seconds:
+            told("verify", f"after {step.name}", step.verify_seconds)
+
+    module = _run(graph, options, observe)
+    code = compile_module(module.text, _target(options), partial(told, "LLVM"))
+    return code, module.manifest
 
 
 def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:

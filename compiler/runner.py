@@ -47,6 +47,7 @@ class Step:
     before: object
     after: object
     level: Level
+    verify_seconds: float = 0.0
 
     @property
     def changed(self) -> bool:
@@ -100,15 +101,17 @@ def _run(step: Pass, program: object, check: bool, observer: Observer | None) ->
     try:
         after = step.run(program)
         seconds = time.perf_counter() - start
+        verified = 0.0
         if check:
             step.level_out.verify(after)
+            verified = time.perf_counter() - start - seconds
     except (UserError, InternalError):
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         raise InternalError(message, step.name, _dump(step, program)) from error
     if observer is not None:
-        observer(Step(step.name, seconds, program, after, step.level_out))
+        observer(Step(step.name, seconds, program, after, step.level_out, verified))
     return after
 
 

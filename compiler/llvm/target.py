@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -117,10 +119,22 @@ def parse(text: str) -> Any:
     return module
 
 
-def compile_module(text: str, kind: Target) -> bytes:
+Told = Callable[[str, float], None]  # what was done, and the seconds that it took
+
+
+def compile_module(text: str, kind: Target, told: Told | None = None) -> bytes:
     """Position-independent object code of IR text."""
-    machine = _machine(kind)
-    return bytes(machine.emit_object(parse(text)))
+    steps: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+        ("parse and verify", parse),
+        ("generate code", lambda module: bytes(_machine(kind).emit_object(module))))
+    made: Any = text
+    for name, step in steps:
+        start = time.perf_counter()
+        made = step(made)
+        if told is not None:
+            told(name, time.perf_counter() - start)
+    code: bytes = made
+    return code
 
 
 def emit_assembly(text: str, kind: Target) -> str:

@@ -1,15 +1,22 @@
-"""`dlc dump`: any stage of a compilation as text."""
+"""`dlc dump`: any stage of a compilation as text, or where the time of a compilation goes.
+
+With `--json` one object is printed for each function: `{"function", "stage", "text"}`, or for the
+stage `timing` (whose first object, with the function "", is of the program as a whole)
+`{"function", "stage", "seconds", "rows": [{"group", "name", "seconds"}, …]}`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dlc.frontend import timing
 from dlc.frontend.build import Build, BuiltModel
 from dlc.frontend.commands.which import choose_model
 from dlc.frontend.errors import user_error
+from dlc.frontend.json_lines import print_json
 from dlc.frontend.records import SHARED
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.files import write_atomically
@@ -18,9 +25,12 @@ from dlc.runtime.files import write_atomically
 def run(options: argparse.Namespace) -> int:
     """Prints one stage, or writes all of them into a folder."""
     pattern = _pattern(options.grep)
-    build = Build(Path(options.file), floats=options.float, precision=options.precision)
+    cached = options.stage != "timing"
+    build = Build(Path(options.file), cached, options.float, options.precision)
+    if options.stage == "timing":
+        return _timing(options, build)
     if options.stage == "syntax":
-        print("\n".join(_chosen(build.syntax(), pattern)))
+        _tell_text(options, "", "syntax", "\n".join(_chosen(build.syntax(), pattern)))
         return 0
     program = build.program()
     shared = build.model(SHARED, {}).record.functions
@@ -30,9 +40,36 @@ def run(options: argparse.Namespace) -> int:
         _write_all(Path(options.all), build, built, functions)
         return 0
     for name in functions:
-        text = built.dump(name, options.after or options.stage or "graph")
-        print("\n\n".join(_chosen(text, pattern)))
+        stage = options.after or options.stage or "graph"
+        _tell_text(options, name, stage, "\n\n".join(_chosen(built.dump(name, stage), pattern)))
     return 0
+
+
+def _tell_text(options: argparse.Namespace, function: str, stage: str, text: str) -> None:
+    if options.json:
+        print_json({"function": function, "stage": stage, "text": text})
+    else:
+        print(text)
+
+
+def _timing(options: argparse.Namespace, build: Build) -> int:
+    """Compiles anew, and prints the seconds of each step."""
+    program, spans = timing.time_program(build)
+    _tell_times(options, "", build.path.name, spans)
+    shared = build.model(SHARED, {}).record.functions
+    built = build.model(*choose_model(options, program, shared))
+    for name in _functions(options, built):
+        _tell_times(options, name, name, timing.time_function(built, name))
+    return 0
+
+
+def _tell_times(
+    options: argparse.Namespace, function: str, title: str, spans: Sequence[timing.Span]
+) -> None:
+    if options.json:
+        print_json({"function": function, "stage": "timing", **timing.as_json(spans)})
+    else:
+        print(timing.report(title, spans))
 
 
 def _functions(options: argparse.Namespace, built: BuiltModel) -> list[str]:
