@@ -1,75 +1,137 @@
 """Measures dlc beside its peers and writes tests/benchmarks/RESULTS.md.
 
-usage: python -m tests.benchmarks [lenet5] [lenet5.dl] [start] [compile] [memory] [accuracy]
-                                  [OPTIONS]
+usage: python -m tests.benchmarks [WORKLOAD…] [--peers jax,torch,…] [--threads 1,2] [--busy] …
 
-Every framework runs alone in its process; they take turns over several rounds, so that a busy
-moment of the machine meets all of them. A workload that a peer has too is compared only once the
-losses of their first steps agree. Without names, everything is measured; what is not measured
-stays in the file as it was. Each section says when it was measured, on what, and by which command.
+A WORKLOAD is one of the table in `workloads.py`, `gemmN` for a square product of any size, `seven`
+(those held to figures), `broader` (all others), or one of `start compile memory accuracy`, about
+dlc alone. Without names everything is measured.
+
+Every framework runs alone in its process, all others stopped; they take turns over several rounds,
+so that a busy moment of the machine meets all of them. Times are compared only once the numbers
+agree. Peers live in the Python that --python names; what is not installed there is told. What is
+not measured stays in the file as it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks import accuracy, compiling, startup, steps
-from tests.benchmarks.processes import cpu_name, now
+from tests.benchmarks import accuracy, compiling, report, startup
+from tests.benchmarks.contest import Rules, contest
+from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
+from tests.benchmarks.worker import FRAMEWORKS
+from tests.benchmarks.workloads import BROADER, SEVEN, find
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+ALONE = {"start": startup.start_section, "compile": compiling.section,
+         "memory": startup.memory_section, "accuracy": accuracy.section}
+ROOF_SECONDS = 0.2
 
 
 def main() -> None:
     """Runs what was asked for, prints it and writes it down."""
     options = parse(sys.argv[1:])
-    sections: list[str] = []
-    for workload in steps.PEERS:
-        if workload in options.names:
-            sections += [steps.section(workload, threads, options) for threads in options.threads]
-    if "start" in options.names:
-        sections.append(startup.start_section())
-    if "compile" in options.names:
-        sections.append(compiling.section())
-    if "memory" in options.names:
-        sections.append(startup.memory_section())
-    if "accuracy" in options.names:
-        sections.append(accuracy.section())
+    sections = workload_sections(options) if options.workloads else []
+    for name, made in ALONE.items():
+        if name in options.names:
+            sections.append(made())
     command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
-    mark = f"{now()}, {cpu_name()}, by `{command}`."
+    mark = f"{now()}, {cpu_name()}, {load()}, by `{command}`."
     sections = [text.replace("\n\n", f"\n\n{mark}\n\n", 1) for text in sections]
     print("\n".join(sections))
     if not options.dry:
-        RESULTS.write_text(merged(RESULTS.read_text() if RESULTS.exists() else "", sections))
+        write(sections)
+
+
+def write(sections: list[str]) -> None:
+    """Merges sections into the file of results."""
+    RESULTS.write_text(merged(RESULTS.read_text() if RESULTS.exists() else "", sections))
+
+
+def workload_sections(options: argparse.Namespace) -> list[str]:
+    """The tables of all workloads, for each number of threads; rows are printed as they come."""
+    absent = missing(options.python, options.peers)
+    frameworks = ["dlc", *options.peers]
+    roofs = measured_roofs()
+    found: dict[int, list[tuple[Any, Any]]] = {}
+    for threads in options.threads:
+        rules = Rules(options.python, threads, options.rounds, options.seconds, options.busy)
+        for workload in options.workloads:
+            results = contest(workload, frameworks, rules, absent)
+            found.setdefault(threads, []).append((workload, results))
+            print(*report.times(workload, results, threads, roofs), sep=" | ", flush=True)
+    roofs = best_of(roofs, measured_roofs())
+    sections = [report.roofs_section(roofs)]
+    for threads, pairs in found.items():
+        rules = Rules(options.python, threads, options.rounds, options.seconds, options.busy)
+        rows = {"times": [report.times(*pair, threads, roofs) for pair in pairs],
+                "memory": [report.memory(*pair) for pair in pairs],
+                "busy": [report.busy(*pair) for pair in pairs] if options.busy else []}
+        sections += report.sections(rules, rows)
+    return sections
+
+
+def measured_roofs() -> dict[str, Any]:
+    """The roofs as they are now."""
+    return run_json("-m", "tests.benchmarks.roofs", str(ROOF_SECONDS))
+
+
+def best_of(first: Any, second: Any) -> Any:
+    """The higher of two numbers, everywhere in two objects of the same keys."""
+    if isinstance(first, Mapping):
+        return {key: best_of(first[key], second[key]) for key in first}
+    return max(first, second)
+
+
+def missing(python: str, peers: list[str]) -> dict[str, str]:
+    """The peers that are not installed in that Python, and that they are not."""
+    script = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    packages = {peer: FRAMEWORKS[peer][2] for peer in peers}
+    absent = {package for package in set(packages.values())
+              if subprocess.run([python, "-c", script, package], cwd=ROOT).returncode}
+    return {peer: "not installed" for peer, package in packages.items() if package in absent}
 
 
 def merged(before: str, sections: list[str]) -> str:
-    """`before` with the sections of the same titles replaced, and new ones at the end."""
+    """`before` with the sections of the same titles replaced, and new ones at the end; rows of
+    workloads that were not measured now are kept."""
     kept = {part.partition("\n")[0]: part for part in before.split("\n## ")[1:]}
-    made = {text.removeprefix("## ").partition("\n")[0]: text.removeprefix("## ")
-            for text in sections}
-    parts = [part.rstrip() for part in (kept | made).values()]
-    return "# Figures\n\n" + "\n\n".join(f"## {part}" for part in parts) + "\n"
+    for text in sections:
+        part = text.removeprefix("## ")
+        title = part.partition("\n")[0]
+        kept[title] = report.merged_rows(kept.get(title, ""), part)
+    return "# Figures\n\n" + "\n\n".join(f"## {part.rstrip()}" for part in kept.values()) + "\n"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    everything = [*steps.PEERS, "start", "compile", "memory", "accuracy"]
+    groups = {"seven": list(SEVEN), "broader": list(BROADER)}
+    peers = [name for name in FRAMEWORKS if name != "dlc"]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(everything)}")
-    parser.add_argument("--peers", default="torch", help="with commas between (default: torch)")
+    help_names = f"of {', '.join([*groups, *SEVEN, *BROADER, *ALONE])}, or gemmN"
+    parser.add_argument("names", nargs="*", metavar="WORKLOAD", help=help_names)
+    parser.add_argument("--peers", default=",".join(peers), help="default: %(default)s")
+    parser.add_argument("--python", default=sys.executable, help="of the peers (default: this)")
     parser.add_argument("--threads", default="1,2", help="numbers of threads (default: 1,2)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (default: 2)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each turn (default: 0.3)")
+    parser.add_argument("--busy", action="store_true", help="also beside a process that is busy")
     parser.add_argument("--dry", action="store_true", help="do not write RESULTS.md")
     options = parser.parse_args(arguments)
-    unknown = set(options.names) - set(everything)
-    if unknown:
-        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
-    options.names = options.names or everything
+    options.names = options.names or [*SEVEN, *BROADER, *ALONE]
+    options.names = [x for name in options.names for x in groups.get(name, [name])]
     options.peers = [peer for peer in options.peers.split(",") if peer]
     options.threads = [int(number) for number in options.threads.split(",")]
+    unknown = {x for x in options.names if x not in ALONE and not find(x)}
+    unknown |= set(options.peers) - set(peers)
+    if unknown:
+        parser.error(f"no such workload or peer: {', '.join(sorted(unknown))}")
+    options.workloads = [found for x in options.names if (found := find(x))]
     return options
 
 

@@ -15,16 +15,20 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
+def inherited_environment() -> dict[str, str]:
+    """This environment, where an installed package has its byte code: a checkout gets it at the
+    first import."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_python(*arguments: str, **environment: str) -> str:
     """What a fresh Python prints; its errors end the measurement."""
-    # An installed package has its byte code; a checkout gets it at the first import.
-    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     result = subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**inherited, **environment},
+        env={**inherited_environment(), **environment},
     )
     if result.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{result.stderr}")
@@ -58,6 +62,11 @@ def cpu_name() -> str:
         lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
         name = lines[0].partition(":")[2].strip() if lines else name
     return f"{name}, {len(os.sched_getaffinity(0))} CPUs"
+
+
+def load() -> str:
+    """How many processes want to run, on average over the last minute."""
+    return f"load {os.getloadavg()[0]:.1f}"
 
 
 def now() -> str:

@@ -1,0 +1,115 @@
+"""The harness: a small contest, its tables, and the loops that measure the machine."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from tests.benchmarks import __main__ as harness
+from tests.benchmarks import report, roofs, worker
+from tests.benchmarks.contest import Result, Rules, contest, difference
+from tests.benchmarks.workloads import SEVEN, find
+
+ROOFS = {"1": {"fma": 100.0, "memory": {
+    pattern: {"1000": 50.0, "100000000": 10.0} for pattern in roofs.PATTERNS}}}
+
+
+def turns(*medians: float) -> list[dict[str, float]]:
+    return [{"median_ms": x, "min_ms": x, "calls": 5, "peak_mb": 100.0} for x in medians]
+
+
+def test_a_contest() -> None:
+    """Each in its process; one that is not there is told, one that has no such thing too."""
+    workload = find("gemm13")
+    assert workload is not None
+    rules = Rules(sys.executable, 1, 2, 0.01, busy=True)
+    results = contest(workload, ["dlc", "numpy", "jax"], rules, {"jax": "not installed"})
+    assert [len(results[name].idle) for name in results] == [2, 2, 0]
+    assert [len(results[name].busy) for name in results] == [2, 2, 0]
+    assert all(turn["calls"] >= 5 for name in ("dlc", "numpy") for turn in results[name].idle)
+    assert results["numpy"].difference < 1
+    row = report.times(workload, results, 1, ROOFS)
+    assert row[0] == "gemm13"
+    assert row[2] == "not installed"
+    lenet5 = contest(SEVEN["lenet5"], ["dlc", "numpy"], Rules(sys.executable, 1, 1, 0.01), {})
+    assert lenet5["numpy"].lacks == "has no gradients"
+
+
+def test_numbers_that_differ_end_a_measurement() -> None:
+    ours = np.array([1.0, 2.0])
+    assert difference("losses", ours, ours * (1 + 5e-5)) <= 1
+    assert difference("losses", ours, ours * (1 + 2e-4)) > 1
+    assert difference("output 0", ours, ours[:1]) == float("inf")
+    assert not difference("output 0", ours, np.array([np.nan, 2.0])) <= 1
+    assert difference("output 0", 0 * ours, 0 * ours) == 0
+    assert difference("w", ours, ours * 1.01) <= 1
+    assert difference("w", ours, ours * 1.03) > 1
+
+
+def test_ratios_are_of_rounds() -> None:
+    """A busy round makes both slow: the median of the ratios does not see it."""
+    results = {"dlc": Result(idle=turns(1, 10, 1)), "jax": Result(idle=turns(2, 20, 2.5)),
+               "torch": Result(idle=turns(4, 4, 4)), "numpy": Result(lacks="not installed")}
+    median, least, best = report.beside_best(results)
+    assert (median, best) == (0.5, "jax")
+    assert least == 0.5
+
+
+@pytest.mark.parametrize(("name", "milliseconds", "expected"), [
+    ("gemm512", 2 * 512**3 / 100 / 1e6 / 0.5, "50% (FMA)"),
+    ("softmax", 2 * 4 * 4096 * 1024 / 10 / 1e6 / 0.25, "25% (bytes)"),
+])
+def test_shares_of_the_roof(name: str, milliseconds: float, expected: str) -> None:
+    workload = SEVEN[name]
+    outputs = {"output 0": np.zeros((4096, 1024) if name == "softmax" else (1, 1), np.float32)}
+    ours = Result(idle=turns(milliseconds), outputs=outputs)
+    assert report.share(workload, ours, 1, ROOFS) == expected
+
+
+def test_rows_of_earlier_runs_stay() -> None:
+    def section(*rows: list[str]) -> str:
+        return "## T\n\ntext\n\n" + report.table(["workload", "ms"], list(rows))
+
+    both = section(["lenet5", "1"], ["gemm512", "2"])
+    text = harness.merged("", [both])
+    text = harness.merged(text, [section(["mlp", "3"], ["gemm512", "4"])])
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert rows == ["| lenet5 | 1 |", "| mlp | 3 |", "| gemm512 | 4 |"]
+    other = "## T\n\ntext\n\n" + report.table(["workload", "s"], [["mlp", "5"]])
+    assert "gemm512" not in harness.merged(text, [other])
+
+
+def test_peers_that_are_not_installed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    frameworks = {"numpy": worker.FRAMEWORKS["numpy"], "jax": ("", "", "no_such_package")}
+    monkeypatch.setattr(harness, "FRAMEWORKS", frameworks)
+    assert harness.missing(sys.executable, ["numpy", "jax"]) == {"jax": "not installed"}
+
+
+def test_the_command_line() -> None:
+    options = harness.parse(["seven", "gemm77", "--threads", "2", "--peers", "jax"])
+    assert [x.name for x in options.workloads] == [*SEVEN, "gemm77"]
+    assert (options.threads, options.peers, options.busy) == ([2], ["jax"], False)
+    with pytest.raises(SystemExit):
+        harness.parse(["no_such_workload"])
+
+
+def test_the_loops_that_measure_do_their_work() -> None:
+    """What is copied is copied, what is read is read, FMAs count up."""
+    code = roofs.compiled()
+    step = roofs.UNROLLED * code.lanes * 4
+    rng = np.random.default_rng(0)
+    source, turns_of_all = roofs._aligned(4 * step), 4
+    source[:] = rng.integers(0, 256, len(source))
+    for name in ("copy", "copy_past"):
+        target = roofs._aligned(4 * step)
+        code.function(name)(source.ctypes.data, target.ctypes.data, turns_of_all, 3)
+        assert (target == source).all()
+    code.function("write")(source.ctypes.data, target.ctypes.data, turns_of_all, 3)
+    assert not target.any()
+    code.function("read")(source.ctypes.data, target.ctypes.data, turns_of_all, 3)
+    assert (target[:step] == np.bitwise_xor.reduce(source.reshape(4, step))).all()
+    ones = np.ones(2 * roofs.ACCUMULATORS * code.lanes, np.float32)
+    code.function("fma")(ones.ctypes.data, ones.ctypes.data + ones.nbytes // 2, 3, 0)
+    assert (ones[len(ones) // 2 :] == 3).all()
