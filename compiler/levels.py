@@ -11,10 +11,14 @@ from dlc.ir.program import Program
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A module of LLVM IR, and the manifest that says how its function is called."""
+    """A module of LLVM IR, and the manifest that says how its function is called.
+
+    A large one is there as several modules too, which do the same together: `parts`.
+    """
 
     text: str
     manifest: dict[str, object]
+    parts: tuple[str, ...] = ()
 
 
 def _verify_program(program: Program) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Final
 
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
-from dlc.compiler.llvm.target import Target, compile_module, emit_assembly
+from dlc.compiler.llvm.codegen import begin_code
+from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
 from dlc.compiler.options import Options
 from dlc.compiler.passes.apply_schedules import apply_schedules
@@ -104,9 +105,18 @@ STAGES: Final = {"graph": "", "fused": "choose_layouts", "kernels": "choose_sche
 
 def compile_graph(graph: Graph, options: Options | None = None) -> tuple[bytes, dict[str, object]]:
     """The object code of a function, and the manifest that says how it is called."""
+    return begin_graph(graph, options)()
+
+
+def begin_graph(
+    graph: Graph, options: Options | None = None
+) -> Callable[[], tuple[bytes, dict[str, object]]]:
+    """As `compile_graph`, up to the work of LLVM, which goes on in threads; what is returned waits
+    for it."""
     options = _for_target(options or Options())
     module = _run(graph, options, None)
-    return compile_module(module.text, _target(options)), module.manifest
+    wait = begin_code(module, _target(options))
+    return lambda: (wait(), module.manifest)
 
 
 def compile_timed(
@@ -119,7 +129,7 @@ def compile_timed(
     module = _run(graph, options, steps.append)
     program = steps[-1].before
     assert isinstance(program, Program)
-    return compile_module(module.text, _target(options)), module.manifest, program
+    return begin_code(module, _target(options))(), module.manifest, program
 
 
 def compile_told(
@@ -137,7 +147,7 @@ def compile_told(
             told("verify", f"after {step.name}", step.verify_seconds)
 
     module = _run(graph, options, observe)
-    code = compile_module(module.text, _target(options), partial(told, "LLVM"))
+    code = begin_code(module, _target(options), partial(told, "LLVM"))()
     return code, module.manifest
 
 

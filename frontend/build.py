@@ -116,19 +116,40 @@ class Built(ABC):
 
     def artifact(self, function: str) -> Artifact:
         """The function's code for this machine, compiled if it never was."""
+        self.begin(function)
+        return self._begun.pop(function)()
+
+    def begin(self, function: str) -> None:
+        """Begins to compile a function that never was: `artifact` waits for it. Most of that goes
+        on while this thread does other things."""
+        if function not in self._begun:
+            self._begun[function] = self._begin(function)
+
+    @cached_property
+    def _begun(self) -> dict[str, Callable[[], Artifact]]:
+        """What was begun and not asked for yet, by function."""
+        return {}
+
+    def _begin(self, function: str) -> Callable[[], Artifact]:
         key = self.code_key(function)
         data = store.get(key)
         if data is not None:
             try:
-                return Artifact.from_bytes(data)
+                found = Artifact.from_bytes(data)
+                return lambda: found
             except ArtifactError:
                 pass
-        from dlc.compiler.pipeline import compile_graph
+        from dlc.compiler.pipeline import begin_graph
 
-        code, manifest = compile_graph(self.graph(function), self.options(function))
-        artifact = Artifact(manifest, code)
-        store.put(key, artifact.to_bytes())
-        return artifact
+        wait = begin_graph(self.graph(function), self.options(function))
+
+        def finish() -> Artifact:
+            code, manifest = wait()
+            artifact = Artifact(manifest, code)
+            store.put(key, artifact.to_bytes())
+            return artifact
+
+        return finish
 
     def dump(self, function: str, stage: str) -> str:
         """The text of one stage, or of what the pass of that name gives."""

@@ -246,6 +246,8 @@ class Model:
         """The runtime's function over this model's variables; compiled now, if it never was."""
         from dlc.runtime.function import Function
 
+        if self._storage is None and self.record.variables:
+            self.built.begin(INITIALIZER)  # both are compiled at the same time
         return Function(self.built.artifact(name), self.storage())
 
     def member(self, path: str) -> Any:

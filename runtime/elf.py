@@ -21,7 +21,7 @@ from dlc.runtime.errors import ArtifactError
 from dlc.runtime.memory import address_of
 from dlc.runtime.relocations import MACHINES, Machine, Numbers, Unlinkable
 
-__all__ = ["Image", "Unlinkable", "link"]
+__all__ = ["Image", "Unlinkable", "link", "members"]
 
 _SECTION: Final = np.dtype([
     ("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("address", "<u8"), ("offset", "<u8"),
@@ -37,6 +37,8 @@ _WRITE, _LOADED, _CODE = 1, 2, 4  # flags of sections
 _LARGEST_SECTION: Final = 0xFF00  # numbers from here on have a meaning of their own
 _JUMP: Final = 16  # bytes of a jump to the outside
 _PAGE: Final = mmap.PAGESIZE
+_ARCHIVE: Final = b"!<arch>\n"
+_MEMBER_HEAD: Final = 60
 
 Resolve = Callable[[str], int | None]
 
@@ -47,6 +49,19 @@ class Image:
 
     memory: NDArray[np.uint8]
     symbols: Mapping[str, int]
+
+
+def members(data: bytes) -> list[bytes]:
+    """The objects of an archive, in its order; `data` itself if it is none."""
+    if not data.startswith(_ARCHIVE):
+        return [data]
+    found, at = [], len(_ARCHIVE)
+    while at < len(data):
+        start = at + _MEMBER_HEAD
+        size = int(data[at + 48 : at + 58])
+        found.append(data[start : start + size])
+        at = start + size + size % 2
+    return found
 
 
 def link(

@@ -38,30 +38,38 @@ class Code:
 def load(
     object_bytes: bytes, symbols: Sequence[str], imports: Mapping[str, int] | None = None
 ) -> Code:
-    """Link `object_bytes` and find `symbols` in it; ArtifactError where that fails.
+    """Link an object and find `symbols` in it; ArtifactError where that fails.
 
-    Undefined symbols of the object are looked for in `imports` (name to address), then in this
-    process (so libc and libm are there). What `elf` does not know is linked by LLVM.
+    Of an archive all objects are linked, each with what those before it have. Undefined symbols are
+    looked for in `imports` (name to address), then in this process (so libc and libm are there).
+    What `elf` does not know is linked by LLVM.
     """
     from dlc.runtime import elf
 
+    objects = elf.members(object_bytes)
+    images: list[elf.Image] = []
+    known: dict[str, int] = {}
     try:
-        image = elf.link(object_bytes, imports or {})
+        for each in objects:
+            images.append(elf.link(each, {**(imports or {}), **known}))
+            known.update(images[-1].symbols)
     except elf.Unlinkable as reason:
-        return _load_by_llvm(object_bytes, symbols, imports or {}, str(reason))
-    missing = [name for name in symbols if name not in image.symbols]
+        return _load_by_llvm(objects, symbols, imports or {}, str(reason))
+    missing = [name for name in symbols if name not in known]
     if missing:
         raise ArtifactError(f"the object code can't be loaded: it has no `{missing[0]}`")
-    return Code(image, {name: image.symbols[name] for name in symbols}, "dlc")
+    return Code(images, {name: known[name] for name in symbols}, "dlc")
 
 
 def _load_by_llvm(
-    object_bytes: bytes, symbols: Sequence[str], imports: Mapping[str, int], reason: str
+    objects: Sequence[bytes], symbols: Sequence[str], imports: Mapping[str, int], reason: str
 ) -> Code:
     """The same by LLVM's JITLink, which takes 20 ms more, to import it."""
     import llvmlite.binding as llvm
 
-    builder = llvm.JITLibraryBuilder().add_object_img(object_bytes).add_current_process()
+    builder = llvm.JITLibraryBuilder().add_current_process()
+    for each in objects:
+        builder.add_object_img(each)
     for name, address in imports.items():
         builder.import_symbol(name, address)
     for name in symbols:

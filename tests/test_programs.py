@@ -111,8 +111,8 @@ def test_one_object_serves_all_batch_sizes(program: str, function: str) -> None:
 def test_objects_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DLC_CACHE", str(tmp_path))
     emitted = []
-    emit = pipeline.compile_module
-    monkeypatch.setattr(pipeline, "compile_module", lambda *a: (emitted.append(1), emit(*a))[1])
+    emit = pipeline.begin_code
+    monkeypatch.setattr(pipeline, "begin_code", lambda *a: (emitted.append(1), emit(*a))[1])
     net = dlc.load(EXAMPLES / "lenet5.dl").LeNet5(seed=0)
     image, label = np.zeros((64, 28, 28), "u1"), np.zeros(64, "u1")
     for n in (64, 1, 37):

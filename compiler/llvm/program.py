@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from dlc.compiler.llvm.entry import EntryEmitter, load_symbols, table_name
 from dlc.compiler.llvm.index import Indices
-from dlc.compiler.llvm.loops import emit_function
+from dlc.compiler.llvm.loops import emit_function, function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, number, stored
 from dlc.compiler.llvm.timed import emit_timed
@@ -16,6 +19,8 @@ from dlc.compiler.passes.plan_memory import ALIGNMENT, byte_size, planned
 from dlc.ir.dims import Dim
 from dlc.ir.program import Launch, Program, ProgramBuffer, each_step
 
+PART: Final = 1500
+"""Lines of a module that are compiled as one: LLVM takes some 20 µs a line."""
 _LAUNCH = """
 define internal void @launch(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %cost) #0 {
   %none = icmp eq ptr %pool, null
@@ -42,17 +47,37 @@ done:
 """
 
 
-def emit_module(program: Program, target: Target, timed: bool = False) -> str:
+def emit_module(
+    program: Program, target: Target, timed: bool = False
+) -> tuple[str, tuple[str, ...]]:
     """The module of a program whose memory is planned and whose loops are made; if `timed`, one
-    that takes the time of each launch."""
+    that takes the time of each launch. A large one is there in parts too."""
     used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
-    functions = [emit_function(f, target) for f in program.loops if f.name in used]
+    loops = [f for f in program.loops if f.name in used]
+    functions = [emit_function(f, target) for f in loops]
     constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
-    return "\n".join((
-        f'target triple = "{target.triple}"\n', *constants, *functions, _LAUNCH,
+    head = f'target triple = "{target.triple}"\n'
+    entry = "\n".join((
+        *constants, _LAUNCH,
         emit_timed(program, target) if timed else EntryEmitter(program, target).emit(),
-        emit_layout(program),
-        f"attributes #0 = {{ {target.attributes} }}\n"))
+        emit_layout(program), f"attributes #0 = {{ {target.attributes} }}\n"))
+    whole = "\n".join((head, *functions, entry))
+    if timed or whole.count("\n") <= PART:
+        return whole, ()
+    declared = "".join(f"declare void {function_name(f)}(ptr, i64)\n" for f in loops)
+    return whole, (*_parts(functions, head, target), "\n".join((head, declared, entry)))
+
+
+def _parts(functions: list[str], head: str, target: Target) -> Iterator[str]:
+    """Modules with some of the functions each, which others may call."""
+    end = f"attributes #0 = {{ {target.attributes} }}\n"
+    part, lines = [head], 0
+    for at, function in enumerate(functions, 1):
+        part.append(function.replace("define internal", "define", 1))
+        lines += function.count("\n")
+        if lines >= PART or at == len(functions):
+            yield "\n".join((*part, end))
+            part, lines = [head], 0
 
 
 def _constant(buffer: ProgramBuffer) -> str:

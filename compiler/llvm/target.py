@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -94,6 +92,11 @@ def target(cpu: str = "", features: str = "") -> Target:
 
 @cache
 def _machine(kind: Target) -> Any:
+    return new_machine(kind)
+
+
+def new_machine(kind: Target) -> Any:
+    """What makes code for a target; one thread at a time may use it."""
     import llvmlite.binding as llvm
 
     with _lock:
@@ -119,22 +122,9 @@ def parse(text: str) -> Any:
     return module
 
 
-Told = Callable[[str, float], None]  # what was done, and the seconds that it took
-
-
-def compile_module(text: str, kind: Target, told: Told | None = None) -> bytes:
+def compile_module(text: str, kind: Target) -> bytes:
     """Position-independent object code of IR text."""
-    steps: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-        ("parse and verify", parse),
-        ("generate code", lambda module: bytes(_machine(kind).emit_object(module))))
-    made: Any = text
-    for name, step in steps:
-        start = time.perf_counter()
-        made = step(made)
-        if told is not None:
-            told(name, time.perf_counter() - start)
-    code: bytes = made
-    return code
+    return bytes(_machine(kind).emit_object(parse(text)))
 
 
 def emit_assembly(text: str, kind: Target) -> str:

@@ -21,8 +21,8 @@ ABI = 3
 
 def emit(program: Program, options: Options) -> Compiled:
     """The module and the manifest."""
-    made = emit_module(program, target(options.target, options.features), options.timed)
-    return Compiled(made, manifest(program))
+    text, parts = emit_module(program, target(options.target, options.features), options.timed)
+    return Compiled(text, manifest(program), parts)
 
 
 def _as_callers_know(program: Program) -> Program:

@@ -95,9 +95,9 @@ def test_all_sizes_and_lengths_run_one_code(
 ) -> None:
     """Time steps too: three objects are made, for the initial values, for scores and for fit."""
     monkeypatch.setenv("DLC_CACHE", str(tmp_path))
-    made, compile_module = [], pipeline.compile_module
+    made, begin_code = [], pipeline.begin_code
     monkeypatch.setattr(
-        pipeline, "compile_module", lambda *a: (made.append(1), compile_module(*a))[1])
+        pipeline, "begin_code", lambda *a: (made.append(1), begin_code(*a))[1])
     model = build("lstm.dl", "CharModel", vocabulary=VOCABULARY, units=UNITS)
     rng = np.random.default_rng(6)
     for turns, size in ((2, 1), (7, 3), (33, 17), (3, 65)):

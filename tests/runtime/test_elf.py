@@ -162,7 +162,7 @@ define ptr @f() { ret ptr @own }"""
 @linked_here
 def test_llvm_links_the_same() -> None:
     text = "define i64 @f(i64 %x) { %y = mul i64 %x, 3  ret i64 %y }"
-    code = jit._load_by_llvm(jit.compile_text(text), ["f"], {}, "for a test")
+    code = jit._load_by_llvm([jit.compile_text(text)], ["f"], {}, "for a test")
     assert FUNCTION(code.address("f"))(14) == 42
     assert code.linker == "LLVM: for a test"
 

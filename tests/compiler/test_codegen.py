@@ -1,0 +1,122 @@
+"""Code generation in parts and threads: the same results as in one, errors and forks included."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlc.compiler import pipeline
+from dlc.compiler.levels import Compiled
+from dlc.compiler.llvm import codegen, program
+from dlc.compiler.llvm.target import host
+from dlc.frontend import driver
+from dlc.ir.diagnostics import InternalError
+from dlc.runtime import jit
+from dlc.runtime.artifact import Artifact
+from dlc.runtime.elf import Unlinkable, members
+from dlc.runtime.function import Function
+
+MODEL = "examples/plain_lenet5.dl"
+
+
+def trained(part: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[bytes]]:
+    """How many objects a step is made of, and its loss and variables after two steps."""
+    monkeypatch.setattr(program, "PART", part)
+    model = driver.load(MODEL).model("PlainLeNet5", seed=0)
+    graph, options = model.built.graph("fit"), model.built.options("fit")
+    code, manifest = pipeline.compile_graph(graph, options)
+    fit = Function(Artifact(manifest, code), model.storage())
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 1, 32, 32)).astype(np.float32)
+    losses = [fit(x, np.array([1, 2, 3], np.int32)) for _ in range(2)]
+    values: list[Any] = [*losses, *(model.storage().get(name) for name in model.storage())]
+    return len(members(code)), [each.tobytes() for each in values]
+
+
+def test_parts_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, whole = trained(10**9, monkeypatch)
+    many, parts = trained(200, monkeypatch)
+    assert one == 1
+    assert many > 5
+    assert parts == whole
+
+
+TEXTS = ("define i64 @one(i64 %x) { %y = add i64 %x, 1 ret i64 %y }",
+         "declare i64 @one(i64)\n"
+         "define i64 @two(i64 %x) { %y = call i64 @one(i64 %x) %z = call i64 @one(i64 %y) "
+         "ret i64 %z }\n@of = global ptr @one")
+
+
+def module(*parts: str) -> Compiled:
+    return Compiled("", {}, tuple(f'target triple = "{host().triple}"\n{part}' for part in parts))
+
+
+def test_llvm_links_parts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = codegen.begin_code(module(*TEXTS), host())()
+    assert len(members(code)) == 2
+    from dlc.runtime import elf
+
+    def refuse(*given: object) -> None:
+        raise Unlinkable("for a test")
+
+    for linker in ("dlc", "LLVM: for a test"):
+        loaded = jit.load(code, ["two"])
+        if sys.platform == "linux":
+            assert loaded.linker == linker
+        kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+        assert kind(loaded.address("two"))(40) == 42
+        monkeypatch.setattr(elf, "link", refuse)
+
+
+def test_what_is_told_is_of_all_parts() -> None:
+    told: list[tuple[str, float]] = []
+    wait = codegen.begin_code(module(*TEXTS), host(), lambda *each: told.append(each))
+    assert told == []
+    wait()
+    assert [name for name, _ in told] == ["parse and verify", "generate code"]
+    assert all(seconds > 0 for _, seconds in told)
+
+
+def test_an_error_is_raised_where_the_code_is_waited_for() -> None:
+    wait = codegen.begin_code(module(TEXTS[0], "define nonsense"), host())
+    with pytest.raises(InternalError, match="llvm"):
+        wait()
+    for thread in list(codegen._running):
+        thread.join(30)
+    assert not codegen._running
+
+
+FORK = """
+import os, sys
+from dlc.compiler.llvm import codegen
+from tests.compiler.test_codegen import TEXTS, module
+from dlc.compiler.llvm.target import host
+waits = [codegen.begin_code(module(*TEXTS), host()) for _ in range(8)]
+child = os.fork()
+codes = [wait() for wait in waits]
+again = codegen.begin_code(module(*TEXTS), host())()
+well = set(codes) == {again}
+if child == 0:
+    os._exit(0 if well else 1)
+print(well, os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_fork_finds_llvm_at_rest() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=100,
+                          cwd=Path(__file__).parents[2], check=False)
+    assert (done.stdout, done.returncode) == ("True 0\n", 0), done.stderr
+
+
+def test_jobs_leave_no_threads() -> None:
+    before = threading.active_count()
+    codegen.begin_code(module(*TEXTS), host())()
+    assert threading.active_count() <= before
