@@ -44,9 +44,16 @@ class _Checker:
         self._reduce()
         self._unroll()
         self._edges()
-        if self.schedule.cost < 0:
-            self._fail("cost", "it is negative")
+        self._sizes()
         self._parallel()
+
+    def _sizes(self) -> None:
+        for line, dim, least in (("chunks", self.schedule.chunks, 1), ("cost", self.schedule.cost, 0)):
+            unknown = symbols(dim) - set(self.kernel.symbols)
+            if unknown:
+                self._fail(line, f"it depends on {_list(sorted(unknown))}")
+            if isinstance(dim, int) and dim < least:
+                self._fail(line, f"{dim} is less than {least}")
 
     def _order(self) -> None:
         order, parallel = self.schedule.order, self.schedule.parallel
@@ -81,8 +88,6 @@ class _Checker:
                 self._fail("tiles", f"{tile.index} is no outer index")
             if tile.size < 1:
                 self._fail("tiles", f"{tile.size} values of {tile.index}")
-            if tile.index == self.schedule.vector:
-                self._fail("tiles", f"{tile.index} is the vector index")
 
     def _reduce(self) -> None:
         reduce = self.schedule.reduce

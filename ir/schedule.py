@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dlc.ir.dims import Dim
+
 Edge = Literal["mask", "clamp", "scalar"]
 
 
@@ -22,25 +24,30 @@ class Schedule:
 
     order:    the outer indices, outermost loop first; each loop goes over tiles of its index.
     parallel: how many of the first loops are split into chunks that threads claim.
+    chunks:   how many parts of about as many turns these loops, counted through, are cut into.
     vector:   the index whose values lie in the lanes of vector registers, and how many
               ("" is none).
-    tiles:    register tiles of the first reduction's accumulators.
+    tiles:    register tiles of the first reduction's accumulators; that of the vector index counts
+              vectors.
     reduce:   the order of the reduced indices, outermost first.
     unroll:   reduced indices of constant extent that are unrolled.
     edge:     what happens where a tile or a vector sticks out.
-    cost:     estimated nanoseconds of one chunk at the hint sizes (whether threads pay).
+    cost:     estimated nanoseconds of all (whether threads pay).
+
+    `chunks` and `cost` may depend on the kernel's symbols: what is small stays in one piece.
     """
 
     target: str
     order: tuple[str, ...]
     parallel: int = 0
+    chunks: Dim = 1
     vector: str = ""
     lanes: int = 1
     tiles: tuple[Tile, ...] = ()
     reduce: tuple[str, ...] = ()
     unroll: tuple[str, ...] = ()
     edge: tuple[tuple[str, Edge], ...] = ()
-    cost: int = 0
+    cost: Dim = 0
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

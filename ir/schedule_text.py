@@ -3,6 +3,7 @@
     schedule conv_tanh for x86-64-v4 {
       order n, o, v, u
       parallel 1
+      chunks min(N, 64)
       vector u 16
       tiles o 6, v 2
       reduce r, s
@@ -19,6 +20,7 @@ from __future__ import annotations
 import re
 from typing import Final, get_args
 
+from dlc.ir.dims import Dim
 from dlc.ir.notation import quoted
 from dlc.ir.schedule import Edge, Schedule, Tile
 from dlc.ir.tokens import Scanner, joined, name_text
@@ -34,12 +36,13 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
     parts: tuple[tuple[str, list[str]], ...] = (
         ("order", list(map(name_text, schedule.order))),
         ("parallel", [str(schedule.parallel)] if schedule.parallel else []),
+        ("chunks", [str(schedule.chunks)] if schedule.chunks != 1 else []),
         ("vector", [f"{name_text(schedule.vector)} {schedule.lanes}"] if vector else []),
         ("tiles", [f"{name_text(t.index)} {t.size}" for t in schedule.tiles]),
         ("reduce", list(map(name_text, schedule.reduce))),
         ("unroll", list(map(name_text, schedule.unroll))),
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
-        ("cost", [str(schedule.cost)] if schedule.cost else []),
+        ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -63,9 +66,9 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     scan.expect("for")
     target = read.target()
     scan.expect("{")
-    schedule = Schedule(target, read.names("order"), read.integer("parallel"), *read.vector(),
-                        read.tiles(), read.names("reduce"), read.names("unroll"), read.edges(),
-                        read.integer("cost"))
+    schedule = Schedule(target, read.names("order"), read.integer("parallel"), read.dim("chunks", 1),
+                        *read.vector(), read.tiles(), read.names("reduce"), read.names("unroll"),
+                        read.edges(), read.dim("cost", 0))
     scan.expect("}")
     return name, schedule
 
@@ -96,6 +99,10 @@ class _ScheduleParser:
     def integer(self, word: str) -> int:
         """`parallel 2`"""
         return self.scan.integer() if self.scan.take(word) else 0
+
+    def dim(self, word: str, default: int) -> Dim:
+        """`cost N*K // 51`"""
+        return self.scan.dim() if self.scan.take(word) else default
 
     def vector(self) -> tuple[str, int]:
         """`vector u 16`"""

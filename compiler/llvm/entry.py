@@ -21,7 +21,7 @@ from dlc.compiler.llvm.loops import function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, mangle, stored
 from dlc.compiler.passes.plan_memory import ALIGNMENT, planned
-from dlc.ir.dims import substitute
+from dlc.ir.dims import evaluate, substitute
 from dlc.ir.loops import LoopFunction
 from dlc.ir.program import (
     Branch,
@@ -166,7 +166,8 @@ class EntryEmitter:
             self._argument(at, "ptr", self._place(name))
         for at, dim in enumerate(launch.dims, len(launch.buffers)):
             self._argument(at, "i64", self.indices.value(dim))
-        self._call(function, self.indices.value(substitute(function.chunks, dims)))
+        self._call(function, self.indices.value(substitute(function.chunks, dims)),
+                   self.indices.value(substitute(self.costs.get(function.name, 0), dims)))
 
     def _argument(self, at: int, kind: str, value: str) -> None:
         """Fills a slot, unless it holds the value still."""
@@ -174,12 +175,12 @@ class EntryEmitter:
             self.args[at] = value
             self.writer.line(f"store {kind} {value}, ptr {self._slot('%args', at)}")
 
-    def _call(self, function: LoopFunction, chunks: str) -> None:
+    def _call(self, function: LoopFunction, chunks: str, cost: str) -> None:
         if chunks == "1":
             self.writer.line(f"call void {function_name(function)}(ptr %args, i64 0)")
             return
         self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr {self.code(function)},"
-                         f" ptr %args, i64 {chunks}, i64 {self.costs.get(function.name, 0)})")
+                         f" ptr %args, i64 {chunks}, i64 {cost})")
 
     def code(self, function: LoopFunction) -> str:
         """What threads call for a chunk."""
@@ -220,7 +221,7 @@ class EntryEmitter:
     def _watch(self, loop: Loop) -> None:
         """Counts a turn, and asks now and then whether the loop may go on."""
         writer, watch, status = self.writer, self._field("watch"), self._field("status")
-        costs = (self.costs.get(s.kernel, 0) for s in _launches(loop.body))
+        costs = (self._likely_cost(s) for s in _launches(loop.body))
         first = max(1, min(FIRST_TURNS, FIRST_NS // max(1, sum(costs))))
         turns = writer.fresh("turns")
         writer.allocas += [f"  {turns} = alloca [3 x i64]",
@@ -235,6 +236,13 @@ class EntryEmitter:
         self._unless_null(watch, on)
         function = writer.emit(f"load ptr, ptr {watch}", "function")
         self._ask(f"{function}(ptr {watch}, ptr {turns})", status, on)
+
+    def _likely_cost(self, launch: Launch) -> int:
+        """Nanoseconds of a launch; a size that the program does not tell counts as little."""
+        function, cost = self.loops[launch.kernel], self.costs.get(launch.kernel, 0)
+        sizes = {name: dim if isinstance(dim, int) else 1
+                 for name, dim in zip(function.symbols, launch.dims, strict=True)}
+        return evaluate(cost, sizes)
 
     def _unless_null(self, pointer: str, on: str) -> None:
         """Goes on at a label if the caller has given no such function."""

@@ -22,14 +22,13 @@ from dlc.ir.program import Launch, Program, ProgramBuffer, each_step
 PART: Final = 1500
 """Lines of a module that are compiled as one: LLVM takes some 20 µs a line."""
 _LAUNCH = """
-define internal void @launch(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %cost) #0 {
+define internal void @launch(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %total) #0 {
   %none = icmp eq ptr %pool, null
   %few = icmp sle i64 %chunks, 1
   %alone = or i1 %none, %few
   br i1 %alone, label %serial, label %threads
 threads:
   %parallel = load ptr, ptr %pool
-  %total = mul i64 %chunks, %cost
   call void %parallel(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %total)
   ret void
 serial:

@@ -30,11 +30,15 @@ class Computing(ABC):
         self.names: dict[str, Register] = {}
         self.locals: dict[str, Register] = {}
         self.arrays: dict[str, str] = {}  # the stack memory of local arrays
-        self.vector_base: Dim = 0
         self.vector_bound: Dim = 0
         self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end
-        self.offsets: dict[Access, Dim] = {}
+        self.offsets: dict[tuple[Access, Dim], Dim] = {}
         self.ragged: dict[tuple[str, bool, Dim, Dim], bool] = {}
+
+    @property
+    def vector_base(self) -> Dim:
+        """The vector index in the first lane, here."""
+        return substitute(self.point.get(self.schedule.vector, 0), {LANE: 0})
 
     def span(self, name: str, low: Dim, high: Dim) -> None:
         """Makes known that low <= name <= high from here on."""
@@ -140,11 +144,12 @@ class Computing(ABC):
         vector = self.schedule.vector
         if vector not in self.point:
             return offset_of(self.kernel, access, self.point, self.ranges)
-        base = self.offsets.get(access)
+        key = access, self.point[vector]
+        base = self.offsets.get(key)
         if base is None:
             known = {vector: self.point[vector]}
             base = offset_of(self.kernel, access, known, self.ranges)
-            self.offsets[access] = base
+            self.offsets[key] = base
         return bind(base, self.point, self.ranges)
 
     def _load(self, access: Access, name: str) -> Register:

@@ -125,7 +125,7 @@ class Reducing(Computing):
         block = f"{index.name}.b"
         trips = self.simple(ceildiv(high, lanes))
         self.span(block, 0, trips - 1)
-        self.vector_base, self.vector_bound = symbol(block) * lanes, high
+        self.vector_bound = high
         value = symbol(block) * lanes + symbol("lane")
         return self._loop(block, 0, trips, states, lambda s: self._loops(
             compute, points, rest, s, inside | {index.name: value}))

@@ -13,7 +13,7 @@ from itertools import product as places
 
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sequence import Sequencing
-from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, symbol
+from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
 from dlc.ir.program import Program
@@ -38,23 +38,35 @@ class Applying(Sequencing):
     def function(self) -> LoopFunction:
         """The whole function."""
         outer = [next(i for i in self.kernel.outer if i.name == n) for n in self.schedule.order]
-        trips = [self._trips(index) for index in outer]
+        for index in outer:
+            self.span(self._loop_name(index), 0, self._trips(index) - 1)
         split = self.schedule.parallel
-        chunks: Dim = 1
-        for count in trips[:split]:
-            chunks = chunks * count
-        rest: Dim = symbol("chunk")
-        for index, count in reversed(list(zip(outer[:split], trips[:split], strict=True))):
-            first = index is outer[0]
-            self.out.add(Let(self._loop_name(index), rest if first else mod(rest, count)))
-            rest = floordiv(rest, count)
-        for index, count in zip(outer, trips, strict=True):
-            self.span(self._loop_name(index), 0, count - 1)
-        self._outer(outer, 0, split)
+        turns = product(tuple(self._trips(index) for index in outer[:split]))
+        chunks, chunk = self.schedule.chunks, symbol("chunk")
+        if split == 0 or chunks == turns:
+            self._numbered(outer, split, chunk)
+        else:
+            turn = self._loop_name(outer[0]) if split == 1 else "turn"
+            with self.out.block() as body:
+                self._numbered(outer, split, symbol(turn))
+            first, after = (floordiv(number * turns, chunks) for number in (chunk, chunk + 1))
+            self.out.loop(turn, first, after, body)
         pointers = tuple(
             Pointer(b.name, b.dtype, b.role != "in") for b in self.kernel.params)
         return LoopFunction(
-            self.kernel.name, self.kernel.symbols, pointers, chunks, tuple(self.out.blocks[0]))
+            self.kernel.name, self.kernel.symbols, pointers, chunks,
+            tuple(self.out.blocks[0]))
+
+    def _numbered(self, outer: list[Index], split: int, number: Dim) -> None:
+        """The loops after the first `split`, whose turns are counted through by `number`."""
+        rest = number
+        for index in reversed(outer[:split]):
+            name = self._loop_name(index)
+            if symbol(name) is not number:
+                first = index is outer[0]
+                self.out.add(Let(name, rest if first else mod(rest, self._trips(index))))
+                rest = floordiv(rest, self._trips(index))
+        self._outer(outer, 0, split)
 
     def _trips(self, index: Index) -> Dim:
         assert not isinstance(index.high, Access)
@@ -62,13 +74,17 @@ class Applying(Sequencing):
 
     def _tile_size(self, name: str) -> int:
         vector = name == self.schedule.vector
-        return self.schedule.lanes if vector else self.schedule.tile(name)
+        return self.schedule.tile(name) * (self.schedule.lanes if vector else 1)
 
     def _loop_name(self, index: Index) -> str:
-        return f"{index.name}.b" if self._tile_size(index.name) > 1 else index.name
+        return self._tile_name(index.name)
+
+    def _tile_name(self, name: str) -> str:
+        """The name of the number of a tile of an index."""
+        return f"{name}.b" if self._tile_size(name) > 1 else name
 
     def _outer(self, outer: list[Index], depth: int, split: int) -> None:
-        """The loops from `depth` on; those before `split` come from the chunk's number."""
+        """The loops from `depth` on; those before `split` have their values."""
         if depth == len(outer):
             self._body()
             return
@@ -77,7 +93,6 @@ class Applying(Sequencing):
         if index.name == self.schedule.vector:
             self.point[index.name] = symbol(name) * step + symbol("lane")
             self.vector_bound = index.high if not isinstance(index.high, Access) else 0
-            self.vector_base = symbol(name) * step
         else:
             self.point[index.name] = symbol(name) * step
         if depth < split:
@@ -96,26 +111,39 @@ class Applying(Sequencing):
         computes = [c for c in self.kernel.body if isinstance(c, Compute)]
         reduction = next(c for c in computes if c.combine is not None)
         after = computes[computes.index(reduction) + 1:]
+        moved_to = {(name, k): self._clamped(name, size, k)
+                    for name, size in tiles for k in range(size)}
         points = []
         for offsets in places(*(range(size) for _, size in tiles)):
             moved = dict(self.point)
-            for (name, size), k in zip(tiles, offsets, strict=True):
-                moved[name] = self._clamped(name, size, k)
+            for (name, _), k in zip(tiles, offsets, strict=True):
+                moved[name] = moved_to[name, k]
             points.append(moved)
         sums = self.reduce(reduction, points)
         self._epilogue(after, tiles, sums)
 
     def _clamped(self, name: str, size: int, k: int) -> Dim:
-        """Place k of a tile; past the end, the last index again (its result is dropped)."""
+        """Place k of a tile; past the end, the last index again (its result is dropped).
+
+        Places of the vector index are vectors: the last one again, as a whole.
+        """
+        count, lanes = self._places(name)
+        at = self.point[name] + k * lanes
+        if k == 0 or (isinstance(count, int) and count % size == 0):
+            return at
+        first = minimum(symbol(self._tile_name(name)) * size + k, count - 1)
+        let = self.out.fresh(f"{name}.")
+        self.out.add(Let(let, first))
+        self.span(let, 0, count - 1)
+        return symbol(let) * lanes + (symbol("lane") if lanes > 1 else 0)
+
+    def _places(self, name: str) -> tuple[Dim, int]:
+        """How many places an outer index has for tiles, and how many of its values are one."""
         index = next(i for i in self.kernel.outer if i.name == name)
         assert not isinstance(index.high, Access)
-        at = self.point[name] + k
-        if k == 0 or (isinstance(index.high, int) and index.high % size == 0):
-            return at
-        let = self.out.fresh(f"{name}.")
-        self.out.add(Let(let, minimum(at, index.high - 1)))
-        self.span(let, 0, index.high - 1)
-        return symbol(let)
+        if name == self.schedule.vector:
+            return ceildiv(index.high, self.schedule.lanes), self.schedule.lanes
+        return index.high, 1
 
     def _epilogue(
         self, computes: list[Compute], tiles: list[tuple[str, int]], sums: list[Register]
@@ -137,12 +165,11 @@ class Applying(Sequencing):
                 self.compute(compute)
             return
         (name, size), rest = tiles[0], tiles[1:]
-        index = next(i for i in self.kernel.outer if i.name == name)
-        assert not isinstance(index.high, Access)
+        count, lanes = self._places(name)
         var, before = f"{name}.t", self.point[name]
         self.span(var, 0, size - 1)
-        self.point[name] = before + symbol(var)
-        high = minimum(size, index.high - before)
+        self.point[name] = before + symbol(var) * lanes
+        high = minimum(size, count - symbol(self._tile_name(name)) * size)
         with self.out.block() as body:
             self._tile_loops(computes, rest, at * size + symbol(var), stack, like)
         self.out.loop(var, 0, self.simple(high), body)

@@ -12,17 +12,15 @@ from math import ceil, log2
 
 from dlc.compiler.kernels.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
-from dlc.ir.dims import Dim, evaluate, symbols
+from dlc.compiler.schedules.chunks import split
+from dlc.compiler.schedules.tiles import TileSearch, loop_order
+from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
 from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
 
-TILE_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
-CHUNKS = 8  # enough for a few threads; more only cost claims
-SERIAL_NS = 3000  # a kernel that takes less is not split
 CYCLES_PER_NS = 3.0
-LOADS_PER_CYCLE = 2.0
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
 
 
@@ -67,9 +65,22 @@ class Chooser:
         tiles = self._tiles(reduction, vector, lanes) if reduction else ()
         reduce = tuple(i.name for i in reduction.over) if reduction else ()
         schedule = Schedule(
-            self.options.target, tuple(i.name for i in kernel.outer), 0, vector, lanes, tiles,
-            reduce, self._unroll(reduction, vector, tiles), self._edges(vector, tiles))
+            self.options.target, self._order(reduction, vector, tiles), vector=vector, lanes=lanes,
+            tiles=tiles, reduce=reduce, unroll=self._unroll(reduction, vector, tiles),
+            edge=self._edges(vector, tiles))
         return self._parallel(schedule, computes, reduction)
+
+    def _order(
+        self, reduction: Compute | None, vector: str, tiles: tuple[Tile, ...]
+    ) -> tuple[str, ...]:
+        """The outer loops: in the order of the indices, but for tiles, which reuse what they read.
+        """
+        if reduction is None or not tiles:
+            return tuple(i.name for i in self.kernel.outer)
+        sizes = {i.name: 1 for i in self.kernel.outer} | {t.index: t.size for t in tiles}
+        if vector in sizes:
+            sizes[vector] *= self.options.lanes
+        return loop_order(self.kernel.outer, tuple(accesses(reduction)), sizes)
 
     def extent(self, index: Index) -> int:
         """The likely number of values of an index."""
@@ -181,44 +192,16 @@ class Chooser:
             return ()
         if len([c for c in self.kernel.body if isinstance(c, Compute) and c.combine]) > 1:
             return ()
-        reads = list(accesses(reduction))
-        free = [i for i in self.kernel.outer
-                if i.name != vector and not self._bounds_use(reduction, i.name)
-                and self.extent(i) > 1 and not isinstance(i.high, Access)]
-        free = [i for i in free if any(not uses(a, i.name) for a in reads)]
-        limit = self.options.registers - 8
-        reuse = {i: [uses(a, i.name) for a in reads] for i in free}
-        best: tuple[float, tuple[Tile, ...]] = (float("inf"), ())
-        for a, b in [(None, None), *((i, None) for i in free),
-                     *((i, j) for n, i in enumerate(free) for j in free[n + 1:])]:
-            for s in TILE_SIZES if a else (1,):
-                for t in TILE_SIZES if b else (1,):
-                    if s * t <= limit and not (a and s == 1) and not (b and t == 1):
-                        chosen = [(i, n) for i, n in ((a, s), (b, t)) if i is not None]
-                        score = self._tile_cost(chosen, reuse)
-                        if score < best[0]:
-                            best = score, tuple(Tile(i.name, n) for i, n in chosen)
-        return best[1]
+        reads = tuple(accesses(reduction))
+        free = tuple(i for i in self.kernel.outer if i.name != vector and self._may_tile(
+            i, reduction) and any(not uses(a, i.name) for a in reads))
+        wide = next((i for i in self.kernel.outer if i.name == vector
+                     and self._may_tile(i, reduction)), None)
+        return TileSearch(reads, free, wide, lanes, self.options.registers, self.extent).best()
 
-    def _tile_cost(
-        self, chosen: list[tuple[Index, int]], reuse: dict[Index, list[bool]]
-    ) -> float:
-        """Cycles a useful multiply-add; `reuse` says which reads depend on which index."""
-        products, waste = 1, 1.0
-        for index, size in chosen:
-            products *= size
-            extent = self.extent(index)
-            waste *= ceil(extent / size) * size / extent
-            if not isinstance(index.high, int):
-                waste *= 1.05  # the edge is clamped at run time
-        counts = [1] * len(next(iter(reuse.values()), [True]))
-        for index, size in chosen:
-            counts = [n * size if used else n
-                      for n, used in zip(counts, reuse[index], strict=True)]
-        loads = sum(counts)
-        latency = max(1.0, 8 / products)
-        cycles = max(products / LOADS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE)
-        return (cycles + 0.02 * loads) * waste / products
+    def _may_tile(self, index: Index, reduction: Compute) -> bool:
+        return (self.extent(index) > 1 and not isinstance(index.high, Access)
+                and not self._bounds_use(reduction, index.name))
 
     def _unroll(
         self, reduction: Compute | None, vector: str, tiles: tuple[Tile, ...]
@@ -235,31 +218,36 @@ class Chooser:
 
     def _edges(self, vector: str, tiles: tuple[Tile, ...]) -> tuple[tuple[str, Edge], ...]:
         edges: list[tuple[str, Edge]] = [(vector, "mask")] if vector else []
-        return (*edges, *((tile.index, "clamp") for tile in tiles))
+        return (*edges, *((tile.index, "clamp") for tile in tiles if tile.index != vector))
 
     def _parallel(
         self, schedule: Schedule, computes: list[Compute], reduction: Compute | None
     ) -> Schedule:
         """How many of the outer loops are split over threads, and what a chunk costs."""
-        total = self.work
-        for index in self.kernel.outer:
-            total *= self.extent(index)
-        for index in reduction.over if reduction else ():
-            total *= self.extent(index)
+        total: Dim = ceil(self.work)
+        for index in (*self.kernel.outer, *(reduction.over if reduction else ())):
+            total = total * self._size(index)
         lanes = next((i for i in (*self.kernel.outer, *(reduction.over if reduction else ()))
                       if i.name == schedule.vector), None)
         inner = lanes is not None and lanes not in self.kernel.outer
-        cost = total * self._cost(computes, reduction, lanes, inner) / CYCLES_PER_NS / 2
-        chunks, loops = 1, 0
-        if cost >= SERIAL_NS:
-            for index in self.kernel.outer:
-                vector = index.name == schedule.vector
-                step = schedule.lanes if vector else schedule.tile(index.name)
-                trips = ceil(self.extent(index) / step)
-                if chunks >= CHUNKS or (chunks >= CHUNKS // 2 and chunks * trips > 8 * CHUNKS):
-                    break
-                chunks, loops = chunks * trips, loops + 1
-        return replace(schedule, parallel=loops, cost=int(cost / chunks))
+        cycles = self._cost(computes, reduction, lanes, inner)
+        total = floordiv(total * ceil(cycles * 1000 / CYCLES_PER_NS / 2), 1000)
+        outer = {i.name: i for i in self.kernel.outer}
+        steps = [schedule.tile(n) * (schedule.lanes if n == schedule.vector else 1)
+                 for n in schedule.order]
+        loops, chunks = split(
+            tuple(ceildiv(self._size(outer[n]), step)
+                  for n, step in zip(schedule.order, steps, strict=True)),
+            tuple(ceil(self.extent(outer[n]) / step)
+                  for n, step in zip(schedule.order, steps, strict=True)), total)
+        return replace(schedule, parallel=loops, chunks=chunks, cost=total)
+
+    def _size(self, index: Index) -> Dim:
+        """The number of values of an index, likely where it is known in the loops only."""
+        if isinstance(index.high, Access) or isinstance(index.low, Access):
+            return self.extent(index)
+        size = index.high - index.low
+        return size if symbols(size) <= set(self.kernel.symbols) else self.extent(index)
 
 
 def accesses(compute: Compute) -> list[Access]:

@@ -1,0 +1,1 @@
+"""How kernels are carried out: what `choose_schedules` is made of."""

@@ -1,0 +1,125 @@
+"""Register tiles: which outer indices a reduction's accumulators cover, by an analytic score.
+
+Each turn of the reduction loads one element, or vector, for every value of the tile's indices that
+a read depends on, and uses it for all the others. The score is the cycles a useful multiply-add
+takes: the larger of what the multipliers and the loads need, and of what sticks out at the edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from dlc.compiler.kernels.accesses import uses
+from dlc.ir.dims import Dim
+from dlc.ir.kernel import Access, Index
+from dlc.ir.schedule import Tile
+
+SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+VECTORS = (1, 2, 3, 4)
+LOADS_PER_CYCLE = 2.0
+PRODUCTS_PER_CYCLE = 2.0
+LINE_CYCLES = 2.0  # a vector from the second cache: few panels fit into the first
+IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times products a cycle
+FREE_REGISTERS = 8  # for what is loaded
+
+Choice = tuple[tuple[Index, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TileSearch:
+    """The tiles of one reduction.
+
+    reads:     what each turn reads.
+    free:      the outer indices that may have tiles, the vector's left out.
+    vector:    the vector index, if it is an outer one.
+    extent:    the likely number of values of an index.
+    """
+
+    reads: tuple[Access, ...]
+    free: tuple[Index, ...]
+    vector: Index | None
+    lanes: int
+    registers: int
+    extent: Callable[[Index], int]
+
+    def best(self) -> tuple[Tile, ...]:
+        """The tiles that need the fewest cycles a multiply-add."""
+        reuse = {i: [uses(a, i.name) for a in self.reads]
+                 for i in (*self.free, *([self.vector] if self.vector else []))}
+        best = min(self._choices(), key=lambda c: self._cost(c, reuse))
+        return tuple(Tile(i.name, n) for i, n in best if n > 1)
+
+    def _choices(self) -> Iterator[Choice]:
+        limit = self.registers - FREE_REGISTERS
+        most = ceil(self.extent(self.vector) / self.lanes) if self.vector else 1
+        for vectors in VECTORS:
+            if vectors > most:
+                break
+            own = ((self.vector, vectors),) if self.vector else ()
+            yield own
+            for at, a in enumerate(self.free):
+                for size in self._sizes(a, limit // vectors):
+                    yield ((a, size), *own)
+                    for b in self.free[at + 1:]:
+                        for other in self._sizes(b, limit // (vectors * size)):
+                            yield ((a, size), (b, other), *own)
+
+    def _sizes(self, index: Index, limit: int) -> Iterator[int]:
+        extent = self.extent(index)
+        for size in SIZES:
+            if size > limit or size > extent:
+                break
+            yield size
+
+    def _cost(self, choice: Choice, reuse: dict[Index, list[bool]]) -> float:
+        products, waste = 1, 1.0
+        counts = [1] * len(self.reads)
+        for index, size in choice:
+            products *= size
+            waste *= self._waste(index, size)
+            counts = [n * size if used else n
+                      for n, used in zip(counts, reuse[index], strict=True)]
+        loads = sum(counts)
+        latency = max(1.0, IN_FLIGHT / products)
+        wide = sum(n for n, used in zip(counts, reuse[self.vector], strict=True) if used) if (
+            self.vector) else 0
+        cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
+                     wide * LINE_CYCLES)
+        return (cycles + 0.08 * loads) * waste / products
+
+    def _waste(self, index: Index, size: int) -> float:
+        """How much is computed for each useful value."""
+        extent = self.extent(index)
+        step = size * self.lanes if index is self.vector else size
+        waste = ceil(extent / step) * step / extent
+        # At an edge known at run time only, what sticks out is computed and dropped.
+        return waste if isinstance(index.high, int) or size == 1 else waste * 1.05
+
+
+def loop_order(
+    outer: tuple[Index, ...], reads: tuple[Access, ...], tiles: dict[str, int]
+) -> tuple[str, ...]:
+    """The outer loops, innermost the one whose turns read the least anew.
+
+    `tiles` says how many values of each index one turn covers. What a loop's turn does not change
+    stays in a cache: the wider operand should.
+    """
+    def read_anew(index: Index) -> int:
+        total = 0
+        for access in reads:
+            if uses(access, index.name):
+                part = 1
+                for name, size in tiles.items():
+                    part *= size if uses(access, name) else 1
+                total += part
+        return total
+
+    ranked = sorted(outer, key=lambda i: -read_anew(i))
+    names: list[str] = []
+    for index in ranked:
+        bounds: list[Dim] = [b for b in (index.low, index.high) if not isinstance(b, Access)]
+        assert bounds
+        names.append(index.name)
+    return tuple(names)
