@@ -78,9 +78,9 @@ def passes(options: Options) -> tuple[Pass, ...]:
     """All passes, from a Graph to a module of LLVM IR."""
     return (
         *graph_passes(options),
-        Pass("split_reductions", split_reductions, GRAPH, GRAPH,
+        Pass("split_reductions", partial(split_reductions, options=options), GRAPH, GRAPH,
              "after simplify, which would merge the parts again"),
-        Pass("pack_inputs", pack_inputs, GRAPH, GRAPH,
+        Pass("pack_inputs", partial(pack_inputs, options=options), GRAPH, GRAPH,
              "before fuse: a copy may become part of what makes the input"),
         Pass("fuse", partial(fuse, options=options), GRAPH, FUSED,
              "decides what lies in memory"),

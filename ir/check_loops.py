@@ -12,6 +12,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -54,7 +55,7 @@ class _Checker:
             Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
             LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
-            LoadIndex: self._load_index, AsIndex: self._as_index,
+            LoadIndex: self._load_index, AsIndex: self._as_index, Exchange: self._exchange,
         }
 
     def run(self) -> None:
@@ -177,6 +178,13 @@ class _Checker:
             self._fail(f"{s.lanes} lanes are no power of two")
         self._expect(s.value, s.dtype, s.lanes)
         self._define(s.name, s.dtype, 1)
+
+    def _exchange(self, s: Exchange) -> None:
+        if s.distance < 1 or s.distance & (s.distance - 1) or s.lanes % (2 * s.distance):
+            self._fail(f"{s.distance} is no distance in {s.lanes} lanes")
+        self._expect(s.first, s.dtype, s.lanes)
+        self._expect(s.second, s.dtype, s.lanes)
+        self._define(s.name, s.dtype, s.lanes)
 
     def _let(self, s: Let) -> None:
         self._dims(s.value)

@@ -43,12 +43,14 @@ class _Checker:
         self._tiles()
         self._reduce()
         self._unroll()
+        self._panel()
         self._edges()
         self._sizes()
         self._parallel()
 
     def _sizes(self) -> None:
-        for line, dim, least in (("chunks", self.schedule.chunks, 1), ("cost", self.schedule.cost, 0)):
+        schedule = self.schedule
+        for line, dim, least in (("chunks", schedule.chunks, 1), ("cost", schedule.cost, 0)):
             unknown = symbols(dim) - set(self.kernel.symbols)
             if unknown:
                 self._fail(line, f"it depends on {_list(sorted(unknown))}")
@@ -105,6 +107,29 @@ class _Checker:
                 self._fail("unroll", f"the extent of {name} is not constant")
             if name == self.schedule.vector:
                 self._fail("unroll", f"{name} is the vector index")
+
+    def _panel(self) -> None:
+        schedule, name = self.schedule, self.schedule.panel
+        if not name:
+            if (schedule.depth, schedule.block) != (0, 1):
+                self._fail("panel", "a depth or a block of no panel")
+            return
+        if schedule.depth < 1 or schedule.depth % schedule.lanes or schedule.block < 1:
+            self._fail("panel", f"a depth of {schedule.depth}, blocks of {schedule.block}")
+        first = next((c for c in self.computes if c.combine), None)
+        found = [a for a in first.args if isinstance(a, Access)] if first else []
+        read = [a for a in found if a.buffer == name]
+        if first is None or len(set(read)) != 1 or read[0].fill is not None or first.where:
+            self._fail("panel", f"the reduction does not read {name} at one place alone")
+        if schedule.vector not in self.outer or not schedule.order or not schedule.reduce:
+            self._fail("panel", "it needs a vector of an outer index and a reduced index")
+        for tile in schedule.tiles:
+            if tile.index != schedule.vector and _uses(read[0], tile.index):
+                self._fail("panel", f"{name} depends on {tile.index}, which is tiled")
+        if _uses(read[0], schedule.order[-1]):
+            self._fail("panel", f"{name} depends on {schedule.order[-1]}, the innermost loop")
+        if any(_uses(b, n) for i in first.over for b in (i.low, i.high) for n in self.outer):
+            self._fail("panel", "bounds of reduced indices depend on outer ones")
 
     def _edges(self) -> None:
         self._distinct("edge", [name for name, _ in self.schedule.edge])

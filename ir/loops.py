@@ -131,6 +131,25 @@ class LaneReduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """`name` = one of the two vectors that come of two by exchanging lanes `distance` apart.
+
+    Of the lower one, a lane whose number has the bit `distance` off is that of `first`, and the
+    others hold the lanes of `second` from `distance` below; of the upper one, a lane with the bit
+    on is that of `second`, and the others hold the lanes of `first` from `distance` above. Done
+    for 1, 2, 4, … on vectors as far apart, this transposes as many vectors as they have lanes.
+    """
+
+    name: str
+    first: str
+    second: str
+    distance: int
+    upper: bool
+    dtype: DType
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
 class For:
     """A loop from `low` below `high`, by `step`, or doubling from `low` if `step` is 0.
 
@@ -184,8 +203,8 @@ class AsIndex:
     dtype: DType
 
 
-Statement = (Alloc | Mask | Load | Store | Const | IndexOf | Splat | Apply | LaneReduce | For | If
-             | Let | LoadIndex | AsIndex)
+Statement = (Alloc | Mask | Load | Store | Const | IndexOf | Splat | Apply | LaneReduce | Exchange
+             | For | If | Let | LoadIndex | AsIndex)
 
 
 @dataclass(frozen=True, slots=True)

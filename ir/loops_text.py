@@ -32,6 +32,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -154,6 +155,12 @@ def _lane_reduce(s: LaneReduce) -> str:
     return _typed(s.name, s.dtype, 1, f"lanes {s.op} x{s.lanes} {name_text(s.value)}")
 
 
+def _exchange(s: Exchange) -> str:
+    which = "upper" if s.upper else "lower"
+    return _typed(s.name, s.dtype, s.lanes, f"exchange {name_text(s.first)},"
+                  f" {name_text(s.second)} by {s.distance} {which}")
+
+
 def _let(s: Let) -> str:
     return f"let {s.name} = {s.value}"
 
@@ -169,7 +176,7 @@ def _as_index(s: AsIndex) -> str:
 _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Alloc: _alloc, Mask: _mask, Load: _load, Store: _store, Const: _const, IndexOf: _index_of,
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
-    AsIndex: _as_index,
+    AsIndex: _as_index, Exchange: _exchange,
 }
 
 
@@ -353,11 +360,25 @@ class _LoopsParser:
             return IndexOf(name, value, dtype, lanes, scan.integer() if scan.take("step") else 0)
         if scan.take("lanes"):
             return self._lane_reduce(name, dtype)
+        if scan.take("exchange"):
+            return self._exchange(name, dtype, lanes)
         if scan.after == "(":
             return self._apply(name, dtype, lanes)
         buffer = scan.name()
         offset = self._offset()
         return Load(name, buffer, offset, dtype, lanes, self._where())
+
+    def _exchange(self, name: str, dtype: DType, lanes: int) -> Exchange:
+        scan = self.scan
+        first = scan.name()
+        scan.expect(",")
+        second = scan.name()
+        scan.expect("by")
+        distance = scan.integer()
+        upper = scan.take("upper")
+        if not upper:
+            scan.expect("lower")
+        return Exchange(name, first, second, distance, upper, dtype, lanes)
 
     def _lane_reduce(self, name: str, dtype: DType) -> LaneReduce:
         op = self.scan.word

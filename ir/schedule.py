@@ -31,6 +31,9 @@ class Schedule:
               vectors.
     reduce:   the order of the reduced indices, outermost first.
     unroll:   reduced indices of constant extent that are unrolled.
+    panel:    the operand of the reduction that is copied into panels of `depth` values of the
+              innermost reduced index; each serves a block of `block` tiles of the innermost loop,
+              which then goes over blocks ("" is none).
     edge:     what happens where a tile or a vector sticks out.
     cost:     estimated nanoseconds of all (whether threads pay).
 
@@ -46,6 +49,9 @@ class Schedule:
     tiles: tuple[Tile, ...] = ()
     reduce: tuple[str, ...] = ()
     unroll: tuple[str, ...] = ()
+    panel: str = ""
+    depth: int = 0
+    block: int = 1
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
 

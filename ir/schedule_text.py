@@ -8,6 +8,7 @@
       tiles o 6, v 2
       reduce r, s
       unroll s
+      panel w 512 16
       edge u mask, v clamp
       cost 2100
     }
@@ -41,6 +42,8 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("tiles", [f"{name_text(t.index)} {t.size}" for t in schedule.tiles]),
         ("reduce", list(map(name_text, schedule.reduce))),
         ("unroll", list(map(name_text, schedule.unroll))),
+        ("panel", [f"{name_text(schedule.panel)} {schedule.depth} {schedule.block}"]
+         if schedule.panel else []),
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
     )
@@ -66,9 +69,10 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     scan.expect("for")
     target = read.target()
     scan.expect("{")
-    schedule = Schedule(target, read.names("order"), read.integer("parallel"), read.dim("chunks", 1),
-                        *read.vector(), read.tiles(), read.names("reduce"), read.names("unroll"),
-                        read.edges(), read.dim("cost", 0))
+    schedule = Schedule(
+        target, read.names("order"), read.integer("parallel"), read.dim("chunks", 1),
+        *read.vector(), read.tiles(), read.names("reduce"), read.names("unroll"), *read.panel(),
+        read.edges(), read.dim("cost", 0))
     scan.expect("}")
     return name, schedule
 
@@ -111,6 +115,10 @@ class _ScheduleParser:
     def tiles(self) -> tuple[Tile, ...]:
         """`tiles o 6, v 2`"""
         return self.scan.items(lambda: Tile(*self._sized())) if self.scan.take("tiles") else ()
+
+    def panel(self) -> tuple[str, int, int]:
+        """`panel w 512 16`"""
+        return (*self._sized(), self.scan.integer()) if self.scan.take("panel") else ("", 0, 1)
 
     def edges(self) -> tuple[tuple[str, Edge], ...]:
         """`edge u mask, v clamp`"""

@@ -18,6 +18,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -52,7 +53,7 @@ class FunctionEmitter(StatementEmitter):
             Alloc: self.alloc, Mask: self.mask, Load: self.load, Store: self.store,
             Const: self.const, IndexOf: self.index_of, Splat: self.splat, Apply: self.apply,
             LaneReduce: self.lane_reduce, Let: self.let, LoadIndex: self.load_index,
-            AsIndex: self.as_index, For: self._for, If: self._if,
+            AsIndex: self.as_index, Exchange: self.exchange, For: self._for, If: self._if,
         }
 
     def emit(self, function: LoopFunction) -> str:

@@ -23,6 +23,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     IndexOf,
     LaneReduce,
     Let,
@@ -214,6 +215,19 @@ class StatementEmitter:
             low, high = (self._half(value, lanes, start) for start in (0, lanes))
             value = self._builder(lanes).primitive(s.op, low, high)
         self.values[s.name] = value
+
+    def exchange(self, s: Exchange) -> None:
+        """Exchanges lanes of two vectors."""
+        first, second, by = self.values[s.first], self.values[s.second], s.distance
+        order = []
+        for lane in range(s.lanes):
+            if s.upper:
+                order.append(s.lanes + lane if lane & by else lane + by)
+            else:
+                order.append(s.lanes + lane - by if lane & by else lane)
+        picked = ", ".join(f"i32 {lane}" for lane in order)
+        text = f"shufflevector {first}, {second}, <{s.lanes} x i32> <{picked}>"
+        self._set(s.name, self.writer.emit(text, s.name), s.dtype, s.lanes)
 
     def _half(self, value: Operand, lanes: int, start: int) -> Operand:
         if lanes == 1:

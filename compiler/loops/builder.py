@@ -12,6 +12,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -162,6 +163,28 @@ class LoopBuilder:
         self.add(Apply(out.name, op, tuple(a.name for a in wide), dtype, wide[0].dtype, lanes,
                        attrs))
         return out
+
+    def exchange(
+        self, first: Register, second: Register, distance: int
+    ) -> tuple[Register, Register]:
+        """Two vectors with lanes `distance` apart exchanged."""
+        made = []
+        for upper in (False, True):
+            made.append(Register(self.fresh("e"), first.dtype, first.lanes))
+            self.add(Exchange(made[-1].name, first.name, second.name, distance, upper, first.dtype,
+                              first.lanes))
+        return made[0], made[1]
+
+    def transpose(self, rows: list[Register]) -> list[Register]:
+        """As many vectors as they have lanes: lane k of vector i becomes lane i of vector k."""
+        rows, distance = list(rows), 1
+        while distance < len(rows):
+            for i in range(len(rows)):
+                if not i & distance:
+                    j = i + distance
+                    rows[i], rows[j] = self.exchange(rows[i], rows[j], distance)
+            distance *= 2
+        return rows
 
     def loop(
         self, var: str, low: Dim, high: Dim, body: list[Statement], step: Dim = 1,

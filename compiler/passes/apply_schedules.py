@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import product as places
 
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.sequence import Sequencing
+from dlc.compiler.loops.panels import VECTOR_PLACE, Panels
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -32,7 +32,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Sequencing):
+class Applying(Panels):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -69,15 +69,25 @@ class Applying(Sequencing):
         self._outer(outer, 0, split)
 
     def _trips(self, index: Index) -> Dim:
+        """The turns of a loop; that over blocks of tiles is the innermost."""
+        if self._is_blocked(index.name):
+            return ceildiv(self._tile_count(index), self.schedule.block)
+        return self._tile_count(index)
+
+    def _tile_count(self, index: Index) -> Dim:
         assert not isinstance(index.high, Access)
         return ceildiv(index.high, self._tile_size(index.name))
+
+    def _is_blocked(self, name: str) -> bool:
+        return bool(self.schedule.panel) and name == self.schedule.order[-1]
 
     def _tile_size(self, name: str) -> int:
         vector = name == self.schedule.vector
         return self.schedule.tile(name) * (self.schedule.lanes if vector else 1)
 
     def _loop_name(self, index: Index) -> str:
-        return self._tile_name(index.name)
+        blocked = self._is_blocked(index.name)
+        return f"{index.name}.c" if blocked else self._tile_name(index.name)
 
     def _tile_name(self, name: str) -> str:
         """The name of the number of a tile of an index."""
@@ -94,7 +104,7 @@ class Applying(Sequencing):
             self.point[index.name] = symbol(name) * step + symbol("lane")
             self.vector_bound = index.high if not isinstance(index.high, Access) else 0
         else:
-            self.point[index.name] = symbol(name) * step
+            self.point[index.name] = symbol(self._tile_name(index.name)) * step
         if depth < split:
             self._outer(outer, depth + 1, split)
             return
@@ -104,13 +114,36 @@ class Applying(Sequencing):
 
     def _body(self) -> None:
         """All computes at one place of the outer loops."""
-        tiles = [(t.index, t.size) for t in self.schedule.tiles]
-        if not tiles:
+        if not self.schedule.tiles and not self.schedule.panel:
             self.sequence(self.kernel.body)
             return
         computes = [c for c in self.kernel.body if isinstance(c, Compute)]
         reduction = next(c for c in computes if c.combine is not None)
         after = computes[computes.index(reduction) + 1:]
+        if self.schedule.panel:
+            index = next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
+            first = symbol(self._loop_name(index)) * self.schedule.block
+            turns = minimum(self.schedule.block, self._tile_count(index) - first)
+            self.panelled(reduction, after, self.simple(turns))
+        else:
+            self._epilogue(after, self.reduce(reduction, self.tile_points()))
+
+    def enter_tile(self, number: Dim) -> None:
+        """Moves the innermost outer loop to a tile of the block."""
+        index = next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
+        name = self._tile_name(index.name)
+        at = symbol(self._loop_name(index)) * self.schedule.block + number
+        self.out.add(Let(name, at))
+        self.span(name, 0, self._tile_count(index) - 1)
+
+    def vector_at(self, place: int) -> Dim:
+        """The vector index at a place of its tile here."""
+        name = self.schedule.vector
+        return self._clamped(name, self.schedule.tile(name), place)
+
+    def tile_points(self) -> list[dict[str, Dim]]:
+        """What each index is at each place of the register tile here."""
+        tiles = [(t.index, t.size) for t in self.schedule.tiles]
         moved_to = {(name, k): self._clamped(name, size, k)
                     for name, size in tiles for k in range(size)}
         points = []
@@ -118,9 +151,10 @@ class Applying(Sequencing):
             moved = dict(self.point)
             for (name, _), k in zip(tiles, offsets, strict=True):
                 moved[name] = moved_to[name, k]
+                if name == self.schedule.vector:
+                    moved[VECTOR_PLACE] = k
             points.append(moved)
-        sums = self.reduce(reduction, points)
-        self._epilogue(after, tiles, sums)
+        return points
 
     def _clamped(self, name: str, size: int, k: int) -> Dim:
         """Place k of a tile; past the end, the last index again (its result is dropped).
@@ -145,15 +179,20 @@ class Applying(Sequencing):
             return ceildiv(index.high, self.schedule.lanes), self.schedule.lanes
         return index.high, 1
 
-    def _epilogue(
-        self, computes: list[Compute], tiles: list[tuple[str, int]], sums: list[Register]
-    ) -> None:
+    def _epilogue(self, computes: list[Compute], sums: list[Register]) -> None:
         """Stores the accumulators on the stack, and carries on place by place."""
         lanes, dtype = sums[0].lanes, sums[0].dtype
         stack = self.out.alloc("acc", dtype, len(sums) * lanes)
         for k, register in enumerate(sums):
             self.out.store(stack, k * lanes, register)
-        self._tile_loops(computes, tiles, 0, stack, sums[0])
+        self.tile_loops(computes, 0, stack, sums[0])
+
+    def tile_loops(
+        self, computes: list[Compute], at: Dim, stack: str, like: Register
+    ) -> None:
+        """What comes after the reduction, place by place, from accumulators on the stack."""
+        tiles = [(t.index, t.size) for t in self.schedule.tiles]
+        self._tile_loops(computes, tiles, at, stack, like)
 
     def _tile_loops(
         self, computes: list[Compute], tiles: list[tuple[str, int]], at: Dim, stack: str,

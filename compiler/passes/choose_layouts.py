@@ -1,7 +1,8 @@
 """choose_layouts: decides in which order the elements of intermediate values are stored.
 
-Where most of the multiplications of a program run over one symbolic dim (the batch), values that
-have it are stored in blocks of `lanes` of that dim, the lanes innermost. Then each step of every
+Where most of the multiplications of a program run over one symbolic dim (the batch), and it pays
+(`kernels/batches.py`), values that have it are stored in blocks of `lanes` of that dim, the lanes
+innermost. Then each step of every
 product, convolution and pooling, forward and backward, is a full vector operation, whatever the
 other sizes: no channel count or border wastes lanes. Values that have no such dim, and all that a
 caller sees, stay in row-major order.
@@ -11,18 +12,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlc.compiler.kernels.batches import batch_in_lanes
 from dlc.compiler.kernels.shapes import SEQUENCES, behind
 from dlc.compiler.options import Options
-from dlc.ir.dims import Dim, evaluate, product, symbol, symbols
+from dlc.ir.dims import symbol
 from dlc.ir.fused import FusedGraph
-from dlc.ir.graph import Node, Value, producers
+from dlc.ir.graph import Value, producers
 from dlc.ir.kernel import Layout, blocked
-from dlc.ir.ops.contract import extents_of
 
 
 def choose_layouts(fused: FusedGraph, options: Options) -> FusedGraph:
     """Adds the layouts of all outputs of groups that are not in row-major order."""
-    batch = _batch(fused, options)
+    batch = batch_in_lanes(fused.graph.nodes, options)
     if batch is None:
         return fused
     fixed = _row_major(fused, batch)
@@ -48,27 +49,6 @@ def _in_order(fused: FusedGraph) -> set[Value]:
         values = node.operands if node.op == "gather" else (*node.operands, node.result)
         found.update(behind(values, made, stored.__contains__))
     return found
-
-
-def _batch(fused: FusedGraph, options: Options) -> str | None:
-    """The symbol over which most multiplications run, if that is at least half of all."""
-    work: dict[str, float] = {}
-    whole: set[str] = set()  # symbols that are the whole extent of some index
-    total = 0.0
-    for node in (n for group in fused.groups for n in group.nodes if n.op == "contract"):
-        count = _count(node, options)
-        total += count
-        extents = set(extents_of(node).values())
-        whole |= {str(extent) for extent in extents if str(extent) in symbols(extent)}
-        for name in frozenset[str]().union(*map(symbols, extents)):
-            work[name] = work.get(name, 0) + count
-    best = max(whole, key=lambda name: (work[name], name), default=None)
-    return best if best is not None and 2 * work[best] >= total else None
-
-
-def _count(node: Node, options: Options) -> int:
-    extents: Dim = product(tuple(extents_of(node).values()))
-    return evaluate(extents, {name: options.hint(name) for name in symbols(extents)})
 
 
 def _row_major(fused: FusedGraph, batch: str) -> set[Value]:

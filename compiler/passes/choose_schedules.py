@@ -13,6 +13,7 @@ from math import ceil, log2
 from dlc.compiler.kernels.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.chunks import split
+from dlc.compiler.schedules.panels import can_turn, with_panel
 from dlc.compiler.schedules.tiles import TileSearch, loop_order
 from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
@@ -68,6 +69,8 @@ class Chooser:
             self.options.target, self._order(reduction, vector, tiles), vector=vector, lanes=lanes,
             tiles=tiles, reduce=reduce, unroll=self._unroll(reduction, vector, tiles),
             edge=self._edges(vector, tiles))
+        if reduction is not None and tiles:
+            schedule = with_panel(self.kernel, reduction, schedule, self.extent)
         return self._parallel(schedule, computes, reduction)
 
     def _order(
@@ -166,7 +169,9 @@ class Chooser:
             wide = index is not None and not (inner and compute is not reduction)
             cost = sum(OPS[op.op].cost for op in compute.body if op.op in OPS)
             for access in accesses(compute):
-                cost += self._access_cost(access, index if wide else None, lanes)
+                cost += self._access_cost(
+                    access, index if wide else None, lanes,
+                    reduction if compute is reduction and not inner else None)
                 if wide and index is not None and access is compute.target and loads_by(
                         access, index.name):
                     cost = float("inf")
@@ -175,7 +180,9 @@ class Chooser:
             total += 2 * log2(lanes) / turns
         return total
 
-    def _access_cost(self, access: Access, index: Index | None, lanes: int) -> float:
+    def _access_cost(
+        self, access: Access, index: Index | None, lanes: int, reduction: Compute | None
+    ) -> float:
         if access.buffer == "acc":
             return 0.0
         if index is None:
@@ -183,7 +190,11 @@ class Chooser:
         if loads_by(access, index.name):
             return 4.0 * lanes  # lane by lane
         step = stride(self.kernel, access, index, lanes)
-        return {0: 0.5, 1: 1.0}.get(step, 3.0 * lanes) if step is not None else 3.0 * lanes
+        if step in (0, 1):
+            return 1.0 if step else 0.5
+        turned = reduction is not None and can_turn(
+            self.kernel, reduction, access, index, lanes, self.extent)
+        return 1.5 if turned else 3.0 * lanes
 
     def _tiles(self, reduction: Compute, vector: str, lanes: int) -> tuple[Tile, ...]:
         """The register tile that needs the fewest cycles a multiply-add."""
@@ -235,6 +246,8 @@ class Chooser:
         outer = {i.name: i for i in self.kernel.outer}
         steps = [schedule.tile(n) * (schedule.lanes if n == schedule.vector else 1)
                  for n in schedule.order]
+        if schedule.panel:
+            steps[-1] *= schedule.block
         loops, chunks = split(
             tuple(ceildiv(self._size(outer[n]), step)
                   for n, step in zip(schedule.order, steps, strict=True)),

@@ -1,7 +1,8 @@
 """pack_inputs: gives an input that products read again and again a copy of its own.
 
-A caller's arrays lie in row-major order. What a contraction of several operands reads of them along
-the batch is copied first, so that choose_layouts may store the copy as suits the contraction.
+A caller's arrays lie in row-major order. Where the batch is to lie in the lanes, what a contraction
+of several operands reads of them along it is copied first, so that choose_layouts may store the
+copy as suits the contraction.
 
     %y = contract %x, %w   ->   %p = pack %x
                                 %y = contract %p, %w
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlc.compiler.kernels.batches import batch_in_lanes
+from dlc.compiler.options import Options
 from dlc.ir.graph import Builder, Graph, Node, Value, names, producers, use_counts
 from dlc.ir.ops.contract import sums
 from dlc.ir.types import TensorType, type_symbols
 
 
-def pack_inputs(graph: Graph) -> Graph:
-    """Packs every input with a symbolic dim that a product reads, and old values that move on."""
-    inputs = {p.value for p in graph.params if p.role == "in"
-              and isinstance(p.value.type, TensorType) and type_symbols(p.value.type)
+def pack_inputs(graph: Graph, options: Options) -> Graph:
+    """Packs every input along the batch that a product reads, and old values that move on."""
+    batch = batch_in_lanes(graph.nodes, options)
+    inputs = {p.value for p in graph.params if p.role == "in" and batch is not None
+              and isinstance(p.value.type, TensorType) and batch in type_symbols(p.value.type)
               and p.value.type.rank > 1}
     return _pack(graph, [
         v for node in graph.nodes if _is_product(node) for v in node.operands if v in inputs])

@@ -1,5 +1,7 @@
 """split_reductions: cuts long sums over a symbolic dim into chunks of a constant size.
 
+Only where there are too few results for all threads: each result is else summed from first to last.
+
 The parts are summed in a binary tree over the chunk's number. So the result does not depend on the
 number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
 
@@ -11,31 +13,43 @@ number of threads, and a batch spread over devices in shards of whole chunks giv
 
 from __future__ import annotations
 
+from dlc.compiler.options import Options
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
-from dlc.ir.dims import Dim, at_least, ceildiv, maximum, substitute, symbol, symbols
+from dlc.ir.dims import (
+    Dim,
+    at_least,
+    ceildiv,
+    evaluate,
+    maximum,
+    product,
+    substitute,
+    symbol,
+    symbols,
+)
 from dlc.ir.graph import Builder, Graph, Node, Value
 from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
 
 CHUNK = 64
+MANY_VECTORS = 64  # of results: enough for some threads
 
 
-def split_reductions(graph: Graph) -> Graph:
-    """Splits every contraction that sums over a dim that is a symbol alone, in bodies too."""
-    return _split_in(graph, {})
+def split_reductions(graph: Graph, options: Options) -> Graph:
+    """Splits contractions of few results that sum over a symbol alone, in bodies too."""
+    return _split_in(graph, options, {})
 
 
-def _split_in(graph: Graph, bodies: dict[int, Graph]) -> Graph:
-    if not any(node.regions or _split_index(node) for node in graph.nodes):
+def _split_in(graph: Graph, options: Options, bodies: dict[int, Graph]) -> Graph:
+    if not any(node.regions or _split_index(node, options) for node in graph.nodes):
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
     renamed: dict[Value, Value] = {}
     changed = False
     for node in graph.nodes:
-        inside = in_bodies(node, bodies, lambda body: _split_in(body, bodies))
+        inside = in_bodies(node, bodies, lambda body: _split_in(body, options, bodies))
         changed |= inside is not node
         operands = tuple(renamed.get(v, v) for v in node.operands)
-        name = _split_index(node)
+        name = _split_index(node, options)
         if name is None:
             b.nodes.append(
                 inside if operands == node.operands else with_operands(inside, operands))
@@ -47,9 +61,9 @@ def _split_in(graph: Graph, bodies: dict[int, Graph]) -> Graph:
     return with_nodes(graph, b.nodes, renamed) if changed or renamed else graph
 
 
-def _split_index(node: Node) -> str | None:
-    """The index of a contraction that is summed over a symbol, if there is one."""
-    if node.op != "contract":
+def _split_index(node: Node, options: Options) -> str | None:
+    """The index of a contraction of few results that is summed over a symbol, if there is one."""
+    if node.op != "contract" or _results(node, options) >= MANY_VECTORS * options.lanes:
         return None
     out = node.attr("out")
     assert isinstance(out, tuple)
@@ -62,6 +76,11 @@ def _split_index(node: Node) -> str | None:
         if name not in kept and ends and str(extent) in symbols(extent):
             return name
     return None
+
+
+def _results(node: Node, options: Options) -> int:
+    results = product(node.result.dims)
+    return evaluate(results, {name: options.hint(name) for name in symbols(results)})
 
 
 def _split(node: Node, name: str) -> Spec:

@@ -93,9 +93,9 @@ class TileSearch:
         """How much is computed for each useful value."""
         extent = self.extent(index)
         step = size * self.lanes if index is self.vector else size
-        waste = ceil(extent / step) * step / extent
-        # At an edge known at run time only, what sticks out is computed and dropped.
-        return waste if isinstance(index.high, int) or size == 1 else waste * 1.05
+        if isinstance(index.high, int) or extent < 4 * step:
+            return ceil(extent / step) * step / extent
+        return 1 + size / 256  # an edge known at run time only: what sticks out is dropped
 
 
 def loop_order(

@@ -11,6 +11,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -111,6 +112,8 @@ class Machine:
                 return self.load(s)
             case LaneReduce():
                 return self.reduce(s)
+            case Exchange():
+                return self.exchange(s)
             case Apply():
                 args = [r[a] for a in s.args]
                 shapes = {a.shape for a in args}
@@ -130,6 +133,13 @@ class Machine:
             assert 0 <= at + lane < len(memory), (s, at, len(memory))
             out[lane] = memory[at + lane]
         return out if s.lanes > 1 else out[0:1].reshape(())
+
+    def exchange(self, s: Exchange) -> Array:
+        first, second = self.registers[s.first], self.registers[s.second]
+        on = (np.arange(s.lanes) & s.distance) != 0
+        if s.upper:
+            return np.where(on, second, np.roll(first, -s.distance))
+        return np.where(on, np.roll(second, s.distance), first)
 
     def reduce(self, s: LaneReduce) -> Array:
         value = self.registers[s.value]

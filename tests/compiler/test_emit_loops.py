@@ -13,6 +13,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -104,6 +105,19 @@ def test_lanes_are_reduced(op: str, reduce: object) -> None:
     x, y = np.arange(16, dtype=np.float32), np.zeros(1, np.float32)
     run(function(body, "xy"), x, y)
     assert y[0] == reduce(x)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4, 8])
+@pytest.mark.parametrize("upper", [False, True])
+def test_lanes_are_exchanged(distance: int, upper: bool) -> None:
+    body = (Load("a", "x", 0, F32, 16), Load("b", "x", 16, F32, 16),
+            Exchange("e", "a", "b", distance, upper, F32, 16), Store("y", 0, "e", F32, 16))
+    x, y = np.arange(32, dtype=np.float32), np.zeros(16, np.float32)
+    run(function(body, "xy"), x, y)
+    expected = [[16 + lane if lane & distance else lane + distance,
+                 16 + lane - distance if lane & distance else lane][not upper]
+                for lane in range(16)]
+    assert y.tolist() == expected
 
 
 def test_doubling_loop() -> None:

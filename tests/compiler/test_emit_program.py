@@ -88,7 +88,7 @@ def test_chunks_go_to_the_pool() -> None:
     compiled = CompiledProgram(_sums())
     compiled(x, out, dims=(100,), pool=pool)
     np.testing.assert_array_equal(out, 4 * x)
-    assert pool.seen == [(4, 280)] * 3
+    assert pool.seen == [(4, 70)] * 3
     compiled(x, out, dims=(20,), pool=pool)
     assert len(pool.seen) == 3
 

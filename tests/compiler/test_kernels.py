@@ -41,7 +41,7 @@ def graph(b: Builder, inputs: list[Value], results: list[Value], variables: tupl
 def schedule(made: Graph, lanes: int = 16) -> Program:
     options = Options(lanes=lanes)
     made = decompose(eliminate_dead(made))
-    made = pack_inputs(split_reductions(made))
+    made = pack_inputs(split_reductions(made, options), options)
     fused = choose_layouts(fuse(made, options), options)
     program = choose_schedules(lower(fused, options), options)
     return apply_schedules(program)

@@ -15,12 +15,34 @@ CONV_SCHEDULE = """\
 schedule conv_squash for x86-64-v4 {
   order n, o, v, u
   parallel 2
+  chunks min(64, N)
   vector u 16
   tiles o 6, v 2
   reduce r, s
   unroll s
   edge u mask, o clamp, v clamp
-  cost 2100
+  cost 2100*N
+}
+"""
+
+PRODUCT = """\
+kernel product<M, N>(x: f32[M, 99] in, y: f32[99, N] in, z: f32[M, N] out) {
+  local a: f32
+  outer i<M, j<N
+  a = sum k<99: mul(x[i, k], y[k, j])
+  z[i, j] = a
+}
+"""
+
+PRODUCT_SCHEDULE = """\
+schedule product for x86-64-v4 {
+  order j, i
+  parallel 2
+  vector j 16
+  tiles i 6, j 4
+  reduce k
+  panel y 112 48
+  edge j mask, i clamp
 }
 """
 

@@ -30,6 +30,7 @@ from dlc.ir.loops import (
     Apply,
     AsIndex,
     Const,
+    Exchange,
     For,
     If,
     IndexOf,
@@ -206,11 +207,13 @@ def random_schedule(kernel: Kernel, seed: int) -> Schedule:
     rng.shuffle(order)
     reduce = [i.name for c in kernel.body if isinstance(c, Compute) and c.combine for i in c.over]
     vector = rng.choice(["", *order, *reduce])
-    tiles = tuple(Tile(n, rng.randint(1, 6)) for n in order if n != vector and rng.random() < 0.5)
+    tiles = tuple(Tile(n, rng.randint(1, 6)) for n in order if rng.random() < 0.5)
+    sizes = [symbol(name) * 3 // 7 for name in kernel.symbols]
     return Schedule(
         rng.choice(["", "znver4", "x86-64-v4", "odd target {"]), tuple(order),
-        rng.randint(0, len(order)), vector, rng.choice([4, 16]) if vector else 1, tiles,
-        tuple(reduce), (), tuple((t.index, "clamp") for t in tiles), rng.choice([0, 9000]))
+        rng.randint(0, len(order)), rng.choice([1, 64, *sizes]), vector,
+        rng.choice([4, 16]) if vector else 1, tiles, tuple(reduce),
+        edge=tuple((t.index, "clamp") for t in tiles), cost=rng.choice([0, 9000, *sizes]))
 
 
 class LoopsMaker:
@@ -300,6 +303,10 @@ class LoopsMaker:
         out.append(LaneReduce(name, op, self.value(out, 4), F32, 4))
         out.append(Splat(wide, name, F32, lanes))
         self.floats += [(name, 1), (wide, lanes)]
+        moved, distance = self.fresh("m"), self.rng.choice([1, 2])
+        one, two = self.value(out, 4), self.value(out, 4)
+        out.append(Exchange(moved, one, two, distance, self.rng.random() < 0.5, F32, 4))
+        self.floats.append((moved, 4))
 
     def let(self, out: list[Statement], lanes: int) -> None:
         name = f"at.{self.count}.{lanes}"

@@ -19,6 +19,8 @@ from tests.ir.kernel_examples import (
     CSR,
     KERNELS,
     ODDS,
+    PRODUCT,
+    PRODUCT_SCHEDULE,
     UPDATE,
 )
 from tests.ir.random_code import KernelMaker, plain, random_schedule, strange
@@ -111,13 +113,14 @@ def test_the_error_says_which_kernel_and_where() -> None:
     ("u 16", "w 16", "w is neither an outer nor a reduced index"),
     ("u 16", '"" 16', "16 lanes of no index"),
     ("o 6", "o 0", "0 values of o"),
-    ("o 6", "u 6", "u is the vector index"),
+    ("chunks min(64, N)", "chunks 0", "0 is less than 1"),
+    ("cost 2100*N", "cost Q", "depends on Q"),
     ("o 6", "r 6", "r is no outer index"),
     ("o 6", "v 6", "an index stands twice in v, v"),
     ("reduce r, s", "reduce r", "it has r, reduced are r, s"),
     ("unroll s", "unroll o", "there is no inner index o"),
     ("edge u", "edge n", "n has no tile and is not the vector index"),
-    ("cost 2100", "cost -1", "it is negative"),
+    ("cost 2100*N", "cost -1", "-1 is less than 0"),
 ])
 def test_broken_schedules(before: str, after: str, message: str) -> None:
     kernel = parse_kernel(CONV)
@@ -125,6 +128,22 @@ def test_broken_schedules(before: str, after: str, message: str) -> None:
     assert before in CONV_SCHEDULE
     with pytest.raises(KernelError) as error:
         check_schedule(kernel, parse_schedule(CONV_SCHEDULE.replace(before, after, 1)))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("panel y", "panel q", "the reduction does not read q at one place alone"),
+    ("panel y", "panel x", "x depends on i, which is tiled"),
+    ("order j, i", "order i, j", "y depends on j, the innermost loop"),
+    ("y 112 48", "y 100 48", "a depth of 100, blocks of 48"),
+    ("y 112 48", "y 112 0", "a depth of 112, blocks of 0"),
+    ("vector j", "vector k", "it needs a vector of an outer index and a reduced index"),
+])
+def test_broken_panels(before: str, after: str, message: str) -> None:
+    kernel = parse_kernel(PRODUCT)
+    check_schedule(kernel, parse_schedule(PRODUCT_SCHEDULE))
+    with pytest.raises(KernelError) as error:
+        check_schedule(kernel, parse_schedule(PRODUCT_SCHEDULE.replace(before, after, 1)))
     assert message in str(error.value)
 
 

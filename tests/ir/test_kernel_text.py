@@ -12,7 +12,7 @@ from dlc.ir.parse import TextError
 from dlc.ir.schedule import Schedule
 from dlc.ir.schedule_text import parse_schedule, print_schedule
 from dlc.ir.types import F32
-from tests.ir.kernel_examples import CONV, CONV_SCHEDULE, KERNELS
+from tests.ir.kernel_examples import CONV, CONV_SCHEDULE, KERNELS, PRODUCT_SCHEDULE
 from tests.ir.random_code import KernelMaker, plain, random_schedule, strange
 
 
@@ -66,6 +66,7 @@ def test_nan_is_equal_to_itself() -> None:
 def test_schedules() -> None:
     schedule = parse_schedule(CONV_SCHEDULE)
     assert print_schedule(schedule, "conv_squash") == CONV_SCHEDULE
+    assert print_schedule(parse_schedule(PRODUCT_SCHEDULE), "product") == PRODUCT_SCHEDULE
     assert schedule.tile("o") == 6
     assert schedule.edge[0] == ("u", "mask")
     assert parse_schedule(print_schedule(Schedule("", ()))) == Schedule("", ())
@@ -94,10 +95,10 @@ def test_errors_say_where(before: str, after: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("before", "after", "message"), [
-    ("u 16", "u", "line 5, column 3: expected a whole number, found 'tiles'"),
-    ("mask", "peel", "line 8, column 10: expected one of mask, clamp, scalar, found 'peel'"),
+    ("u 16", "u", "line 6, column 3: expected a whole number, found 'tiles'"),
+    ("mask", "peel", "line 9, column 10: expected one of mask, clamp, scalar, found 'peel'"),
     ("for x86", "for 3x86", "line 1, column 26: unexpected '3'"),
-    ("cost 2100", "price 3", "line 9, column 3: expected '}', found 'price'"),
+    ("cost 2100", "price 3", "line 10, column 3: expected '}', found 'price'"),
 ])
 def test_errors_of_schedules(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:

@@ -1,0 +1,118 @@
+"""Whether the batch lies in the lanes of vectors: what the products of a program cost either way.
+
+With the batch in the lanes every step of every product and convolution is a full vector operation,
+whatever the other sizes; but a sum over the batch is added up over the lanes at its end, and an
+input is copied first. In rows, vectors run along the last axis of a result, where a product's other
+sizes are large enough. Costs are cycles at the likely sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import ceil, inf
+
+from dlc.compiler.options import Options
+from dlc.ir.dims import Dim, coefficient, evaluate, product, symbol, symbols
+from dlc.ir.graph import Node
+from dlc.ir.ops.contract import extents_of, map_of, maps_of
+
+ADDED_LANES = 3.0  # cycles for the sum over the lanes of one result
+TURNED = 0.5  # cycles to store an element where it is no neighbour of the one before it
+PRODUCTS_PER_CYCLE = 2.0
+APART = 1.5  # cycles to load an element that is no neighbour of the one before it
+
+
+def batch_in_lanes(nodes: Iterable[Node], options: Options) -> str | None:
+    """The symbol whose values are best stored in the lanes, if there is one.
+
+    It is the whole extent of some index, and at least half of all multiplications run over it.
+    """
+    work: dict[str, float] = {}
+    lanes: dict[str, float] = {}
+    whole: set[str] = set()
+    total = in_rows = 0.0
+    for node in nodes:
+        if node.op != "contract" or len(node.operands) < 2:
+            continue
+        costs = _Costs(node, options)
+        total += costs.count
+        rows = costs.rows()
+        in_rows += rows
+        for name in frozenset[str]().union(*map(symbols, costs.extents.values())):
+            work[name] = work.get(name, 0) + costs.count
+            lanes[name] = lanes.get(name, 0) + costs.lanes(name) - rows
+        whole |= {str(e) for e in costs.extents.values() if str(e) in symbols(e)}
+    best = max(whole, key=lambda name: (work[name], name), default=None)
+    if best is None or 2 * work[best] < total or lanes[best] >= 0:
+        return None
+    return best
+
+
+class _Costs:
+    """What one contraction costs."""
+
+    def __init__(self, node: Node, options: Options) -> None:
+        self.node, self.options = node, options
+        self.extents = extents_of(node)
+        self.sizes = {name: self._size(extent) for name, extent in self.extents.items()}
+        self.maps = maps_of(node)
+        self.out = map_of(node.attr("out"))
+        self.count = 1.0
+        for size in self.sizes.values():
+            self.count *= size
+        self.results = self._size(product(node.result.dims))
+
+    def _size(self, dim: Dim) -> int:
+        return max(1, evaluate(dim, {name: self.options.hint(name) for name in symbols(dim)}))
+
+    def lanes(self, batch: str) -> float:
+        """With the batch in the lanes."""
+        index = next((n for n, e in self.extents.items() if e is symbol(batch)), None)
+        if index is None:
+            return self.rows()
+        cycles = self._vectors(index)
+        kept = any(index in symbols(e) for e in self.out)
+        return cycles if kept else cycles + self.results * ADDED_LANES
+
+    def rows(self) -> float:
+        """With all in row-major order."""
+        return min((self._along(index, summed) for index, summed in self._candidates()),
+                   default=self.count)
+
+    def _vectors(self, index: str) -> float:
+        """Cycles with an index in the lanes, all loads being whole vectors."""
+        lanes, size = self.options.lanes, self.sizes[index]
+        wasted = ceil(size / lanes) * lanes / size
+        return self.count * wasted / (lanes * PRODUCTS_PER_CYCLE)
+
+    def _candidates(self) -> Iterator[tuple[str, bool]]:
+        """The indices that may lie in the lanes, and whether each is summed over."""
+        last = self.out[-1] if self.out else 0
+        for name in self.extents:
+            if last is symbol(name):
+                yield name, False
+            elif all(name not in symbols(e) for e in self.out):
+                yield name, True
+
+    def _along(self, index: str, summed: bool) -> float:
+        cycles = self._vectors(index)
+        for at in self.maps:
+            used = [k for k, e in enumerate(at) if index in symbols(e)]
+            if not used or (used == [len(at) - 1] and coefficient(at[-1], index) == 1):
+                continue
+            cycles += self._turned(at, index) if not summed else inf
+        return cycles + self.results * ADDED_LANES if summed else cycles
+
+    def _turned(self, at: tuple[Dim, ...], index: str) -> float:
+        """What it costs that an operand has an index in the lanes that is not its last axis."""
+        across = [n for n in self.extents if at[-1] is symbol(n)]
+        read = 1.0
+        for name, size in self.sizes.items():
+            read *= size if any(name in symbols(e) for e in at) else 1
+        # Copied into panels it is turned once; else each load goes from lane to lane.
+        panels = bool(across) and all(
+            e is symbol(index) or index not in symbols(e) for e in at)
+        return read * TURNED if panels else self.count * APART
+
+
+__all__ = ["batch_in_lanes"]

@@ -1,0 +1,111 @@
+"""When the wide operand of a product is copied into panels, and for how many tiles one serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
+
+from dlc.compiler.kernels.accesses import stride, uses
+from dlc.ir.dims import symbols
+from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.schedule import Schedule
+
+DEPTH = 1024  # a panel of four vectors is 256 KB then: it stays in the second cache
+OPEN_DEPTH = 512  # where the extent is known at run time only, which takes sums in memory
+MOST_TILES = 48  # of a block whose sums lie in memory between the parts of a reduction
+LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
+TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
+LEAST_NESTED_DEPTH = 64  # inside other reduced loops, between which sums lie in memory
+LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
+COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
+THREADS = (2, 4, 8)  # for which the blocks are to come out even
+
+
+def with_panel(
+    kernel: Kernel, reduction: Compute, schedule: Schedule, extent: Callable[[Index], int]
+) -> Schedule:
+    """The schedule with a panel for the operand that the tile's vectors read, if that pays."""
+    access = wide_operand(kernel, reduction, schedule)
+    if access is None:
+        return schedule
+    rows = next(i for i in kernel.outer if i.name == schedule.order[-1])
+    last = next(i for i in reduction.over if i.name == schedule.reduce[-1])
+    outer = next(i for i in kernel.outer if i.name == schedule.vector)
+    across = stride(kernel, access, outer, schedule.lanes) != 1
+    if len(reduction.over) > 1 and extent(last) < LEAST_NESTED_DEPTH:
+        return schedule
+    if not across and (extent(rows) < LEAST_ROWS or extent(last) < LEAST_DEPTH):
+        return schedule
+    depth, parts = _depth(last, schedule.lanes)
+    size = schedule.tile(rows.name)
+    tiles = ceil(extent(rows) / size)
+    others = 1
+    for index in kernel.outer:
+        if index is not rows:
+            lanes = schedule.lanes if index.name == schedule.vector else 1
+            others *= ceil(extent(index) / (schedule.tile(index.name) * lanes))
+    limit = tiles if parts == 1 and len(reduction.over) == 1 else MOST_TILES
+    if not isinstance(rows.high, int):
+        return replace(schedule, panel=access.buffer, depth=depth, block=MOST_TILES)
+    least = min(tiles, ceil(LEAST_ROWS / size))
+    block = min((n for n in range(least, min(tiles, limit) + 1)),
+                key=lambda n: _overhead(n, size, tiles, others))
+    return replace(schedule, panel=access.buffer, depth=depth, block=block)
+
+
+def _depth(index: Index, lanes: int) -> tuple[int, int]:
+    """The values of a reduced index in a panel, and how many panels that makes (0: not known)."""
+    if not isinstance(index.high, int) or not isinstance(index.low, int):
+        return OPEN_DEPTH, 0
+    parts = ceil((index.high - index.low) / DEPTH)
+    return ceil(ceil((index.high - index.low) / parts) / lanes) * lanes, parts
+
+
+def _overhead(block: int, size: int, tiles: int, others: int) -> float:
+    """What blocks of so many tiles cost beside the multiplications, as a part of these."""
+    turns = ceil(tiles / block) * others
+    idle = sum(ceil(turns / threads) * threads / turns - 1 for threads in THREADS) / len(THREADS)
+    uneven = ceil(tiles / block) * block / tiles - 1
+    return COPY_ROWS / (block * size) + idle + uneven
+
+
+def can_turn(
+    kernel: Kernel, reduction: Compute, access: Access, vector: Index, lanes: int,
+    extent: Callable[[Index], int],
+) -> bool:
+    """Whether a panel may hold an operand whose rows run along the reduced index, turned."""
+    last = reduction.over[-1] if reduction.over else None
+    if last is None or not isinstance(last.low, int) or isinstance(last.high, Access):
+        return False
+    rows = [i for i in kernel.outer if not uses(access, i.name)]
+    order = (*(i.name for i in kernel.outer if i not in rows), *(i.name for i in rows))
+    made = Schedule("", order, vector=vector.name, lanes=lanes,
+                    reduce=tuple(i.name for i in reduction.over))
+    many = any(extent(i) >= TURNED_ROWS for i in rows)
+    deep = len(reduction.over) == 1 or extent(last) >= LEAST_NESTED_DEPTH
+    return many and deep and wide_operand(kernel, reduction, made) == access
+
+
+def wide_operand(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Access | None:
+    """The only operand that varies along the vector index, if its parts can be copied."""
+    outer = {i.name: i for i in kernel.outer}
+    if schedule.vector not in outer or schedule.order[-1] == schedule.vector or reduction.where:
+        return None
+    bounds = [b for i in reduction.over for b in (i.low, i.high)]
+    if any(isinstance(b, Access) or symbols(b) & outer.keys() for b in bounds):
+        return None
+    reads = {a for a in reduction.args if isinstance(a, Access)}
+    wide = [a for a in reads if uses(a, schedule.vector)]
+    if len(wide) != 1 or len([a for a in reads if a.buffer == wide[0].buffer]) != 1:
+        return None
+    (access,) = wide
+    if any(uses(access, t.index) for t in schedule.tiles if t.index != schedule.vector):
+        return None
+    plain = access.fill is None and not any(isinstance(e, Access) for e in access.at)
+    if not plain or uses(access, schedule.order[-1]) or not uses(access, schedule.reduce[-1]):
+        return None
+    last = next(i for i in reduction.over if i.name == schedule.reduce[-1])
+    along = stride(kernel, access, outer[schedule.vector], schedule.lanes)
+    down = stride(kernel, access, last, schedule.lanes)
+    return access if along == 1 or down == 1 else None
