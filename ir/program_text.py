@@ -39,7 +39,8 @@ from dlc.ir.graph import Condition, Relation
 from dlc.ir.kernel import Kernel
 from dlc.ir.kernel_text import print_kernel, read_kernel, read_tensor, tensor_text
 from dlc.ir.loops import LoopFunction
-from dlc.ir.loops_text import print_loops, read_loops
+from dlc.ir.loops_parse import read_loops
+from dlc.ir.loops_text import print_loops
 from dlc.ir.notation import path_text, places_text, quoted, value_text
 from dlc.ir.program import (
     Branch,

@@ -69,9 +69,11 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     scan.expect("for")
     target = read.target()
     scan.expect("{")
+    order, parallel, chunks = read.names("order"), read.integer("parallel"), read.dim("chunks", 1)
+    (vector, lanes), tiles, reduce = read.vector(), read.tiles(), read.names("reduce")
+    unroll, (panel, depth, block) = read.names("unroll"), read.panel()
     schedule = Schedule(
-        target, read.names("order"), read.integer("parallel"), read.dim("chunks", 1),
-        *read.vector(), read.tiles(), read.names("reduce"), read.names("unroll"), *read.panel(),
+        target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, panel, depth, block,
         read.edges(), read.dim("cost", 0))
     scan.expect("}")
     return name, schedule

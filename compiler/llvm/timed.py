@@ -70,8 +70,8 @@ def emit_timed(program: Program, target: Target) -> str:
 def _told(program: Program) -> set[str]:
     """The kernels whose chunks are events."""
     used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
-    return {name for name, schedule in program.schedules
-            if name in used and schedule.cost >= LEAST_NS}
+    return {name for name, schedule in program.schedules if name in used and not (
+        isinstance(schedule.cost, int) and schedule.cost < LEAST_NS)}
 
 
 def _most_slots(program: Program) -> int:

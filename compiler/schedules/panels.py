@@ -17,6 +17,7 @@ MOST_TILES = 48  # of a block whose sums lie in memory between the parts of a re
 LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
 TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
 LEAST_NESTED_DEPTH = 64  # inside other reduced loops, between which sums lie in memory
+NEAR = 64  # elements from one reduced index to the next that a cache line or two hold
 LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
 COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
 THREADS = (2, 4, 8)  # for which the blocks are to come out even
@@ -34,6 +35,9 @@ def with_panel(
     outer = next(i for i in kernel.outer if i.name == schedule.vector)
     across = stride(kernel, access, outer, schedule.lanes) != 1
     if len(reduction.over) > 1 and extent(last) < LEAST_NESTED_DEPTH:
+        return schedule
+    near = stride(kernel, access, last, schedule.lanes)
+    if not across and near is not None and near <= NEAR:
         return schedule
     if not across and (extent(rows) < LEAST_ROWS or extent(last) < LEAST_DEPTH):
         return schedule
@@ -79,6 +83,10 @@ def can_turn(
     if last is None or not isinstance(last.low, int) or isinstance(last.high, Access):
         return False
     rows = [i for i in kernel.outer if not uses(access, i.name)]
+    others = [a for a in reduction.args if isinstance(a, Access) and a != access]
+    if any(uses(access, i.name) and not all(uses(a, i.name) for a in others)
+           for i in kernel.outer if i is not vector):
+        return False  # it would have a tile
     order = (*(i.name for i in kernel.outer if i not in rows), *(i.name for i in rows))
     made = Schedule("", order, vector=vector.name, lanes=lanes,
                     reduce=tuple(i.name for i in reduction.over))

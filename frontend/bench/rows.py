@@ -113,7 +113,7 @@ def make_sites(program: Program, sizes: Mapping[str, int]) -> list[Site]:
         own = {name: evaluate(dim, inside)
                for name, dim in zip(kernel.symbols, launch.dims, strict=True)}
         chunks = evaluate(loops[launch.kernel].chunks, own)
-        shared = chunks > 1 and chunks * costs.get(launch.kernel, 0) >= SERIAL_NS
+        shared = chunks > 1 and evaluate(costs.get(launch.kernel, 0), own) >= SERIAL_NS
         sites.append(Site(launch, own, chunks, shared, work(kernel, own), lines_of(launch.locs)))
     return sites
 

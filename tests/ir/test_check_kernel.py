@@ -9,7 +9,7 @@ import pytest
 from dlc.ir.check_kernel import KernelError, check_kernel, check_loops, check_schedule
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.kernel_text import parse_kernel
-from dlc.ir.loops_text import parse_loops
+from dlc.ir.loops_parse import parse_loops
 from dlc.ir.schedule_text import parse_schedule
 from tests.ir.kernel_examples import (
     ATTENTION,

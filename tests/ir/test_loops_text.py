@@ -6,7 +6,8 @@ import pytest
 
 from dlc.ir.check_kernel import check_loops
 from dlc.ir.loops import Apply, For, Load, LoadIndex
-from dlc.ir.loops_text import parse_loops, print_loops
+from dlc.ir.loops_parse import parse_loops
+from dlc.ir.loops_text import print_loops
 from dlc.ir.parse import TextError
 from dlc.ir.types import BOOL, F32
 from tests.ir.random_code import LoopsMaker
