@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from dlc.compiler.footprint import report
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
 from dlc.compiler.llvm.codegen import begin_code
 from dlc.compiler.llvm.target import Target, emit_assembly
@@ -27,8 +28,9 @@ from dlc.compiler.passes.inline import inline_structure
 from dlc.compiler.passes.lower import lower
 from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.name_sizes import name_sizes
+from dlc.compiler.passes.order_steps import order_steps
 from dlc.compiler.passes.pack_inputs import pack_inputs
-from dlc.compiler.passes.plan_memory import plan_memory, report
+from dlc.compiler.passes.plan_memory import plan_memory
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.compiler.passes.split_reductions import split_reductions
@@ -88,6 +90,8 @@ def passes(options: Options) -> tuple[Pass, ...]:
              "after fuse: only what lies in memory has a layout"),
         Pass("lower", partial(lower, options=options), FUSED, PROGRAM,
              "kernels and launches; from here on order is fixed"),
+        Pass("order_steps", partial(order_steps, options=options), PROGRAM, PROGRAM,
+             "before all that asks when memory is last read"),
         Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
              "after choose_layouts, whose strides decide which index is the vector's"),
         Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,
@@ -100,7 +104,7 @@ def passes(options: Options) -> tuple[Pass, ...]:
 
 
 STAGES: Final = {"graph": "", "fused": "choose_layouts", "kernels": "choose_schedules",
-                 "memory": "plan_memory", "loops": "apply_schedules", "llvm": "emit"}
+                 "memory": "apply_schedules", "loops": "apply_schedules", "llvm": "emit"}
 
 
 def compile_graph(graph: Graph, options: Options | None = None) -> tuple[bytes, dict[str, object]]:
@@ -172,9 +176,21 @@ def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     run_passes(passes(options)[:last + 1], graph, observer=steps.append)
     made = steps[-1].after
     if stage == "memory":
-        assert isinstance(made, Program)
-        return report(made, {name: options.hint(name) for name in made.symbols}) + "\n"
+        return report(*_with_sizes(made, options)) + "\n"
     return steps[-1].level.text(made)
+
+
+def plan(graph: Graph, options: Options) -> tuple[Program, dict[str, int]]:
+    """The program with its memory planned and its loops made, and the likely sizes of symbols."""
+    options = _for_target(options)
+    steps: list[Step] = []
+    run_passes(passes(options)[:-1], graph, observer=steps.append)
+    return _with_sizes(steps[-1].after, options)
+
+
+def _with_sizes(made: object, options: Options) -> tuple[Program, dict[str, int]]:
+    assert isinstance(made, Program)
+    return made, {name: options.hint(name) for name in made.symbols}
 
 
 def dump_all(graph: Graph, options: Options | None = None) -> Iterator[tuple[str, str]]:

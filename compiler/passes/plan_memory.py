@@ -12,10 +12,11 @@ over the whole loop; what is only there within a turn can share its place with t
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import or_
+from typing import Final
 
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
@@ -23,13 +24,15 @@ from dlc.ir.kernel import storage_size
 from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, Step
 
 ALIGNMENT = 64  # a cache line, and the widest vector
+RETRIES = 3  # of each greedy order, with what was highest in front
+ENOUGH = 1.01  # times the bytes that are alive: no better place is looked for
 
 
 def plan_memory(program: Program, options: Options) -> Program:
     """Gives every temp its lifetime and those that lie below it."""
     sizes = {name: options.hint(name) for name in program.symbols}
     lives = lifetimes(program)
-    above = _order(_place(program, lives, sizes))
+    above = _order(_best_places(lives, temp_bytes(program, sizes)))
     buffers = []
     for buffer in program.buffers:
         root = buffer.alias_of or buffer.name
@@ -102,6 +105,26 @@ def _shared(paths: list[tuple[int, ...]]) -> int:
     return depth
 
 
+def temp_bytes(program: Program, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The bytes that each temp with memory of its own takes, in whole cache lines."""
+    return {b.name: align(at_sizes(byte_size(b), sizes)) for b in program.buffers
+            if b.kind == "temp" and not b.alias_of}
+
+
+def live_bytes(lives: Mapping[str, tuple[int, int]], taken: Mapping[str, int]) -> int:
+    """The most bytes of temps that are alive at one step: no plan for these lives needs less.
+
+    `taken` are the bytes of each temp.
+    """
+    found: dict[int, int] = {}
+    for name, size in taken.items():
+        if name in lives:
+            first, last = lives[name]
+            found[first] = found.get(first, 0) + size
+            found[last + 1] = found.get(last + 1, 0) - size
+    return max(accumulate(found[step] for step in sorted(found)), default=0)
+
+
 def byte_size(buffer: ProgramBuffer) -> Dim:
     """The bytes that a buffer takes, padding of its layout included."""
     return storage_size(buffer.layout, buffer.dims) * buffer.dtype.size
@@ -133,23 +156,77 @@ class _Placed:
     last: int
 
 
-def _place(
-    program: Program, lives: dict[str, tuple[int, int]], sizes: dict[str, int]
+def _by_size(temp: _Placed) -> tuple[int, str]:
+    return temp.offset - temp.end, temp.name
+
+
+def _by_area(temp: _Placed) -> tuple[int, str]:
+    return (temp.offset - temp.end) * (1 + temp.last - temp.first), temp.name
+
+
+def _by_life(temp: _Placed) -> tuple[int, int, str]:
+    return temp.first - temp.last, temp.offset - temp.end, temp.name
+
+
+def _by_first(temp: _Placed) -> tuple[int, int, str]:
+    return temp.first, temp.offset - temp.end, temp.name
+
+
+_PRIORITIES: Final[tuple[Callable[[_Placed], tuple[int | str, ...]], ...]] = (
+    _by_size, _by_area, _by_life, _by_first)
+
+
+def _best_places(
+    lives: Mapping[str, tuple[int, int]], taken: Mapping[str, int]
 ) -> list[_Placed]:
-    """Greedy: the largest temp first, each at the lowest place that is free while it lives."""
-    temps = [b for b in program.buffers if b.kind == "temp" and not b.alias_of and b.name in lives]
-    wanted = [(align(at_sizes(byte_size(b), sizes)), b.name) for b in temps]
+    """The smallest arena of several greedy ones, or the first that is small enough.
+
+    After each try the temps on the way to its highest end go to the front of the next one.
+    """
+    temps = [_Placed(name, 0, size, *lives[name]) for name, size in taken.items() if name in lives]
+    enough = live_bytes(lives, taken) * ENOUGH
+    best: list[_Placed] = []
+    for priority in _PRIORITIES:
+        order = sorted(temps, key=priority)
+        for _ in range(RETRIES):
+            placed = _place(order)
+            if not best or _height(placed) < _height(best):
+                best = placed
+            if _height(best) <= enough:
+                return best
+            high = _chain(placed)
+            order.sort(key=lambda temp: temp.name not in high)
+    return best
+
+
+def _place(order: list[_Placed]) -> list[_Placed]:
+    """Greedy: each temp in its turn at the lowest place that is free while it lives."""
     placed: list[_Placed] = []
-    for size, name in sorted(wanted, key=lambda item: (-item[0], item[1])):
-        first, last = lives[name]
-        offset = 0
+    for temp in order:
+        offset, size = 0, temp.end - temp.offset
         for other in placed:  # in the order of their offsets
             if other.offset >= offset + size:
                 break
-            if other.end > offset and other.first <= last and first <= other.last:
+            if other.end > offset and other.first <= temp.last and temp.first <= other.last:
                 offset = other.end
-        insort(placed, _Placed(name, offset, offset + size, first, last), key=_by_offset)
+        insort(placed, replace(temp, offset=offset, end=offset + size), key=_by_offset)
     return placed
+
+
+def _height(placed: list[_Placed]) -> int:
+    return max((temp.end for temp in placed), default=0)
+
+
+def _chain(placed: list[_Placed]) -> set[str]:
+    """The temps from the one that ends highest down, each right below the one before."""
+    found: set[str] = set()
+    top = max(placed, key=lambda temp: temp.end, default=None)
+    while top is not None:
+        found.add(top.name)
+        temp = top
+        top = next((o for o in placed if o.end == temp.offset and o.end > o.offset
+                    and o.first <= temp.last and temp.first <= o.last), None)
+    return found
 
 
 def _by_offset(placed: _Placed) -> int:
@@ -212,25 +289,3 @@ def offsets(program: Program, sizes: Mapping[str, int]) -> dict[str, int]:
         found[temp.name] = max((ends[name] for name in temp.above), default=0)
         ends[temp.name] = align(found[temp.name] + at_sizes(byte_size(temp), sizes))
     return found | {"": max(ends.values(), default=0)}
-
-
-def report(program: Program, sizes: Mapping[str, int]) -> str:
-    """The arena as text: size of each temp, its lifetime, its place; what is alive at the peak."""
-    found = offsets(program, sizes)
-    at = ", ".join(f"{name}={size}" for name, size in sizes.items())
-    lines = [f"arena of {program.name}: {found['']} bytes at {at}"]
-    for temp in planned(program):
-        lines.append(f"  {temp.name}: {byte_size(temp)} bytes, steps {temp.first}..{temp.last},"
-                     f" at {found[temp.name]}")
-    if len(lines) > 1:
-        lines.append("peak: " + " + ".join(str(byte_size(temp)) for temp in _peak(program, found)))
-    return "\n".join(lines)
-
-
-def _peak(program: Program, found: dict[str, int]) -> Iterator[ProgramBuffer]:
-    """The chain of temps, from the one that ends last down to the bottom."""
-    temps = {b.name: b for b in planned(program)}
-    name = max(temps, key=lambda n: found[n])
-    while name:
-        yield temps[name]
-        name = max(temps[name].above, key=lambda n: found[n], default="")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
+from dlc.compiler.footprint import footprint, report
 from dlc.compiler.options import Options
 from dlc.compiler.passes.plan_memory import (
     at_sizes,
@@ -14,10 +16,10 @@ from dlc.compiler.passes.plan_memory import (
     offsets,
     plan_memory,
     planned,
-    report,
 )
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.kernel import Layout
+from dlc.ir.loops import Alloc, For, LoopFunction
 from dlc.ir.program import (
     Branch,
     BufferKind,
@@ -123,8 +125,31 @@ def test_the_report_names_sizes_and_the_peak() -> None:
     program = _program([_buffer("x", N), _buffer("w", M)], _launch("x", "w"))
     text = report(program, {"N": 16, "M": 32})
     assert text.startswith("arena of p: 192 bytes at N=16, M=32\n")
+    assert "peak: 192 bytes, with 0 of results and 0 of a thread's stack" in text
+    assert "alive: at most 192 bytes at one step; the peak is 1.000 times that" in text
     assert "x: 4*N bytes, steps 0..0" in text
-    assert text.endswith(("peak: 4*N + 4*M", "peak: 4*M + 4*N"))
+    assert text.endswith(("highest: 4*N + 4*M", "highest: 4*M + 4*N"))
+
+
+def test_results_and_the_stack_are_part_of_the_footprint() -> None:
+    loops = LoopFunction("k", (), (), 1, (
+        Alloc("a", F32, 16), For("i", 0, 4, (Alloc("b", F32, 20),))))
+    program = replace(_program(
+        [_buffer("x", N), _buffer("y", N, kind="out"), _buffer("z", N), _buffer("w", N)],
+        _launch("x", "w"), _launch("w"), _launch("w", "y"), _launch("z")), loops=(loops,))
+    found = footprint(program, {"N": 32})
+    assert (found.arena, found.results, found.stack) == (256, 128, 64 + 128)
+    assert found.alive == 256 + 192  # x and w, then w and y, then y and z
+    assert found.peak == 256 + 128 + 192
+    assert found.ratio == found.peak / found.alive
+
+
+def test_a_better_order_of_temps_is_found() -> None:
+    """With the largest first, e lies on a and c on e: 320 bytes, where never more than 256 live."""
+    sizes = {"a": 3, "b": 2, "c": 1, "d": 3, "e": 1}
+    buffers = [_buffer(name, 16 * size) for name, size in sizes.items()]
+    program = _program(buffers, *(_launch(*each) for each in ("e", "ae", "bce", "cd")))
+    assert footprint(program, {}).arena == footprint(program, {}).alive == 256
 
 
 @pytest.mark.parametrize("seed", range(20))
