@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import accuracy, compiling, report, startup
-from tests.benchmarks.contest import Rules, contest
+from tests.benchmarks.contest import Failure, Rules, contest
 from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
 from tests.benchmarks.worker import FRAMEWORKS
 from tests.benchmarks.workloads import BROADER, SEVEN, find
@@ -45,16 +45,14 @@ def main() -> None:
     sections = [text.replace("\n\n", f"\n\n{mark}\n\n", 1) for text in sections]
     print("\n".join(sections))
     if not options.dry:
-        write(sections)
-
-
-def write(sections: list[str]) -> None:
-    """Merges sections into the file of results."""
-    RESULTS.write_text(merged(RESULTS.read_text() if RESULTS.exists() else "", sections))
+        RESULTS.write_text(merged(RESULTS.read_text() if RESULTS.exists() else "", sections))
+    if options.failures:
+        raise SystemExit("\n".join(options.failures))
 
 
 def workload_sections(options: argparse.Namespace) -> list[str]:
-    """The tables of all workloads, for each number of threads; rows are printed as they come."""
+    """The tables of all workloads, for each number of threads; rows are printed as they come.
+    What failed is told at the end, and has no row."""
     absent = missing(options.python, options.peers)
     frameworks = ["dlc", *options.peers]
     roofs = measured_roofs()
@@ -62,7 +60,12 @@ def workload_sections(options: argparse.Namespace) -> list[str]:
     for threads in options.threads:
         rules = Rules(options.python, threads, options.rounds, options.seconds, options.busy)
         for workload in options.workloads:
-            results = contest(workload, frameworks, rules, absent)
+            try:
+                results = contest(workload, frameworks, rules, absent)
+            except Failure as failure:
+                options.failures.append(str(failure))
+                print(f"{workload.name} failed", flush=True)
+                continue
             found.setdefault(threads, []).append((workload, results))
             print(*report.times(workload, results, threads, roofs), sep=" | ", flush=True)
     roofs = best_of(roofs, measured_roofs())
@@ -131,6 +134,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     unknown |= set(options.peers) - set(peers)
     if unknown:
         parser.error(f"no such workload or peer: {', '.join(sorted(unknown))}")
+    options.failures = []
     options.workloads = [found for x in options.names if (found := find(x))]
     return options
 

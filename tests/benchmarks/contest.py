@@ -24,6 +24,10 @@ CHANGE_AGREEMENT = 2e-2  # of what steps added to a weight, which f32 rounds, be
 ROUNDING = 1e-6  # of weights: a change is known to so much, absolutely
 
 
+class Failure(Exception):
+    """A framework broke, or computes something else than ours: nothing was measured."""
+
+
 @dataclass(slots=True)
 class Result:
     """What one framework did: `lacks` says why it did nothing, `measured` when it ended and how
@@ -65,13 +69,13 @@ class Worker:
         )
 
     def answer(self) -> dict[str, Any]:
-        """The next line of what it prints; its errors end the measurement."""
+        """The next line of what it prints; Failure, with what it said, if it broke."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
             self.errors.seek(0)
-            raise SystemExit(f"{self.process.args} failed:\n{self.errors.read()[-4000:]}")
+            raise Failure(f"{self.process.args} failed:\n{self.errors.read()[-4000:]}")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -107,7 +111,8 @@ def spinner() -> Iterator[subprocess.Popen[bytes]]:
 
 def contest(workload: Workload, frameworks: Sequence[str], rules: Rules,
             absent: Mapping[str, str]) -> dict[str, Result]:
-    """Every framework's result; `absent` says of some why they can't take part."""
+    """Every framework's result; `absent` says of some why they can't take part. Failure, where one
+    breaks or the numbers do not agree."""
     results = {name: Result(lacks=absent.get(name, "")) for name in frameworks}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -151,7 +156,7 @@ def _take_turns(worker: Worker, result: Result, rules: Rules,
 
 
 def _agree(workload: Workload, results: Mapping[str, Result]) -> None:
-    """Ends the measurement where a framework does not compute what ours does."""
+    """Failure, where a framework does not compute what ours does."""
     ours = results["dlc"].outputs
     for name, result in results.items():
         if result.lacks:
@@ -160,8 +165,8 @@ def _agree(workload: Workload, results: Mapping[str, Result]) -> None:
             found = difference(key, value, result.outputs[key])
             result.difference = max(result.difference, found)
             if not found <= 1:
-                raise SystemExit(f"{workload.name}: dlc and {name} differ in {key}, by {found:.3g} "
-                                 "times what is allowed")
+                raise Failure(f"{workload.name}: dlc and {name} differ in {key}, by {found:.3g} "
+                              "times what is allowed")
 
 
 def difference(key: str, ours: Array, theirs: Array) -> float:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from tests.benchmarks import __main__ as harness
+from tests.benchmarks import contest as contests
 from tests.benchmarks import report, roofs, worker
 from tests.benchmarks.contest import Result, Rules, contest, difference
-from tests.benchmarks.workloads import SEVEN, find
+from tests.benchmarks.shapes import Workload
+from tests.benchmarks.workloads import BROADER, SEVEN, find
 
 ROOFS = {"1": {"fma": 100.0, "memory": {
     pattern: {"1000": 50.0, "100000000": 10.0} for pattern in roofs.PATTERNS}}}
@@ -113,3 +115,13 @@ def test_the_loops_that_measure_do_their_work() -> None:
     ones = np.ones(2 * roofs.ACCUMULATORS * code.lanes, np.float32)
     code.function("fma")(ones.ctypes.data, ones.ctypes.data + ones.nbytes // 2, 3, 0)
     assert (ones[len(ones) // 2 :] == 3).all()
+
+
+def test_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a framework broke, with what it said; the other workloads are measured."""
+    monkeypatch.setattr(contests, "AGREEMENT", 0.0)
+    with pytest.raises(contests.Failure, match="dlc and numpy differ in output 0"):
+        contest(BROADER["mlp_1"], ["dlc", "numpy"], Rules(sys.executable, 1, 1, 0.01), {})
+    broken = Workload("no_such_workload", "", "forward", {}, "")
+    with pytest.raises(contests.Failure, match=r"(?s)failed:.*AssertionError"):
+        contest(broken, ["dlc"], Rules(sys.executable, 1, 1, 0.01), {})
