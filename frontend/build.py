@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dlc.frontend import keys
+from dlc.frontend.collector import collector_at_rest
 from dlc.frontend.records import INITIALIZER, FunctionRecord, ModelRecord, ProgramRecord
 from dlc.runtime import cache as store
 from dlc.runtime.artifact import Artifact
@@ -80,7 +81,8 @@ class Build:
                 return kind.from_json(json.loads(data))
             except (ValueError, KeyError, TypeError):
                 pass
-        made = make()
+        with collector_at_rest():
+            made = make()
         if self.cached:
             store.put(key, json.dumps(asdict(made)).encode())
         return made
@@ -139,9 +141,10 @@ class Built(ABC):
                 return lambda: found
             except ArtifactError:
                 pass
-        from dlc.compiler.pipeline import begin_graph
+        with collector_at_rest():
+            from dlc.compiler.pipeline import begin_graph
 
-        wait = begin_graph(self.graph(function), self.options(function))
+            wait = begin_graph(self.graph(function), self.options(function))
 
         def finish() -> Artifact:
             code, manifest = wait()

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, reduce
+from operator import mul
 from typing import Final
 
 from dlc.ir.intervals import Interval, floor_divide, remainder, times
@@ -62,16 +64,7 @@ class Poly:
         return self * -1
 
     def __mul__(self, other: Dim) -> Dim:
-        if isinstance(other, int):
-            if other == 1:
-                return self
-            return _make({m: c * other for m, c in self.terms}) if other else 0
-        out: dict[Monomial, int] = {}
-        for left, a in self.terms:
-            for right, b in other.terms:
-                product = _times(left, right)
-                out[product] = out.get(product, 0) + a * b
-        return _make(out)
+        return _product(self, other)
 
     __rmul__ = __mul__
 
@@ -110,6 +103,8 @@ class Poly:
 
 
 Dim = int | Poly
+# A compilation asks the same of the same dims again and again: most answers are there already.
+_remembered = lru_cache(1 << 16)
 
 _interned: dict[tuple[tuple[Monomial, int], ...], Poly] = {}
 _KIND: Final[dict[str, Callable[[int, int], int]]] = {
@@ -122,7 +117,7 @@ _KIND: Final[dict[str, Callable[[int, int], int]]] = {
 
 def symbol(name: str) -> Poly:
     """The dim that is the symbol `name`."""
-    return _intern(((((name, 1),), 1),))
+    return _as_dim(name)
 
 
 def symbols(dim: Dim) -> frozenset[str]:
@@ -141,7 +136,7 @@ def floordiv(a: Dim, b: Dim) -> Dim:
         return whole
     if isinstance(rest, int) and isinstance(b, int) and 0 <= rest < b:
         return whole
-    return _atom("//", rest, b) + whole
+    return _as_dim(Atom("//", rest, b)) + whole
 
 
 def mod(a: Dim, b: Dim) -> Dim:
@@ -153,7 +148,7 @@ def mod(a: Dim, b: Dim) -> Dim:
     _, rest = _split(a, b)
     if isinstance(rest, int) and isinstance(b, int):
         return rest % b
-    return _atom("%", rest, b)
+    return _as_dim(Atom("%", rest, b))
 
 
 def maximum(a: Dim, b: Dim) -> Dim:
@@ -173,10 +168,7 @@ def ceildiv(a: Dim, b: Dim) -> Dim:
 
 def product(dims: tuple[Dim, ...]) -> Dim:
     """The product of all (1 of none)."""
-    out: Dim = 1
-    for dim in dims:
-        out = out * dim
-    return out
+    return reduce(mul, dims, 1)
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
@@ -211,6 +203,7 @@ def evaluate(dim: Dim, env: Env) -> int:
     return total
 
 
+@_remembered
 def coefficient(dim: Dim, name: str) -> Dim | None:
     """What multiplies `name` in `dim`; 0 if it is absent, None if `dim` is not linear in it."""
     if isinstance(dim, int) or name not in dim.symbols:
@@ -237,6 +230,7 @@ def lower_bound(dim: Dim) -> float:
     return _bounds(dim)[0]
 
 
+@_remembered
 def _bounds(dim: Dim) -> Interval:
     if isinstance(dim, int):
         return dim, dim
@@ -273,7 +267,7 @@ def _substitute_factor(factor: Factor, values: Mapping[str, Dim]) -> Dim:
     return make(left, right)
 
 
-def _as_dim(factor: Factor) -> Dim:
+def _as_dim(factor: Factor) -> Poly:
     return _intern(((((factor, 1),), 1),))
 
 
@@ -307,6 +301,17 @@ def _order(term: tuple[Monomial, int]) -> tuple[int, str]:
     return key
 
 
+@_remembered
+def _product(a: Poly, b: Dim) -> Dim:
+    out: dict[Monomial, int] = {}
+    for left, x in a.terms:
+        for right, y in (((), b),) if isinstance(b, int) else b.terms:
+            monomial = _times(left, right)
+            out[monomial] = out.get(monomial, 0) + x * y
+    return _make(out)
+
+
+@_remembered
 def _sum(a: Poly | int, b: Dim, sign: int) -> Dim:
     out: dict[Monomial, int] = {(): a} if isinstance(a, int) else dict(a.terms)
     if isinstance(b, int):
@@ -328,10 +333,6 @@ def _times(left: Monomial, right: Monomial) -> Monomial:
     return tuple(sorted(powers.items(), key=lambda item: str(item[0])))
 
 
-def _atom(kind: str, left: Dim, right: Dim) -> Poly:
-    return _intern(((((Atom(kind, left, right), 1),), 1),))
-
-
 def _extreme(kind: str, a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) and isinstance(b, int):
         return _KIND[kind](a, b)
@@ -342,9 +343,10 @@ def _extreme(kind: str, a: Dim, b: Dim) -> Dim:
         return b if kind == "max" else a
     if str(b) < str(a):
         a, b = b, a
-    return _atom(kind, a, b)
+    return _as_dim(Atom(kind, a, b))
 
 
+@_remembered
 def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     """`(whole, rest)` with `a == whole * b + rest`: the terms that `b` divides, and the others."""
     terms = a.terms if isinstance(a, Poly) else (((), a),)

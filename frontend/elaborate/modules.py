@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from dlc.frontend.elaborate.library_text import Named, library_definitions, with_float
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import MODULES
 from dlc.frontend.text.parse import Parsed, parse_partly, read_source
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 LIBRARY: Final = Path(__file__).parents[1] / "library"
 _DEEPEST: Final = 100  # files that import one another
-Named = syntax.Const | syntax.Function | syntax.Model | syntax.Optimizer
 Reader = Callable[[Path, str | None], SourceFile]  # gives the text of a file; UserError if none
 Observer = Callable[["Frame", Span, "Value"], None]  # is told what is written at a place
 
@@ -31,9 +31,9 @@ class Module:
 
     name: str
     path: Path
-    tree: syntax.File
+    tree: syntax.File  # of a file of the library without its definitions, unless an editor reads it
     library: bool = False
-    definitions: dict[str, Named] = field(default_factory=dict)
+    definitions: Mapping[str, Named] = field(default_factory=dict)
     packages: dict[str, Module] = field(default_factory=dict)
     imported: list[Module] = field(default_factory=list)
     broken: frozenset[str] = frozenset()  # names whose definitions or modules could not be read
@@ -107,27 +107,11 @@ def program_of(text: str, name: str = "program.dl", folder: Path | None = None) 
 
 @lru_cache(8)
 def _parsed(source: SourceFile, default_float: DType) -> Parsed:
-    """A file of the library, which all programs of a process share: no pass changes a tree."""
+    """A file of the library as a whole."""
     parsed = parse_partly(source)
-    if default_float is F32 or parsed.tree is None:
+    if parsed.tree is None:
         return parsed
-    tree = _with_float(parsed.tree, default_float)
-    assert isinstance(tree, syntax.File)
-    return replace(parsed, tree=tree)
-
-
-def _with_float(node: object, default_float: DType) -> object:
-    """A part of a syntax tree with `float` in the place of f32, in types and casts."""
-    if isinstance(node, tuple):
-        return tuple(_with_float(each, default_float) for each in node)
-    if not isinstance(node, syntax.Syntax):
-        return node
-    parts: dict[str, Any] = {
-        each.name: _with_float(getattr(node, each.name), default_float)
-        for each in fields(node)}
-    if isinstance(node, syntax.TypeExpr | syntax.Cast) and node.dtype == F32.name:
-        parts["dtype"] = default_float.name
-    return type(node)(**parts)
+    return replace(parsed, tree=with_float(parsed.tree, default_float))
 
 
 class _Loader:
@@ -157,12 +141,15 @@ class _Loader:
         if source is None:
             source = self.read(path, f"<{path.name}>" if library else None)
         self.sources[source.name] = source
+        if library and self.read is read_source:
+            return self._library_module(place, path, source)
         parsed = _parsed(source, self.default_float) if library else parse_partly(source)
         for diagnostic in parsed.faults:
             self.found.add(diagnostic)
         if parsed.tree is None:
             return None
-        module = Module(path.stem, path, parsed.tree, library, broken=parsed.broken,
+        definitions: dict[str, Named] = {}
+        module = Module(path.stem, path, parsed.tree, library, definitions, broken=parsed.broken,
                         default_float=self.default_float)
         self.modules[place] = module
         self.loading.append(place)
@@ -170,9 +157,17 @@ class _Loader:
             if isinstance(definition, syntax.Import):
                 self._import(module, definition)
             elif isinstance(definition, Named):
-                self._define(module, definition)
+                self._define(definitions, definition)
         self.loading.pop()
         self._check_doubles(module)
+        return module
+
+    def _library_module(self, place: Path, path: Path, source: SourceFile) -> Module:
+        """A file of the library, which imports nothing, with definitions that are parsed later."""
+        empty = syntax.File(Span(source.name, 1, 1, 1, 1), None, ())
+        module = self.modules[place] = Module(
+            path.stem, path, empty, True, library_definitions(source, self.default_float),
+            default_float=self.default_float)
         return module
 
     def _import(self, module: Module, statement: syntax.Import) -> None:
@@ -249,11 +244,11 @@ class _Loader:
             self.found.error("unknown-import", found.message + at, statement.span)
             return None
 
-    def _define(self, module: Module, definition: Named) -> None:
+    def _define(self, definitions: dict[str, Named], definition: Named) -> None:
         name = definition.name
         if isinstance(definition, syntax.Function) and definition.kind == "step":
             self.found.error("step-outside", "a `step` stands in a model", definition.name.span)
-        first = module.definitions.setdefault(name.text, definition)
+        first = definitions.setdefault(name.text, definition)
         if first is not definition:
             self.found.error("defined-twice", f"`{name.text}` is defined twice", name.span,
                              (f"first at {first.name.span}",))

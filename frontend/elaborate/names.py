@@ -8,7 +8,8 @@ from typing import Final
 
 from dlc.frontend.elaborate.builtin_table import BUILTINS
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
-from dlc.frontend.elaborate.modules import Module, Named
+from dlc.frontend.elaborate.library_text import Named
+from dlc.frontend.elaborate.modules import Module
 from dlc.frontend.elaborate.values import (
     Builtin,
     Callee,

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from dlc.frontend.elaborate.check import check_module
-from dlc.frontend.elaborate.modules import program_of
+from dlc.frontend.elaborate.library_text import Named, library_definitions, with_float
+from dlc.frontend.elaborate.modules import LIBRARY, program_of
 from dlc.frontend.text import syntax
+from dlc.frontend.text.parse import parse_source, read_source
 from dlc.ir.diagnostics import Diagnostics
+from dlc.ir.types import F32, F64
 from tests.frontend.programs_in_text import Both, Running, evaluate
 
 RANDOM = np.random.default_rng(11)
@@ -31,6 +34,18 @@ def test_the_library_is_checked_like_any_program_and_each_layer_says_its_shapes(
         for definition in module.definitions.values():
             if isinstance(definition, syntax.Model):
                 assert definition.doc, definition.name.text
+
+
+def test_what_is_parsed_alone_is_what_is_parsed_with_the_rest() -> None:
+    for path in LIBRARY.glob("*.dl"):
+        source = read_source(path, f"<{path.name}>")
+        tree = parse_source(source)
+        for default_float in (F32, F64):
+            alone = library_definitions(source, default_float)
+            whole = [d for d in with_float(tree, default_float).definitions if isinstance(d, Named)]
+            assert list(alone.values()) == whole
+            assert list(alone) == [definition.name.text for definition in whole]
+            assert len(alone) == len(tree.definitions), "no imports, no tests"
 
 
 def test_attention_without_a_mask_sees_everything() -> None:
