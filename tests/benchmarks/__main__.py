@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import accuracy, compiling, report, startup
+from tests.benchmarks import accuracy, compiling, profiles, report, startup
 from tests.benchmarks.contest import Failure, Rules, contest
 from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
 from tests.benchmarks.worker import FRAMEWORKS
@@ -76,6 +76,9 @@ def workload_sections(options: argparse.Namespace) -> list[str]:
                 "memory": [report.memory(*pair) for pair in pairs],
                 "busy": [report.busy(*pair) for pair in pairs] if options.busy else []}
         sections += report.sections(rules, rows)
+        profiled = [row for workload, results in pairs for row in profiles.rows(
+            workload, *report.beside_best(results)[::2], threads)]
+        sections.append(profiles.section(profiled, threads))
     return sections
 
 

@@ -22,6 +22,11 @@ from tests.benchmarks.shapes import Array, Workload
 AGREEMENT = 1e-4  # of losses and outputs, beside the largest
 CHANGE_AGREEMENT = 2e-2  # of what steps added to a weight, which f32 rounds, beside the largest
 ROUNDING = 1e-6  # of weights: a change is known to so much, absolutely
+SPIN = """\
+from tests.benchmarks.processes import end_with_parent
+end_with_parent()
+while True: pass
+"""
 
 
 class Failure(Exception):
@@ -99,7 +104,7 @@ class Worker:
 @contextmanager
 def spinner() -> Iterator[subprocess.Popen[bytes]]:
     """A process that keeps the last CPU busy whenever it is not stopped; it begins stopped."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    process = subprocess.Popen([sys.executable, "-c", SPIN], cwd=ROOT)
     process.send_signal(signal.SIGSTOP)
     os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
     try:

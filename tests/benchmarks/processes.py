@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -19,6 +21,13 @@ def inherited_environment() -> dict[str, str]:
     """This environment, where an installed package has its byte code: a checkout gets it at the
     first import."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def end_with_parent() -> None:
+    """Where the system can: this process is killed when the one that started it ends, even while it
+    is stopped."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def run_python(*arguments: str, **environment: str) -> str:

@@ -131,14 +131,18 @@ def merged_rows(before: str, after: str) -> str:
     if place is None or new[place - 1] not in old:
         return after
     head, kept = new[: place + 1], old[old.index(new[place - 1]) + 2 :]
-    rows = {_first_cell(line): line for line in [*kept, *new[place + 1 :]] if line.startswith("|")}
+    rows = _by_first_cell(kept) | _by_first_cell(new[place + 1 :])
     order = list(WORKLOADS)
     named = sorted(rows, key=lambda name: order.index(name) if name in order else len(order))
-    return "\n".join([*head, *(rows[name] for name in named)]) + "\n"
+    return "\n".join([*head, *(line for name in named for line in rows[name])]) + "\n"
 
 
-def _first_cell(line: str) -> str:
-    return line.split("|")[1].strip()
+def _by_first_cell(lines: Sequence[str]) -> dict[str, list[str]]:
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        if line.startswith("|"):
+            rows.setdefault(line.split("|")[1].strip(), []).append(line)
+    return rows
 
 
 def _measured(result: Result | None) -> bool:

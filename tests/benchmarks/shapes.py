@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 LEARNING_RATE = 0.01
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Workload:
     """One thing to measure.
 
     `program` is a file beside this one and a name in it: of a function, or of a model and its
-    function (`dense.dl Autoencoder.fit`), the model with its parameters (`building`). `kind` is
+    function (`dense.dl Autoencoder.fit`), the model built with `building`. `kind` is
     "step" (trains and gives the loss), "forward", or "gradient" (of sum(f * g) for `wrt`).
     `asked` is the part of the best peer's time that ours may take at most.
     """
@@ -62,9 +64,20 @@ class Workload:
     mathematics: str
     weights: Mapping[str, Drawn] = field(default_factory=dict)
     products: tuple[Product, ...] = ()
-    building: tuple[int, ...] = ()
+    building: Mapping[str, int] = field(default_factory=dict)
     wrt: tuple[str, ...] = ()
     asked: float | None = None
+
+    @property
+    def file(self) -> str:
+        """The program, as a path from `PROGRAMS`."""
+        return self.program.partition(" ")[0]
+
+    @property
+    def place(self) -> tuple[str | None, str]:
+        """The model, if there is one, and the function."""
+        model, _, function = self.program.partition(" ")[2].rpartition(".")
+        return model or None, function
 
     @property
     def flops(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks import __main__ as harness
 from tests.benchmarks import contest as contests
-from tests.benchmarks import report, roofs, worker
+from tests.benchmarks import profiles, report, roofs, worker
 from tests.benchmarks.contest import Result, Rules, contest, difference
 from tests.benchmarks.shapes import Workload
 from tests.benchmarks.workloads import BROADER, SEVEN, find
@@ -125,3 +125,16 @@ def test_what_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Workload("no_such_workload", "", "forward", {}, "")
     with pytest.raises(contests.Failure, match=r"(?s)failed:.*AssertionError"):
         contest(broken, ["dlc"], Rules(sys.executable, 1, 1, 0.01), {})
+
+
+def test_profiles_of_what_is_slower() -> None:
+    """Kernels with their lines where the peer is faster; else what was reached alone."""
+    workload = BROADER["mlp_odd"]
+    (reached,) = profiles.rows(workload, 0.5, "jax", 1)
+    assert (reached[0], reached[-1]) == ("mlp_odd", "0.50 of jax's time")
+    head, *kernels = profiles.rows(workload, 1.5, "jax", 1)
+    assert float(head[1]) > 0
+    assert len(kernels) == profiles.KERNELS
+    assert all("dense.dl:" in row[-1] and float(row[1]) > 0 for row in kernels)
+    (alone,) = profiles.rows(workload, float("nan"), "", 1)
+    assert alone[-1] == "no peer"

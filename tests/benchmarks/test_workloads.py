@@ -7,7 +7,7 @@ import pytest
 
 from tests.benchmarks import contest, with_dlc, with_numpy
 from tests.benchmarks.mathematics import MATHEMATICS
-from tests.benchmarks.shapes import LEARNING_RATE, Workload, taps, trained
+from tests.benchmarks.shapes import LEARNING_RATE, PROGRAMS, Workload, taps, trained
 from tests.benchmarks.workloads import BROADER, SEVEN, WORKLOADS, find
 
 KNOWN = [x for x in WORKLOADS.values() if x.mathematics in MATHEMATICS]
@@ -24,8 +24,8 @@ def test_the_table_is_complete() -> None:
     assert len(SEVEN) == 7
     assert not set(SEVEN) & set(BROADER)
     assert all(x.asked for x in SEVEN.values())
-    used = {x.program.partition(" ")[0] for x in WORKLOADS.values()}
-    assert {file.name for file in with_dlc.PROGRAMS.glob("*.dl")} <= used
+    used = {x.file for x in WORKLOADS.values()}
+    assert {file.name for file in PROGRAMS.glob("*.dl")} <= used
 
 
 @pytest.mark.parametrize("workload", KNOWN, ids=named)

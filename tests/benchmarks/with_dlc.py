@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import dlc
-from tests.benchmarks.shapes import Array, Workload
-
-PROGRAMS = Path(__file__).with_name("programs")
+from tests.benchmarks.shapes import PROGRAMS, Array, Workload
 
 
 class Run:
     """Calls one workload."""
 
     def __init__(self, workload: Workload) -> None:
-        file, _, path = workload.program.partition(" ")
-        name, _, function = path.partition(".")
+        model, function = workload.place
         weights, self.inputs = workload.draw()
-        owner = getattr(dlc.load(PROGRAMS / file), name)
-        if function:
-            self.model = owner(*workload.building, seed=0)
+        owner = dlc.load(PROGRAMS / workload.file)
+        if model is not None:
+            self.model = owner = getattr(owner, model)(**workload.building, seed=0)
             for weight, value in weights.items():
-                self.model.variables[weight] = value
-            owner = getattr(self.model, function)
-        self.function, self.names = owner, list(weights)
+                owner.variables[weight] = value
+        self.function, self.names = getattr(owner, function), list(weights)
 
     def call(self) -> Any:
         """The loss, or the outputs: recycled memory, as nobody keeps them."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.benchmarks.processes import peak_megabytes
+from tests.benchmarks.processes import end_with_parent, peak_megabytes
 
 # Module and class of each framework, and what has to be installed for it.
 FRAMEWORKS: Mapping[str, tuple[str, str, str]] = {
@@ -37,6 +37,7 @@ WARM_SECONDS = 0.05
 def main() -> None:
     """First results, then times of calls as they are asked for."""
     framework, name, threads, outputs = sys.argv[1:]
+    end_with_parent()
     limit_threads(int(threads))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer

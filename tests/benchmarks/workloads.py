@@ -52,15 +52,16 @@ def _product(name: str, m: int, k: int, n: int, asked: float | None = None) -> W
 
 def _classifier(name: str, batch: int, sizes: tuple[int, ...], asked: float | None = None,
                 step: bool = True) -> Workload:
+    building = dict(zip(("inputs", "first", "second", "classes"), sizes, strict=True))
     weights = {**dense("a", *sizes[:2]), **dense("b", *sizes[1:3]), **dense("c", *sizes[2:])}
     macs = [batch * a * b for a, b in pairwise(sizes)]
     inputs = {"x": normal(batch, sizes[0])}
     if not step:
         return Workload(name, "dense.dl Classifier.scores", "forward", inputs, "mlp_scores",
-                        weights, tuple(map(Product, macs)), sizes)
+                        weights, tuple(map(Product, macs)), building)
     inputs["y"] = whole(sizes[-1], batch)
     return Workload(name, "dense.dl Classifier.fit", "step", inputs, "mlp", weights,
-                    trained(*macs), sizes, asked=asked)
+                    trained(*macs), building, asked=asked)
 
 
 def _step(name: str, program: str, inputs: dict[str, Drawn], weights: dict[str, Drawn],
