@@ -31,6 +31,7 @@ from dlc.compiler.passes.name_sizes import name_sizes
 from dlc.compiler.passes.order_steps import order_steps
 from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.compiler.passes.plan_memory import plan_memory
+from dlc.compiler.passes.reuse_operands import reuse_operands
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.compiler.passes.split_reductions import split_reductions
@@ -92,6 +93,8 @@ def passes(options: Options) -> tuple[Pass, ...]:
              "kernels and launches; from here on order is fixed"),
         Pass("order_steps", partial(order_steps, options=options), PROGRAM, PROGRAM,
              "before all that asks when memory is last read"),
+        Pass("reuse_operands", reuse_operands, PROGRAM, PROGRAM,
+             "after order_steps, which decides where a value dies; before kernels are scheduled"),
         Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
              "after choose_layouts, whose strides decide which index is the vector's"),
         Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import or_
-from typing import Final
+from typing import Final, NamedTuple
 
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbols
@@ -46,9 +46,26 @@ def plan_memory(program: Program, options: Options) -> Program:
 
 def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
     """The first and the last step that use each buffer, by itself or by an alias."""
-    uses = _Uses({b.name: b.alias_of or b.name for b in program.buffers})
-    uses.walk(program.steps, ())
-    return {name: uses.life(name) for name in uses.touched}
+    found = _walk(program)
+    return {name: found.life(name) for name in found.touched}
+
+
+class Use(NamedTuple):
+    """A step that uses a buffer, and the loops around it, by their first steps."""
+
+    at: int
+    loops: tuple[int, ...]
+
+
+def uses(program: Program) -> dict[str, list[Use]]:
+    """The steps that use each buffer with memory of its own, by itself or by an alias."""
+    return _walk(program).touched
+
+
+def _walk(program: Program) -> _Uses:
+    found = _Uses({b.name: b.alias_of or b.name for b in program.buffers})
+    found.walk(program.steps, ())
+    return found
 
 
 class _Uses:
@@ -56,7 +73,7 @@ class _Uses:
 
     def __init__(self, roots: dict[str, str]) -> None:
         self.roots = roots
-        self.touched: dict[str, list[tuple[int, tuple[int, ...]]]] = {}
+        self.touched: dict[str, list[Use]] = {}
         self.ends: dict[int, int] = {}  # the last step of a loop, by its first
         self.at = -1
 
@@ -82,14 +99,14 @@ class _Uses:
 
     def _touch(self, names: tuple[str, ...], loops: tuple[int, ...]) -> None:
         for name in filter(None, names):
-            self.touched.setdefault(self.roots[name], []).append((self.at, loops))
+            self.touched.setdefault(self.roots[name], []).append(Use(self.at, loops))
 
     def life(self, name: str) -> tuple[int, int]:
         """The first and the last step of the life of a buffer."""
-        uses = self.touched[name]
-        shared = _shared([loops for _, loops in uses])
-        first, last = uses[0][0], uses[-1][0]
-        for _, loops in uses:
+        touched = self.touched[name]
+        shared = _shared([use.loops for use in touched])
+        first, last = touched[0].at, touched[-1].at
+        for _, loops in touched:
             if len(loops) > shared:  # another use stands outside this loop
                 first, last = min(first, loops[shared]), max(last, self.ends[loops[shared]])
         return first, last
