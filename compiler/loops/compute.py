@@ -31,6 +31,7 @@ class Computing(ABC):
         self.locals: dict[str, Register] = {}
         self.arrays: dict[str, str] = {}  # the stack memory of local arrays
         self.vector_bound: Dim = 0
+        self.whole = False  # whether no vector sticks out here
         self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end
         self.offsets: dict[tuple[Access, Dim], Dim] = {}
         self.ragged: dict[tuple[str, bool, Dim, Dim], bool] = {}
@@ -122,7 +123,7 @@ class Computing(ABC):
         stack = self.out.alloc("lanes", buffer.dtype, lanes, zeroed=True)
         var, before = self.out.fresh("l"), self.point
         self.span(var, 0, lanes - 1)
-        high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
+        high = self._live_lanes()
         with self.out.block() as body:
             self._in_lane(symbol(var))
             self.out.store(stack, symbol(var), self.read(access))
@@ -130,6 +131,13 @@ class Computing(ABC):
         self.offsets.clear()
         self.out.loop(var, 0, high, body)
         return self.out.load(stack, 0, buffer.dtype, lanes)
+
+    def _live_lanes(self) -> Dim:
+        """How many lanes are not past the end."""
+        lanes = self.schedule.lanes
+        if self.whole:
+            return lanes
+        return self.simple(minimum(lanes, self.vector_bound - self.vector_base))
 
     def _in_lane(self, lane: Dim) -> None:
         """From here on the vector index stands for one of its lanes."""
@@ -175,6 +183,8 @@ class Computing(ABC):
 
         Buffers whose layout is padded to whole vectors may, unless the values count (`exact`).
         """
+        if self.whole:
+            return ""
         key = (name, exact, self.vector_base, self.vector_bound)
         needed = self.ragged.get(key)
         if needed is None:
@@ -203,7 +213,7 @@ class Computing(ABC):
         stack = self.out.alloc("lanes", buffer.dtype, lanes, zeroed=True)
         var = self.out.fresh("l")
         self.span(var, 0, lanes - 1)
-        high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
+        high = self._live_lanes()
         with self.out.block() as body:
             at = self.simple(substitute(offset, {LANE: symbol(var)}))
             self.out.store(stack, symbol(var), self.out.load(name, at, buffer.dtype))
@@ -290,7 +300,7 @@ class Computing(ABC):
         self.out.store(stack, 0, value)
         var = self.out.fresh("l")
         self.span(var, 0, lanes - 1)
-        high = self.simple(minimum(lanes, self.vector_bound - self.vector_base))
+        high = self._live_lanes()
         with self.out.block() as body:
             at = self.simple(substitute(offset, {LANE: symbol(var)}))
             self.out.store(name, at, self.out.load(stack, symbol(var), value.dtype))

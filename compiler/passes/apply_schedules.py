@@ -8,12 +8,13 @@ accumulators back from the stack, so that its code stands there once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product as places
 
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.panels import VECTOR_PLACE, Panels
-from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, product, symbol
+from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
 from dlc.ir.program import Program
@@ -47,10 +48,10 @@ class Applying(Panels):
             self._numbered(outer, split, chunk)
         else:
             turn = self._loop_name(outer[0]) if split == 1 else "turn"
-            with self.out.block() as body:
-                self._numbered(outer, split, symbol(turn))
             first, after = (floordiv(number * turns, chunks) for number in (chunk, chunk + 1))
-            self.out.loop(turn, first, after, body)
+            self._outer_loop(
+                outer[0] if split == 1 else None, turn, first, after,
+                lambda: self._numbered(outer, split, symbol(turn)))
         pointers = tuple(
             Pointer(b.name, b.dtype, b.role != "in") for b in self.kernel.params)
         return LoopFunction(
@@ -105,12 +106,54 @@ class Applying(Panels):
             self.vector_bound = index.high if not isinstance(index.high, Access) else 0
         else:
             self.point[index.name] = symbol(self._tile_name(index.name)) * step
-        if depth < split:
+        if depth >= split:
+            self._outer_loop(
+                index, name, 0, self._trips(index), lambda: self._outer(outer, depth + 1, split))
+        elif self._peels(index) and split > 1:
+            self._either(index, symbol(name), lambda: self._outer(outer, depth + 1, split))
+        else:
             self._outer(outer, depth + 1, split)
+
+    def _outer_loop(
+        self, index: Index | None, name: str, low: Dim, high: Dim, fill: Callable[[], None]
+    ) -> None:
+        """A loop whose body is made by `fill`; whole vectors and the last, ragged one apart."""
+        if index is None or not self._peels(index):
+            with self.out.block() as body:
+                fill()
+            self.out.loop(name, low, high, body)
             return
-        with self.out.block() as body:
-            self._outer(outer, depth + 1, split)
-        self.out.loop(name, 0, self._trips(index), body)
+        whole = self._whole_vectors(index)
+        for self.whole in (True, False):
+            with self.out.block() as body:
+                fill()
+            first, after = (low, whole) if self.whole else (whole, high)
+            if low != 0:
+                first, after = maximum(low, first), minimum(after, high)
+            self.out.loop(name, first, after, body)
+
+    def _either(self, index: Index, number: Dim, fill: Callable[[], None]) -> None:
+        """What `fill` makes for a vector, for a whole and for a ragged one."""
+        whole = self._whole_vectors(index)
+        for self.whole in (True, False):
+            with self.out.block() as body:
+                fill()
+            self.out.when((whole - 1 - number if self.whole else number - whole,), body)
+
+    def _peels(self, index: Index) -> bool:
+        """Whether the code for whole vectors of an index stands apart from that for the rest.
+
+        Memory that is read under a mask is not fetched ahead of its use.
+        """
+        schedule = self.schedule
+        if index.name != schedule.vector or schedule.tiles or schedule.panel:
+            return False
+        assert not isinstance(index.high, Access)
+        return mod(index.high, schedule.lanes) != 0 and self._whole_vectors(index) != 0
+
+    def _whole_vectors(self, index: Index) -> Dim:
+        assert not isinstance(index.high, Access)
+        return floordiv(index.high, self.schedule.lanes)
 
     def _body(self) -> None:
         """All computes at one place of the outer loops."""

@@ -22,6 +22,7 @@ from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
 
 CYCLES_PER_NS = 3.0
+MANY = 32  # vector registers, enough for two vectors at a time
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
 
 
@@ -62,7 +63,7 @@ class Chooser:
             self._count_turns(kernel.body, 1.0)
             computes = list(self.turns)
         vector = self._vector(computes, reduction)
-        lanes = self.options.lanes if vector else 1
+        lanes = self._lanes(vector, computes) if vector else 1
         tiles = self._tiles(reduction, vector, lanes) if reduction else ()
         reduce = tuple(i.name for i in reduction.over) if reduction else ()
         schedule = Schedule(
@@ -136,6 +137,20 @@ class Chooser:
             if score < cost:
                 best, cost = index.name, score
         return best
+
+    def _lanes(self, vector: str, computes: list[Compute]) -> int:
+        """Those of a register, or of two where nothing is reduced: two vectors side by side hide
+        the time that each step of a long formula takes."""
+        one, two = self.options.lanes, 2 * self.options.lanes
+        index = next((i for i in self.kernel.outer if i.name == vector), None)
+        if index is None or self.options.registers < MANY or self.extent(index) <= one:
+            return one
+        kinds = {op.dtype.size for c in computes for op in c.body}
+        if any(c.combine or c.over for c in computes) or max(kinds, default=0) > 4 or any(
+                stride(self.kernel, a, index, two) not in (0, 1)
+                for c in computes for a in accesses(c) if a.at):
+            return one
+        return two
 
     def _picks(self, computes: list[Compute]) -> bool:
         """Whether an index is computed: each lane would have its own."""
