@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -63,6 +63,24 @@ class Compiled:
         if self._sparse:
             return function(**spread(self.__name__, self.inputs, positional, named))
         return function(*positional, **named)
+
+    def run(
+        self, steps: int, /, batch: int | Mapping[str, int] | None = None, **arguments: Any
+    ) -> Any:
+        """Runs it `steps` times over consecutive batches of arrays, with the bits of as many calls.
+
+        `losses = net.fit.run(1000, batch=64, image=images, label=labels)`: images[0:64] first, and
+        from the start again after the last. Each result is an array with the steps along its first
+        axis. A number may be an array with one number for each step. Without `batch`, an array with
+        one axis more has a row for each step. `batch={"T": 32}` names the dim that is cut.
+        """
+        from dlc.frontend.running import run
+
+        if traces is not None and traces.current() is not None:
+            raise user_error("misplaced", f"`{self.__name__}.run` can't be traced")
+        if self._sparse:
+            raise user_error("unsupported", f"`{self.__name__}.run` takes no sparse matrices")
+        return run(self._function or self._compile(), self.inputs, steps, batch, arguments)
 
     def _compile(self) -> Function:
         with self.model.lock:

@@ -79,8 +79,9 @@ class Arguments:
         hint = f"did you mean `{near[0]}`?" if near else f"it takes ({self.signature()})"
         return self.fail(f"there is no argument `{name}`; {hint}")
 
-    def admit(self, at: int, value: object) -> Array:
-        """`value` as an array of exactly the element type, C-contiguous, aligned, native.
+    def admit(self, at: int, value: object, rows: bool = False) -> Array:
+        """`value` as an array of exactly the element type, C-contiguous, aligned, native; with one
+        axis more in front if it has `rows`.
 
         An array that is all of that already is taken as it lies in memory, whoever made it; others
         are copied. No value changes its type here.
@@ -97,7 +98,7 @@ class Arguments:
             raise self.fail(f"argument `{spec.name}` {error}") from error
         if _is_bfloat16(spec, array):
             array = array.view(np.uint16)
-        if array.dtype.newbyteorder("=") != spec.numpy or array.ndim != len(spec.dims):
+        if array.dtype.newbyteorder("=") != spec.numpy or array.ndim != len(spec.dims) + rows:
             raise self.mismatch(spec, array)
         array = np.ascontiguousarray(array, spec.numpy)
         return array if array.flags.aligned else array.copy()

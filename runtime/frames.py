@@ -56,9 +56,10 @@ class Entries:
     0.1 µs, and up to 5 ms where another thread is busy. `brief` keeps it.
     """
 
-    __slots__ = ("brief", "layout", "long")
+    __slots__ = ("address", "brief", "layout", "long")
 
     def __init__(self, entry: int, layout: int) -> None:
+        self.address = entry
         self.long: Enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)
         self.brief: Enter = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(entry)
         self.layout = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(layout)

@@ -7,12 +7,13 @@ then fills in the addresses that differ.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from dlc.runtime import jit
-from dlc.runtime.arguments import Arguments, scalar_check
+from dlc.runtime.arguments import Accept, Arguments, scalar_check
 from dlc.runtime.artifact import Artifact, Manifest
 from dlc.runtime.errors import CheckFailed
 from dlc.runtime.frames import Binding, Entries, Frame
@@ -93,8 +94,7 @@ class Function:
                 values[at] = value = self._arguments.admit(at, value)
             shapes.append(value.shape)
         if self._sizes:
-            given = values[self._first_result:]
-            shapes.append(tuple(self._arguments.size(at, n) for at, n in enumerate(given)))
+            shapes.append(self._given_sizes(values))
         binding = self._bindings.get(key := tuple(shapes)) or self._bind(key, values)
         try:
             frame = binding.frames.pop()
@@ -114,6 +114,21 @@ class Function:
             except KeyError:
                 pass  # the long way says what is wrong
         return self._arguments.gather(positional, named)
+
+    def _check(self, at: int) -> Accept:
+        """What a scalar must pass."""
+        return next(check for place, _, check in self._scalars if place == at)
+
+    def _binding_of(self, values: list[Any]) -> Binding:
+        """The binding for arguments that were admitted."""
+        shapes = [values[at].shape for at, _ in self._arrays]
+        if self._sizes:
+            shapes.append(self._given_sizes(values))
+        return self._bindings.get(key := tuple(shapes)) or self._bind(key, values)
+
+    def _given_sizes(self, values: list[Any]) -> tuple[int, ...]:
+        given = values[self._first_result:]
+        return tuple(self._arguments.size(at, n) for at, n in enumerate(given))
 
     def _bind(self, key: tuple[tuple[int, ...], ...], values: list[Any]) -> Binding:
         """A binding for shapes that are new here."""
@@ -155,14 +170,23 @@ class Function:
 
     def _enter_locked(self, frame: Frame, binding: Binding, values: list[Any]) -> None:
         """Run with the lock of the variables held."""
-        variables = self.variables
         while True:
-            with variables.lock.of(alone=self._alone, brief=binding.brief):
-                if frame.version == variables.version or self._point_at_variables(frame):
+            with self._lock(binding.brief):
+                if self._is_ready(frame):
                     if self._writes:
                         self._copy_variables_given(frame, values)
                     return self._enter(frame, binding)
-            variables.require(self.manifest.variables)
+            self.variables.require(self.manifest.variables)
+
+    def _lock(self, brief: bool) -> contextlib.AbstractContextManager[bool | None]:
+        """What is held while the code runs."""
+        if not self._shares:
+            return contextlib.nullcontext()
+        return self.variables.lock.of(alone=self._alone, brief=brief)
+
+    def _is_ready(self, frame: Frame) -> bool:
+        """Whether the frame points at the variables, as they lie now."""
+        return frame.version == self.variables.version or self._point_at_variables(frame)
 
     def _copy_variables_given(self, frame: Frame, values: list[Any]) -> None:
         """Inputs that lie in a variable's memory are copied, before that changes."""

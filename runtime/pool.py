@@ -40,7 +40,8 @@ class _Pool:
         start = ctypes.addressof(self._memory)
         self.address = start + -start % _LINE
         self._code = jit.load(_object_code(), _SYMBOLS)
-        parallel, stop, acquire, self.watch = map(self._code.address, _SYMBOLS)
+        parallel, stop, acquire, self.watch, steps = map(self._code.address, _SYMBOLS)
+        self.steps = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(steps)
         self._stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(stop)
         self._acquire = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(acquire)
         self.write("parallel", parallel)
@@ -82,7 +83,7 @@ class _Pool:
         self.release()
 
 
-_SYMBOLS = ("dlc_pool_parallel", "dlc_pool_stop", "dlc_pool_acquire", "dlc_watch")
+_SYMBOLS = ("dlc_pool_parallel", "dlc_pool_stop", "dlc_pool_acquire", "dlc_watch", "dlc_steps")
 
 
 def _object_code() -> bytes:
@@ -112,6 +113,15 @@ def watch_function() -> int | None:
     """The address of `dlc_watch`; None where loops can't be watched."""
     pool = _pool or _make()
     return None if pool is None else pool.watch
+
+
+def run_steps(block: int) -> bool:
+    """Runs steps by `dlc_steps`; False where that is not to be had, and nothing has run."""
+    pool = _pool or _make()
+    if pool is None:
+        return False
+    pool.steps(block)
+    return True
 
 
 def _make() -> _Pool | None:

@@ -31,6 +31,7 @@ from string import Template
 
 from dlc.runtime.pool_caller import CALLER_IR
 from dlc.runtime.pool_worker import WORKER_IR
+from dlc.runtime.steps_code import STEPS_IR
 from dlc.runtime.watch_code import WATCH_IR
 
 __all__ = ["FIELDS", "MACHINES", "MAXIMUM_WORKERS", "POOL_BYTES", "pool_ir"]
@@ -105,11 +106,12 @@ def pool_ir(machine: str) -> str:
     """The pool's code for a family of `MACHINES`.
 
     It exports `dlc_pool_parallel`, `dlc_pool_stop(pool)` and `dlc_pool_acquire(pool, ns) -> i32`
-    (1 if it became the owner within that time); and `dlc_watch`, which needs the clock as well.
+    (1 if it became the owner within that time); and `dlc_watch` and `dlc_steps`, which need the
+    clock as well.
     """
     family = MACHINES[machine]
     offsets = {name: str(offset) for name, offset in FIELDS.items()}
-    filled = Template(_COMMON + CALLER_IR + WORKER_IR + WATCH_IR).substitute(
+    filled = Template(_COMMON + CALLER_IR + WORKER_IR + WATCH_IR + STEPS_IR).substitute(
         offsets, futex=family.futex, pause=family.pause, flush=family.flush.strip()
     )
     return family.declarations + filled
