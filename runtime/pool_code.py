@@ -22,6 +22,8 @@ blocked in workers, and denormals are flushed.
 
 Workers start at the first stage that needs them (`wanted`), in a forked child too: there the
 memory is reset and the threads are gone.
+
+Tests run this very text in every order that its threads may take (`tests/runtime/protocol`).
 """
 
 from __future__ import annotations
