@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, Final
 
 from dlc.compiler.levels import Compiled
+from dlc.compiler.llvm.pages import release_pages
 from dlc.compiler.llvm.target import Target, new_machine, parse
 
 __all__ = ["begin_code"]
@@ -29,10 +30,12 @@ def begin_code(module: Compiled, kind: Target, told: Told | None = None) -> Call
 
     It is one object, or an archive of several. `told` is given seconds, of all parts together.
     """
+    release_pages()  # of what only loading the library needed
     jobs = [_Job(text, kind) for text in module.parts or (module.text,)]
 
     def wait() -> bytes:
         codes = [job.wait() for job in jobs]
+        release_pages()
         if told is not None:
             told("parse and verify", sum(job.parsing for job in jobs))
             told("generate code", sum(job.emitting for job in jobs))
