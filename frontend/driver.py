@@ -286,7 +286,7 @@ class Model:
 
     def __call__(self, *positional: Any, **named: Any) -> Any:
         """Runs its `forward`; AttributeError for a model that has none."""
-        return self.__getattr__("forward")(*positional, **named)
+        return self.forward(*positional, **named)
 
     def __setattr__(self, name: str, value: object) -> None:
         self.variables[name] = value

@@ -34,16 +34,6 @@ class ModelLock:
     ) -> None:
         self.writing.release()
 
-    def of(self, *, alone: bool, brief: bool) -> threading.Lock | _Reading:
-        """What a call holds while it runs: `alone` or as one of many who read.
-
-        Who reads briefly, and keeps the interpreter's lock meanwhile, keeps nobody waiting by being
-        alone: that costs 0.5 µs less.
-        """
-        if alone or (brief and not self.writing.locked()):
-            return self.writing
-        return self.reading
-
     def hold_for_fork(self) -> bool:
         """Wait until no step runs, so that the child finds whole variables."""
         return self.writing.acquire(timeout=FORK_PATIENCE)

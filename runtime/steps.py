@@ -118,6 +118,8 @@ class _Run:
     ) -> None:
         self.function, self.binding, self.steps = function, binding, steps
         self.frame = Frame(function.manifest, binding, function.variables.random, function._times)
+        lock = function.variables.lock
+        self._lock = lock.writing if function._alone else lock.reading
         self._kept: list[object] = []  # what the frame points into
         self._moves: list[tuple[int, int, int]] = []  # pointer, bytes on, bytes back
         for at, spec in enumerate(function.manifest.inputs):
@@ -183,12 +185,13 @@ class _Run:
 
     def _slice(self, block: _Block) -> None:
         """Steps until it is time for others, with the lock of the variables held."""
-        function = self.function
+        function, variables = self.function, self.function.variables
         while True:
-            with function._lock(brief=False):
-                if function._is_ready(self.frame):
+            with self._lock:
+                if self.frame.version == variables.version or function._point_at_variables(
+                        self.frame):
                     return self._enter(block)
-            function.variables.require(function.manifest.variables)
+            variables.require(function.manifest.variables)
 
     def _enter(self, block: _Block) -> None:
         size = self.binding.arena_size

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from dlc.runtime import ArgumentError, CheckFailed, Function, Variables, memory, pool
-from dlc.runtime.frames import TRIALS
-from dlc.runtime.locks import ModelLock
+from dlc.runtime.frames import TRIALS, Binding
 from dlc.runtime.memory import Recycler, address_of, arenas
 from tests.runtime import programs
 
@@ -304,10 +303,46 @@ def test_calls_that_are_brief_keep_the_interpreters_lock() -> None:
         assert binding.enter is (function._entries.brief if brief else function._entries.long)
 
 
-def test_who_reads_briefly_is_alone_unless_others_read() -> None:
-    lock = ModelLock()
-    assert lock.of(alone=True, brief=False) is lock.writing
-    assert lock.of(alone=False, brief=False) is lock.reading
-    assert lock.of(alone=False, brief=True) is lock.writing
-    with lock.reading, lock.of(alone=False, brief=True) as entered:
-        assert entered is None  # `reading`: it does not wait
+def test_who_reads_briefly_waits_for_writers_alone() -> None:
+    variables = Variables()
+    spec = programs.variable("w", "f32", 4, written=False)
+    reader = Function(programs.nothing(variables=[spec]), variables)
+    while not next(iter(reader._bindings.values()), None) or not only(reader).brief:
+        reader()
+    with variables.lock.reading:
+        reader()  # beside another one who reads
+    reads: list[None] = []
+    thread = threading.Thread(target=lambda: reads.append(reader()))
+    with variables.lock.writing:
+        thread.start()
+        time.sleep(0.05)
+        assert reads == []
+    thread.join(20)
+    assert reads == [None]
+
+
+def only(function: Function) -> Binding:
+    """The one set of sizes that a function was called with."""
+    (binding,) = function._bindings.values()
+    return binding
+
+
+def test_defaults_and_names_in_any_order() -> None:
+    names = ("a", "b", "c")
+    inputs = [programs.tensor(n, "i64", default=None if n == "a" else 7) for n in names]
+    function = Function(programs.nothing(inputs=inputs))
+    for positional, named, expected in (
+        ((1,), {}, [1, 7, 7]), ((1, 2), {}, [1, 2, 7]), ((), {"a": 1}, [1, 7, 7]),
+        ((1,), {"c": 3}, [1, 7, 3]), ((), {"c": 3, "a": 1}, [1, 7, 3]),
+        ((), {"c": 3, "b": 2, "a": 1}, [1, 2, 3]), ((1, 2, 3), {}, [1, 2, 3]),
+    ):  # fmt: skip
+        assert function._gather(positional, named) == expected  # type: ignore[arg-type]
+        assert function(*positional, **named) is None
+    for positional, named, message in (
+        ((), {}, "missing argument `a`"), ((None,), {}, "`a` is None"),
+        ((1, 2, 3, 4), {}, "takes 3 arguments"),
+        ((1,), {"a": 2}, "given twice"), ((1,), {"d": 2}, "no argument `d`"),
+        ((), {"b": 2}, "missing argument `a`"),
+    ):  # fmt: skip
+        with pytest.raises(ArgumentError, match=message):
+            function(*positional, **named)  # type: ignore[arg-type]
