@@ -77,7 +77,7 @@ class _Pool:
 
     def reset_in_child(self) -> None:
         """A forked child has the memory but not the threads. The gen in `word` goes on."""
-        for name in ("done", "sleepers", "waiting", "stop", "solo_until", "workers"):
+        for name in ("done", "sleepers", "waiting", "stop", "solo_until", "balance", "workers"):
             self.write(name, 0)
         ctypes.memset(self.address + FIELDS["slot"], 0, 2 * _LINE)
         self.release()

@@ -232,7 +232,9 @@ end:
   %slow = icmp sgt i64 %total, %limit
   %on = icmp sgt i64 %after, 0
   %late = and i1 %slow, %on
-  br i1 %late, label %note, label %leave
+  %spent = sub i64 %until, %started
+  %dear = call i1 @book(ptr %pool, i1 %late, i64 %total, i64 %spent)
+  br i1 %dear, label %note, label %leave
 
 note:
   call void @late(ptr %pool, i64 %until)
@@ -243,8 +245,32 @@ leave:
 }
 """
 
+_BOOK = """
+; whether late workers have cost more than working alone would have. With p threads a stage that
+; took `spent` ns would have taken p times that alone, so time lost counts p times, time spent
+; counts p - 1 times for the workers, and for no more than 20 ms: what was long ago is forgotten
+define internal i1 @book(ptr %pool, i1 %late, i64 %waited, i64 %spent) nounwind {
+begin:
+  %workers.at = getelementptr i8, ptr %pool, i64 $workers
+  %workers = load i64, ptr %workers.at
+  %threads = add i64 %workers, 1
+  %lost = select i1 %late, i64 %waited, i64 0
+  %loss = mul i64 %lost, %threads
+  %gain = mul i64 %spent, %workers
+  %change = sub i64 %loss, %gain
+  %balance.at = getelementptr i8, ptr %pool, i64 $balance
+  %before = load i64, ptr %balance.at
+  %sum = add i64 %before, %change
+  %balance = call i64 @llvm.smax.i64(i64 %sum, i64 -20000000)
+  store i64 %balance, ptr %balance.at
+  %dear = icmp sgt i64 %balance, 0
+  %both = and i1 %late, %dear
+  ret i1 %both
+}
+"""
+
 _LATE = """
-; a worker was late: the owner works alone for a while, longer if it has just happened before
+; workers were late: the owner works alone for a while, longer if it has just happened before
 define internal void @late(ptr %pool, i64 %now) nounwind {
   %until.at = getelementptr i8, ptr %pool, i64 $solo_until
   %until = load i64, ptr %until.at
@@ -258,8 +284,10 @@ define internal void @late(ptr %pool, i64 %now) nounwind {
   %end = add i64 %now, %chosen
   store i64 %chosen, ptr %length.at
   store i64 %end, ptr %until.at
+  %balance.at = getelementptr i8, ptr %pool, i64 $balance
+  store i64 0, ptr %balance.at
   ret void
 }
 """
 
-CALLER_IR = _PARALLEL + _STAGE + _AWAIT + _LATE
+CALLER_IR = _PARALLEL + _STAGE + _AWAIT + _BOOK + _LATE

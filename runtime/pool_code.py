@@ -11,9 +11,11 @@ until `done` is n: it counts chunks, never threads, so a late worker costs nothi
 without workers is right too.
 
 The caller of a nested or concurrent call finds `owner` taken and runs its chunks itself, in
-order. A caller that had to wait long for a worker that claimed a chunk and was then preempted
-works alone for a while (20 ms, doubling to 1 s while it recurs): the bits of the results don't
-depend on it.
+order. A worker that has claimed a chunk may be preempted, for some 4 ms where another process wants
+its core. A caller that waits for it books what that costs against what workers save (`@book`): one
+late chunk now and then costs less than working alone would. Where it costs more, the caller works
+alone for a while (20 ms, doubling to 1 s while it recurs). The bits of the results don't depend on
+it.
 
 Workers spin for 50 µs and then sleep on the futex `wake`. They add themselves to `sleepers`
 *before* they look at the word for the last time, and the caller looks at `sleepers` *after* it
@@ -57,6 +59,7 @@ FIELDS = {
     "ran": 576,  # i64: chunks that workers have run, ever
     "solo_until": 640,  # i64: time, the owner's
     "solo_length": 648,  # i64: ns
+    "balance": 656,  # i64: ns that late workers have cost, less what workers have gained
     "waiting": 704,  # i32: 1 while the caller sleeps on `done`
     "handles": 768,  # pthread_t of the workers
 }

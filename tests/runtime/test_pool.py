@@ -309,6 +309,23 @@ def test_a_late_worker_sends_the_caller_solo(run: Run) -> None:
     assert pool.worker_chunks() == before
 
 
+def test_one_late_worker_among_many_that_helped_changes_nothing(run: Run) -> None:
+    pool.set_threads(2)
+    pool.configure(solo_after_ns=1)
+    assert pool._pool is not None
+    for _ in attempts():
+        job = Job(2)
+        job.work[:2] = 30_000, 300_000
+        pool._pool.write("balance", -20_000_000)  # what 20 ms of good work leave
+        run("body", job.args, 2, 2)
+        job.check(1)
+        if pool._pool.read("balance") > -20_000_000:  # it came late
+            break
+    else:
+        pytest.fail("no worker has been late")
+    assert pool._pool.read("solo_until") == 0
+
+
 FORK = """
 import os, sys, threading
 sys.path.insert(0, {root!r})
