@@ -130,7 +130,9 @@ class _Checker:
         self._buffer(s.name, s.dtype, True)
 
     def _mask(self, s: Mask) -> None:
-        self._dims(s.base, s.bound)
+        self._dims(s.base, s.bound, *(() if s.low is None else (s.low,)))
+        if s.step not in (0, 1):
+            self._fail(f"a step of {s.step}")
         self._define(s.name, BOOL, s.lanes)
 
     def _load(self, s: Load) -> None:

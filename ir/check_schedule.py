@@ -43,6 +43,8 @@ class _Checker:
         self._tiles()
         self._reduce()
         self._unroll()
+        self._turn()
+        self._block()
         self._panel()
         self._edges()
         self._sizes()
@@ -108,27 +110,61 @@ class _Checker:
             if name == self.schedule.vector:
                 self._fail("unroll", f"{name} is the vector index")
 
+    def _turn(self) -> None:
+        name, schedule = self.schedule.turn, self.schedule
+        if not name:
+            return
+        if name not in self.outer or name == schedule.vector or schedule.vector not in self.outer:
+            self._fail("turn", f"{name} and the vector index are not two outer indices")
+        if schedule.tiles or self.reduced or any(c.over for c in self.computes):
+            self._fail("turn", "it is for kernels of elements alone")
+
+    def _block(self) -> None:
+        """What is outside a block depends on none of its tiles."""
+        schedule = self.schedule
+        if not schedule.block:
+            if schedule.outside or schedule.panel:
+                self._fail("block", "loops outside, or a panel, of no block")
+            return
+        first = next((c for c in self.computes if c.combine), None)
+        if schedule.block < 0 or first is None or not schedule.order or first.where:
+            self._fail("block", f"{schedule.block} tiles of no reduction")
+        if not 0 <= schedule.outside <= len(schedule.reduce):
+            self._fail("outside", f"{schedule.outside} of {len(schedule.reduce)} loops")
+        inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
+        for index in first.over:
+            if index.name in schedule.reduce[:schedule.outside] and any(
+                    _uses(b, name) for b in (index.low, index.high) for name in inside):
+                self._fail("outside", f"the bounds of {index.name} depend on a tile")
+
     def _panel(self) -> None:
         schedule, name = self.schedule, self.schedule.panel
         if not name:
-            if (schedule.depth, schedule.block) != (0, 1):
-                self._fail("panel", "a depth or a block of no panel")
+            if schedule.depth:
+                self._fail("panel", "a depth of no panel")
             return
-        if schedule.depth < 1 or schedule.depth % schedule.lanes or schedule.block < 1:
-            self._fail("panel", f"a depth of {schedule.depth}, blocks of {schedule.block}")
+        if schedule.depth < 1 or schedule.depth % schedule.lanes:
+            self._fail("panel", f"a depth of {schedule.depth}")
+        if schedule.outside != len(schedule.reduce) - 1:
+            self._fail("panel", "all reduced loops but one are to be outside")
         first = next((c for c in self.computes if c.combine), None)
         found = [a for a in first.args if isinstance(a, Access)] if first else []
         read = [a for a in found if a.buffer == name]
         if first is None or len(set(read)) != 1 or read[0].fill is not None or first.where:
             self._fail("panel", f"the reduction does not read {name} at one place alone")
+        self._panel_operand(read[0])
+
+    def _panel_operand(self, read: Access) -> None:
+        schedule, name = self.schedule, self.schedule.panel
         if schedule.vector not in self.outer or not schedule.order or not schedule.reduce:
             self._fail("panel", "it needs a vector of an outer index and a reduced index")
         for tile in schedule.tiles:
-            if tile.index != schedule.vector and _uses(read[0], tile.index):
+            if tile.index != schedule.vector and _uses(read, tile.index):
                 self._fail("panel", f"{name} depends on {tile.index}, which is tiled")
-        if _uses(read[0], schedule.order[-1]):
+        if _uses(read, schedule.order[-1]):
             self._fail("panel", f"{name} depends on {schedule.order[-1]}, the innermost loop")
-        if any(_uses(b, n) for i in first.over for b in (i.low, i.high) for n in self.outer):
+        bounds = [b for i in self.reduced.values() for b in (i.low, i.high)]
+        if any(_uses(b, name) for b in bounds for name in self.outer):
             self._fail("panel", "bounds of reduced indices depend on outer ones")
 
     def _edges(self) -> None:

@@ -50,6 +50,16 @@ def blocked(axis: int, rank: int, lanes: int) -> Layout:
     return Layout(((axis, lanes), *others, (axis, 1)))
 
 
+def channels_inside(axis: int, rank: int, lanes: int) -> Layout:
+    """Like `blocked`, but with the axis after it just outside the lanes: pixels, then channels.
+
+    The channels of a pixel lie side by side. Planes of pixels, whose sizes are often powers of two,
+    would lie so far apart that a cache has few places for all of them.
+    """
+    others = tuple((a, 1) for a in range(rank) if a not in (axis, axis + 1))
+    return Layout(((axis, lanes), *others, (axis + 1, 1), (axis, 1)))
+
+
 def digit_extents(layout: Layout, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
     """How many values each digit takes; the product is the size in elements, padding included."""
     digits = layout.full(len(dims))

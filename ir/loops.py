@@ -36,12 +36,17 @@ class Alloc:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """`name` = the lanes l with base + l < bound, as a vector of bool."""
+    """`name` = the lanes l with low <= base + step * l < bound, as a vector of bool.
+
+    `low` may be None: no lane lies below. `step` is 1, or 0: then all lanes are alike.
+    """
 
     name: str
     base: Dim
     bound: Dim
     lanes: int
+    low: Dim | None = None
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,9 @@ class _LoopsParser:
         scan.expect("=")
         base = scan.dim()
         scan.expect("to")
-        return Mask(name, base, scan.dim(), lanes)
+        bound = scan.dim()
+        low = scan.dim() if scan.take("from") else None
+        return Mask(name, base, bound, lanes, low, 0 if scan.take("alike") else 1)
 
     def _let(self) -> Let | LoadIndex | AsIndex:
         scan = self.scan

@@ -15,6 +15,7 @@ have another type than its result. The other statements:
     let at = chunk % 5                 let row = ids[at]: i32           (an index that is loaded)
     let row: i32 = v                                                    (a register as an index)
     i: i32x16 = index 16*chunk step 1  s: f32x16 = splat v              h: f32 = lanes add x16 v
+    mask n: x16 = at - 1 to N from 0    (lanes below 0 are off too)     … alike    (all as one)
     e: f32x16 = exchange a, b by 4 lower                                (lanes 4 apart; upper)
     if N - 1 >= 0 { … }
     r = for k = 0 to N step 2 carry a: f32 = zero { …  next b }         (`doubling` for a step of 0)
@@ -112,7 +113,9 @@ def _alloc(s: Alloc) -> str:
 
 
 def _mask(s: Mask) -> str:
-    return f"mask {name_text(s.name)}: x{s.lanes} = {s.base} to {s.bound}"
+    low = "" if s.low is None else f" from {s.low}"
+    step = " alike" if s.step == 0 else ""
+    return f"mask {name_text(s.name)}: x{s.lanes} = {s.base} to {s.bound}{low}{step}"
 
 
 def _load(s: Load) -> str:

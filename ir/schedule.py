@@ -31,9 +31,14 @@ class Schedule:
               vectors.
     reduce:   the order of the reduced indices, outermost first.
     unroll:   reduced indices of constant extent that are unrolled.
+    turn:     the outer index along which reads are neighbours in memory that are none along the
+              lanes: for as many of its values as there are lanes they are transposed ("" is none).
+    block:    how many tiles of the innermost loop are done together; the loop then goes over
+              blocks (0: it goes over tiles).
+    outside:  how many of the reduced loops go round the tiles of a block, whose sums then lie in
+              memory between the turns.
     panel:    the operand of the reduction that is copied into panels of `depth` values of the
-              innermost reduced index; each serves a block of `block` tiles of the innermost loop,
-              which then goes over blocks ("" is none).
+              innermost reduced index, each for a block ("" is none).
     edge:     what happens where a tile or a vector sticks out.
     cost:     estimated nanoseconds of all (whether threads pay).
 
@@ -49,9 +54,11 @@ class Schedule:
     tiles: tuple[Tile, ...] = ()
     reduce: tuple[str, ...] = ()
     unroll: tuple[str, ...] = ()
+    turn: str = ""
+    block: int = 0
+    outside: int = 0
     panel: str = ""
     depth: int = 0
-    block: int = 1
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
 

@@ -8,7 +8,9 @@
       tiles o 6, v 2
       reduce r, s
       unroll s
-      panel w 512 16
+      block 16
+      outside 1
+      panel w 512
       edge u mask, v clamp
       cost 2100
     }
@@ -42,8 +44,10 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("tiles", [f"{name_text(t.index)} {t.size}" for t in schedule.tiles]),
         ("reduce", list(map(name_text, schedule.reduce))),
         ("unroll", list(map(name_text, schedule.unroll))),
-        ("panel", [f"{name_text(schedule.panel)} {schedule.depth} {schedule.block}"]
-         if schedule.panel else []),
+        ("turn", [name_text(schedule.turn)] if schedule.turn else []),
+        ("block", [str(schedule.block)] if schedule.block else []),
+        ("outside", [str(schedule.outside)] if schedule.outside else []),
+        ("panel", [f"{name_text(schedule.panel)} {schedule.depth}"] if schedule.panel else []),
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
     )
@@ -71,10 +75,11 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     scan.expect("{")
     order, parallel, chunks = read.names("order"), read.integer("parallel"), read.dim("chunks", 1)
     (vector, lanes), tiles, reduce = read.vector(), read.tiles(), read.names("reduce")
-    unroll, (panel, depth, block) = read.names("unroll"), read.panel()
+    unroll, turn = read.names("unroll"), scan.name() if scan.take("turn") else ""
+    block, outside, (panel, depth) = read.integer("block"), read.integer("outside"), read.panel()
     schedule = Schedule(
-        target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, panel, depth, block,
-        read.edges(), read.dim("cost", 0))
+        target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
+        outside, panel, depth, read.edges(), read.dim("cost", 0))
     scan.expect("}")
     return name, schedule
 
@@ -118,9 +123,9 @@ class _ScheduleParser:
         """`tiles o 6, v 2`"""
         return self.scan.items(lambda: Tile(*self._sized())) if self.scan.take("tiles") else ()
 
-    def panel(self) -> tuple[str, int, int]:
-        """`panel w 512 16`"""
-        return (*self._sized(), self.scan.integer()) if self.scan.take("panel") else ("", 0, 1)
+    def panel(self) -> tuple[str, int]:
+        """`panel w 512`"""
+        return self._sized() if self.scan.take("panel") else ("", 0)
 
     def edges(self) -> tuple[tuple[str, Edge], ...]:
         """`edge u mask, v clamp`"""

@@ -45,7 +45,7 @@ RESERVED: Final = frozenset({
     "seq", "carry", "reverse", "opaque", "local", "outer", "doc", "alloc", "let", "if", "for",
     "to", "step", "doubling", "next", "mask", "index", "splat", "lanes", "zeroed", "const",
     "of", "chunks", "kernel", "schedule", "loops", "program", "data", "require", "buffer", "launch",
-    "check", "commit", "alias", "alive", "above", "exchange",
+    "check", "commit", "alias", "alive", "above", "exchange", "from", "alike",
 })
 
 dim_of = lru_cache(4096)(parse_dim)

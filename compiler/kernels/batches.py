@@ -48,6 +48,12 @@ def batch_in_lanes(nodes: Iterable[Node], options: Options) -> str | None:
     return best
 
 
+def is_convolution(node: Node) -> bool:
+    """Whether a contraction slides one operand over another."""
+    return node.op == "contract" and any(
+        len(symbols(e)) > 1 for at in (*maps_of(node), map_of(node.attr("out"))) for e in at)
+
+
 class _Costs:
     """What one contraction costs."""
 
@@ -88,8 +94,10 @@ class _Costs:
     def _candidates(self) -> Iterator[tuple[str, bool]]:
         """The indices that may lie in the lanes, and whether each is summed over."""
         last = self.out[-1] if self.out else 0
+        along = [name for name in self.extents if coefficient(last, name) == 1]
+        longest = max(along, key=self.sizes.__getitem__, default=None)  # solved for (`invert.py`)
         for name in self.extents:
-            if last is symbol(name):
+            if name == longest:
                 yield name, False
             elif all(name not in symbols(e) for e in self.out):
                 yield name, True
@@ -113,6 +121,3 @@ class _Costs:
         panels = bool(across) and all(
             e is symbol(index) or index not in symbols(e) for e in at)
         return read * TURNED if panels else self.count * APART
-
-
-__all__ = ["batch_in_lanes"]

@@ -8,7 +8,8 @@ needed: nothing is padded with zeros and no zeros are put in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
 from dlc.compiler.options import Options
@@ -30,6 +31,10 @@ from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import extents_of, map_of, maps_of
 from dlc.ir.ops.shape import ints_attr
 
+MOSTLY = 0.8  # of the reads are inside, if an operand is also read outside
+MOST_TAPS = 16  # of an index that is added to another, or taken from it
+MOST_TRIED = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
@@ -44,13 +49,15 @@ class Bounded:
 class Inverse:
     """Element (i0, i1, …) of the result combines the operands at `reads`, over `over`.
 
-    Where one of `where` is negative the result is the empty combination.
+    Where one of `where` is negative the result is the empty combination. Operands in `guarded` are
+    also read outside, along their last axis, where they are 0.
     """
 
     domain: tuple[Dim, ...]
     reads: tuple[tuple[Dim, ...], ...]
     over: tuple[Bounded, ...]
     where: tuple[Dim, ...]
+    guarded: tuple[int, ...] = ()
 
     @property
     def is_read(self) -> bool:
@@ -63,6 +70,11 @@ def outer_names(rank: int) -> tuple[str, ...]:
     return tuple(f"i{k}" for k in range(rank))
 
 
+def outer_extents(domain: tuple[Dim, ...]) -> dict[str, Dim]:
+    """Their extents."""
+    return {f"i{k}": extent for k, extent in enumerate(domain)}
+
+
 def outer_ranges(domain: tuple[Dim, ...]) -> dict[str, tuple[Dim, Dim]]:
     """Their ranges."""
     return {f"i{k}": (0, extent - 1) for k, extent in enumerate(domain)}
@@ -70,14 +82,18 @@ def outer_ranges(domain: tuple[Dim, ...]) -> dict[str, tuple[Dim, Dim]]:
 
 def inverses(graph: Graph, options: Options) -> dict[Value, Inverse]:
     """The inverse of every reduction of a graph, by its result."""
-    return {node.result: invert(node, options) for node in graph.nodes
+    moved = {v for node in graph.nodes if OPS[node.op].access is not None for v in node.results}
+    return {node.result: invert(node, options, moved) for node in graph.nodes
             if OPS[node.op].kernel in ("contract", "reduce")}
 
 
-def invert(node: Node, options: Options) -> Inverse:
-    """The inverse of a contraction, a maximum over axes or an argmax."""
+def invert(node: Node, options: Options, moved: Container[Value] = ()) -> Inverse:
+    """The inverse of a contraction, a maximum over axes or an argmax.
+
+    `moved` are values that are parts of others: outside of them may be something else than 0.
+    """
     if node.op == "contract":
-        return _invert_contract(node, options)
+        return _invert_contract(node, options, moved)
     axes = ints_attr(node, "axes") if node.op == "reduce_max" else (
         (0,) if node.op == "tree_sum" else (_axis(node),))
     kept = iter(outer_names(len(node.result.dims)))
@@ -98,7 +114,7 @@ def _axis(node: Node) -> int:
     return axis
 
 
-def _invert_contract(node: Node, options: Options) -> Inverse:
+def _invert_contract(node: Node, options: Options, moved: Container[Value]) -> Inverse:
     # The indices of a contraction may be called i0 too, like those of its result.
     own: dict[str, Dim] = {name: symbol(f"_{name}") for name in extents_of(node)}
     extents = {f"_{name}": extent for name, extent in extents_of(node).items()}
@@ -111,10 +127,42 @@ def _invert_contract(node: Node, options: Options) -> Inverse:
     point = {old: substitute(value, fresh) for old, value in solved.items()} | fresh
     reads = tuple(tuple(substitute(e, point) for e in at) for at in maps)
     limits = [substitute(e, fresh) for e in limits]
-    for operand, at in zip(node.operands, reads, strict=True):
-        for e, extent in zip(at, operand.dims, strict=True):
-            limits += [e, extent - 1 - e]
-    return _bounded(domain, reads, {names[n]: extents[n] for n in names}, limits)
+    over = {names[n]: extents[n] for n in names}
+    guarded: list[int] = []
+    for place, (operand, at) in enumerate(zip(node.operands, reads, strict=True)):
+        for axis, (e, extent) in enumerate(zip(at, operand.dims, strict=True)):
+            last = axis == len(at) - 1 and len(reads) > 1 and operand not in moved
+            if last and _mostly_inside(e, extent, outer_extents(domain) | over, options):
+                guarded.append(place)
+                limits = [limit for limit in limits if limit not in (e, extent - 1 - e)]
+            else:
+                limits += [e, extent - 1 - e]
+    return replace(_bounded(domain, reads, over, limits), guarded=tuple(guarded))
+
+
+def _mostly_inside(e: Dim, extent: Dim, extents: dict[str, Dim], options: Options) -> bool:
+    """Whether an index, of an outer one and a constant range, is seldom outside of an axis.
+
+    Then reading 0 there costs less than bounds that differ from place to place: tiles and vectors
+    can go over what would be in the bounds.
+    """
+    names = sorted(symbols(e) & extents.keys())
+    steps = [coefficient(e, n) for n in names]
+    if len(names) != 2 or any(not isinstance(s, int) or abs(s) != 1 for s in steps):
+        return False
+    env = {n: options.hint(n) for d in (extent, *extents.values()) for n in symbols(d)}
+    if symbols(e) - set(names):
+        return False
+    ranges = [range(min(evaluate(extents[n], env), MOST_TRIED)) for n in names]
+    if not any(isinstance(extents[n], int) and len(r) <= MOST_TAPS
+               for n, r in zip(names, ranges, strict=True)):
+        return False
+    size = evaluate(extent, env)
+    if max(evaluate(extents[n], env) for n in names) > MOST_TRIED:
+        return size > MOST_TRIED
+    inside = [0 <= evaluate(e, {names[0]: a, names[1]: b}) < size
+              for a in ranges[0] for b in ranges[1]]
+    return not all(inside) and sum(inside) >= MOSTLY * len(inside)
 
 
 def _solve(

@@ -55,7 +55,7 @@ class KernelMaker:
     ranges: dict[str, tuple[Dim, Dim]] = field(default_factory=dict)
     identity: At = ()
     count: int = 0
-    padded: bool = False  # reading on behalf of a pad, the only op that reads outside its operand
+    padded: bool = False  # reading where it may be outside, which gives 0
 
     def make(self, targets: dict[Value, Value]) -> Kernel:
         """The kernel; `targets` says into whose memory an output goes (itself if absent)."""
@@ -123,7 +123,8 @@ class KernelMaker:
         for o in inverse.over:
             # Bounds are over earlier indices: the widest range serves proofs.
             self.ranges[o.name] = (o.low, o.high - 1)
-        args = [self._element(v, at) for v, at in zip(root.operands, inverse.reads, strict=True)]
+        args = [self._operand(v, at, place in inverse.guarded) for place, (v, at) in enumerate(
+            zip(root.operands, inverse.reads, strict=True))]
         dtype = root.result.dtype
         kind: CombineKind = {"reduce_max": "max", "argmax": "argmax"}.get(  # type: ignore
             root.op, "sum")
@@ -153,6 +154,13 @@ class KernelMaker:
         self.count += 1
         self.ops.append(ScalarOp(name, op, args, dtype, attrs))
         return name
+
+    def _operand(self, value: Value, at: At, guarded: bool) -> Arg:
+        """What a reduction reads; 0 outside of a `guarded` operand."""
+        before, self.padded = self.padded, guarded or self.padded
+        found = self._element(value, at)
+        self.padded = before
+        return found
 
     def _element(self, value: Value, at: At) -> Arg:
         """Element `at` of `value`: known already, read from memory, or computed here."""

@@ -6,7 +6,7 @@ indices that have ranges themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from dlc.ir.dims import (
     Atom,
@@ -22,6 +22,7 @@ from dlc.ir.dims import (
     symbol,
     symbols,
 )
+from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 
 Ranges = Mapping[str, tuple[Dim, Dim]]
 
@@ -30,8 +31,41 @@ def nonnegative(dim: Dim, ranges: Ranges) -> bool:
     """Whether `dim >= 0` can be proved."""
     if isinstance(dim, int):
         return dim >= 0
+    chosen = _choice(dim)
+    if chosen is not None:
+        some, sides = chosen
+        return (any if some else all)(nonnegative(side, ranges) for side in sides)
     low = extreme(dim, ranges, -1)
     return low is not None and lower_bound(_relax(low)) >= 0
+
+
+def _choice(dim: Poly) -> tuple[bool, tuple[Dim, Dim]] | None:
+    """A sum with a minimum or a maximum in it as two sums, and whether one that is not negative is
+    enough: `x - min(a, b)` is the larger of `x - a` and `x - b`."""
+    for monomial, number in dim.terms:
+        if len(monomial) == 1 and monomial[0][1] == 1 and isinstance(monomial[0][0], Atom):
+            atom = monomial[0][0]
+            if atom.kind in ("min", "max"):
+                rest = dim - number * _as_dim(atom)
+                sides = rest + number * atom.left, rest + number * atom.right
+                return (atom.kind == "max") == (number > 0), sides
+    return None
+
+
+def index_ranges(kernel: Kernel) -> dict[str, tuple[Dim, Dim]]:
+    """The ranges of the indices of a kernel; one whose bounds are loaded has none."""
+    indices = [*kernel.outer, *_inner(kernel.body)]
+    return {i.name: (i.low, i.high - 1) for i in indices
+            if not isinstance(i.low, Access) and not isinstance(i.high, Access)}
+
+
+def _inner(body: tuple[Compute | Seq | Opaque, ...]) -> Iterator[Index]:
+    for step in body:
+        if isinstance(step, Compute):
+            yield from step.over
+        elif isinstance(step, Seq):
+            yield step.index
+            yield from _inner(step.body)
 
 
 def extreme(dim: Dim, ranges: Ranges, side: int) -> Dim | None:

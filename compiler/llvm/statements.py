@@ -82,26 +82,44 @@ class StatementEmitter:
 
     def mask(self, s: Mask) -> None:
         """Makes a mask, where all that it depends on is known."""
-        distance = self.indices.resolve(s.bound - s.base)
-        scope = self.writer.scopes[self.indices.depth(distance)]
-        key = ("mask", distance, s.lanes)
+        above = self.indices.resolve(s.bound - s.base)
+        below: Dim = 0 if s.low is None else self.indices.resolve(s.low - s.base)
+        sure = self.indices.range(below)[1] <= 0
+        depth = max(self.indices.depth(above), 0 if sure else self.indices.depth(below))
+        scope = self.writer.scopes[depth]
+        key = ("mask", above, 0 if sure else below, s.lanes, s.step)
         if key not in scope.known:
-            scope.known[key] = self._make_mask(distance, s.lanes)
+            make = self._make_mask if s.step else self._alike
+            made = make(above, s.lanes, "slt", depth)
+            if not sure:
+                other = make(below, s.lanes, "sge", depth)
+                kind = vector("i1", s.lanes)
+                made = self.writer.emit(f"and {kind} {made}, {other}", "m", depth)
+            scope.known[key] = made
         self.values[s.name] = Operand(scope.known[key], BOOL, s.lanes)
 
-    def _make_mask(self, distance: Dim, lanes: int) -> str:
-        """The lanes below `distance`, clamped, so that a compare of narrow numbers is enough."""
-        left, depth = self.indices.value(distance), self.indices.depth(distance)
+    def _alike(self, distance: Dim, lanes: int, compare: str, depth: int) -> str:
+        """All lanes, or none: whether 0 is below (`slt`) `distance`, or is not (`sge`)."""
+        value = self.indices.value(distance)
+        one = self.writer.emit(f"icmp {compare} i64 0, {value}", "m", depth)
+        return self._spread(Operand(one, BOOL), lanes, depth).text if lanes > 1 else one
+
+    def _make_mask(self, distance: Dim, lanes: int, compare: str, depth: int) -> str:
+        """The lanes below (`slt`) `distance`, or those from there on (`sge`).
+
+        It is clamped, so that a compare of narrow numbers is enough.
+        """
+        left = self.indices.value(distance)
         emit = self.writer.emit
         if lanes == 1:
-            return emit(f"icmp sgt i64 {left}, 0", "m", depth)
+            return emit(f"icmp {compare} i64 0, {left}", "m", depth)
         dtype = I32 if lanes <= 16 else I16 if lanes <= 32 else I8
         low = emit(f"call i64 @llvm.smax.i64(i64 {left}, i64 0)", "m", depth)
         few = emit(f"call i64 @llvm.smin.i64(i64 {low}, i64 {lanes})", "m", depth)
         small = emit(f"trunc i64 {few} to {element(dtype)}", "m", depth)
         spread = self._spread(Operand(small, dtype), lanes, depth)
         numbers = _count(dtype, lanes, 1)
-        return emit(f"icmp slt {spread.kind} {numbers}, {spread.text}", "m", depth)
+        return emit(f"icmp {compare} {spread.kind} {numbers}, {spread.text}", "m", depth)
 
     def _set(self, name: str, register: str, dtype: DType, lanes: int) -> None:
         self.values[name] = Operand(register, dtype, lanes)

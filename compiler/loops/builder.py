@@ -96,15 +96,17 @@ class LoopBuilder:
         self.add(IndexOf(found.name, value, dtype, lanes, step))
         return found
 
-    def mask(self, base: Dim, bound: Dim, lanes: int) -> str:
-        """The lanes that are inside `bound`."""
-        key = ("mask", str(base), str(bound), lanes)
+    def mask(
+        self, base: Dim, bound: Dim, lanes: int, low: Dim | None = None, step: int = 1
+    ) -> str:
+        """The lanes that are inside `bound`, and not below `low`."""
+        key = ("mask", str(base), str(bound), lanes, str(low), step)
         found = self.recall(key)
         if found is None:
             from dlc.ir.types import BOOL
 
             found = self.remember(key, Register(self.fresh("m"), BOOL, lanes))
-            self.add(Mask(found.name, base, bound, lanes))
+            self.add(Mask(found.name, base, bound, lanes, low, step))
         return found.name
 
     def load(

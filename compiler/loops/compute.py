@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 
 from dlc.compiler.kernels.accesses import LANE, offset_of
-from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
+from dlc.compiler.kernels.ranges import bind, index_ranges, nonnegative, simplify
 from dlc.compiler.loops.builder import LoopBuilder, Register
 from dlc.ir.dims import Dim, coefficient, maximum, minimum, substitute, symbol, symbols
 from dlc.ir.kernel import Access, Arg, Compute, IndexValue, Kernel, Number, arg_names
@@ -34,6 +34,8 @@ class Computing(ABC):
         self.whole = False  # whether no vector sticks out here
         self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end
         self.offsets: dict[tuple[Access, Dim], Dim] = {}
+        self.index_ranges = index_ranges(kernel)
+        self.inside: dict[tuple[Dim, Dim], bool] = {}
         self.ragged: dict[tuple[str, bool, Dim, Dim], bool] = {}
 
     @property
@@ -92,7 +94,7 @@ class Computing(ABC):
             return self._load_at(access.buffer, self._offset(plain))
         index = tuple(bind(e, self.point, self.ranges) for e in plain.at
                       if not isinstance(e, Access))
-        return self._guarded(Access(access.buffer, index), access.fill)
+        return self._guarded(Access(access.buffer, index), plain, access.fill)
 
     def resolved(self, access: Access) -> Access:
         """An access whose loaded indices are loaded, and have names."""
@@ -221,44 +223,68 @@ class Computing(ABC):
         self.out.forget_memory()
         return self.out.load(stack, 0, buffer.dtype, lanes)
 
-    def _guarded(self, access: Access, fill: float) -> Register:
+    def _guarded(self, access: Access, original: Access, fill: float) -> Register:
         """Reads where all indices are inside, and takes `fill` where one is not.
 
         Neighbouring lanes are loaded at once, those inside; else each lane at the nearest index.
         """
         buffer = self.kernel.buffer(access.buffer)
-        inside: list[Dim] = []
+        tested: list[tuple[Dim, Dim]] = []
         nearest: list[Dim | Access] = []
-        masked: list[Dim | Access] = []
-        for e, extent in zip(access.at, buffer.dims, strict=True):
+        for e, was, extent in zip(access.at, original.at, buffer.dims, strict=True):
             assert not isinstance(e, Access)
-            low = nonnegative(e, self.ranges)
-            high = nonnegative(extent - 1 - e, self.ranges)
-            inside += [side for side, known in ((e, low), (extent - 1 - e, high)) if not known]
-            clamped = e if low else maximum(0, e)
-            clamped = clamped if high else minimum(clamped, extent - 1)
-            nearest.append(clamped)
-            masked.append(e if LANE in symbols(e) else clamped)
-        at_once = offset_of(self.kernel, Access(access.buffer, tuple(masked)), {}, self.ranges)
-        if coefficient(at_once, LANE) == 1 and any(LANE in symbols(side) for side in inside):
-            return self._load_inside(access.buffer, at_once, inside, fill)
+            if not self._always_inside(was, extent):
+                tested.append((e, extent))
+                e = minimum(maximum(0, e), extent - 1)
+            nearest.append(e)
+        at_once = offset_of(self.kernel, access, {}, self.ranges)
+        if coefficient(at_once, LANE) == 1 and all(
+                coefficient(e, LANE) in (0, 1) for e, _ in tested):
+            return self._load_inside(access.buffer, at_once, tested, fill)
         value = self._load(Access(access.buffer, tuple(nearest)), access.buffer)
-        return self._filled(value, [self._is_inside(side) for side in inside], fill)
+        sides = [side for e, extent in tested for side in (e, extent - 1 - e)
+                 if not nonnegative(side, self.ranges)]
+        return self._filled(value, [self._is_inside(side) for side in sides], fill)
+
+    def _always_inside(self, e: Dim | Access, extent: Dim) -> bool:
+        """Whether an index expression of the kernel stays within an axis, lanes in use alone."""
+        if isinstance(e, Access):
+            return False
+        key = (e, extent)
+        if key not in self.inside:
+            self.inside[key] = (nonnegative(e, self.index_ranges)
+                                and nonnegative(extent - 1 - e, self.index_ranges))
+        return self.inside[key]
 
     def _load_inside(
-        self, name: str, offset: Dim, inside: list[Dim], fill: float
+        self, name: str, offset: Dim, tested: list[tuple[Dim, Dim]], fill: float
     ) -> Register:
-        """Loads the lanes in which no number of `inside` is negative; `fill` in the others."""
-        tests = [self._is_inside(side) for side in inside]
-        keep, *more = [test for test in tests if test.lanes > 1]
-        for test in more:
-            keep = self.out.apply("and", (keep, test), BOOL)
-        buffer, lanes = self.kernel.buffer(name), self.schedule.lanes
-        value = self.out.load(
-            name, self.simple(offset - symbol(LANE)), buffer.dtype, lanes, keep.name)
-        rest = [test for test in tests if test.lanes == 1]
+        """Loads the lanes in which all indices are inside; `fill` in the others."""
+        lanes = self.schedule.lanes
+        keep: list[Register] = []
+        for e, extent in tested:
+            step = coefficient(e, LANE)
+            assert isinstance(step, int)
+            mask = self.out.mask(e - symbol(LANE) * step, extent, lanes, 0, step)
+            keep.append(Register(mask, BOOL, lanes))
+        reduced = all(i.name != self.schedule.vector for i in self.kernel.outer)
+        own = self.mask(name, exact=reduced)
+        both = self._all([*keep, *([Register(own, BOOL, lanes)] if own else [])])
+        dtype = self.kernel.buffer(name).dtype
+        value = self.out.load(name, self.simple(offset - symbol(LANE)), dtype, lanes, both.name)
+        if own or not reduced:
+            self.masked.add(value.name)
         filled = fill == 0 and math.copysign(1, fill) > 0  # lanes that are not loaded are 0
-        return self._filled(value, rest if filled else [keep, *rest], fill)
+        return value if filled else self._filled(value, keep, fill)
+
+    def _all(self, masks: list[Register]) -> Register:
+        """The lanes that are on in all masks."""
+        both = masks[0]
+        for mask in masks[1:]:
+            key = ("both", both.name, mask.name)
+            found = self.out.recall(key)
+            both = found or self.out.remember(key, self.out.apply("and", (both, mask), BOOL))
+        return both
 
     def _is_inside(self, side: Dim) -> Register:
         """Whether a number is not negative, in each lane."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product as places
 
+from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.panels import VECTOR_PLACE, Panels
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -33,7 +33,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Panels):
+class Applying(Blocks):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -80,11 +80,11 @@ class Applying(Panels):
         return ceildiv(index.high, self._tile_size(index.name))
 
     def _is_blocked(self, name: str) -> bool:
-        return bool(self.schedule.panel) and name == self.schedule.order[-1]
+        return self.schedule.block > 0 and name == self.schedule.order[-1]
 
     def _tile_size(self, name: str) -> int:
-        vector = name == self.schedule.vector
-        return self.schedule.tile(name) * (self.schedule.lanes if vector else 1)
+        wide = name in (self.schedule.vector, self.schedule.turn)
+        return self.schedule.tile(name) * (self.schedule.lanes if wide else 1)
 
     def _loop_name(self, index: Index) -> str:
         blocked = self._is_blocked(index.name)
@@ -157,17 +157,22 @@ class Applying(Panels):
 
     def _body(self) -> None:
         """All computes at one place of the outer loops."""
-        if not self.schedule.tiles and not self.schedule.panel:
+        if self.schedule.turn:
+            index = next(i for i in self.kernel.outer if i.name == self.schedule.turn)
+            assert not isinstance(index.high, Access)
+            self.turned([c for c in self.kernel.body if isinstance(c, Compute)], index.high)
+            return
+        if not self.schedule.tiles and not self.schedule.block:
             self.sequence(self.kernel.body)
             return
         computes = [c for c in self.kernel.body if isinstance(c, Compute)]
         reduction = next(c for c in computes if c.combine is not None)
         after = computes[computes.index(reduction) + 1:]
-        if self.schedule.panel:
+        if self.schedule.block:
             index = next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
             first = symbol(self._loop_name(index)) * self.schedule.block
             turns = minimum(self.schedule.block, self._tile_count(index) - first)
-            self.panelled(reduction, after, self.simple(turns))
+            self.blocked(reduction, after, self.simple(turns))
         else:
             self._epilogue(after, self.reduce(reduction, self.tile_points()))
 
@@ -223,7 +228,7 @@ class Applying(Panels):
         return index.high, 1
 
     def _epilogue(self, computes: list[Compute], sums: list[Register]) -> None:
-        """Stores the accumulators on the stack, and carries on place by place."""
+        """Stores the results on the stack, and carries on place by place."""
         lanes, dtype = sums[0].lanes, sums[0].dtype
         stack = self.out.alloc("acc", dtype, len(sums) * lanes)
         for k, register in enumerate(sums):
@@ -242,7 +247,8 @@ class Applying(Panels):
         like: Register,
     ) -> None:
         if not tiles:
-            self.locals["acc"] = self.out.load(stack, at * like.lanes, like.dtype, like.lanes)
+            self.locals["acc"] = self.result(self.out.load(
+                stack, at * like.lanes, like.dtype, like.lanes))
             for compute in computes:
                 self.compute(compute)
             return

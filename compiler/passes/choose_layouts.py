@@ -2,7 +2,7 @@
 
 Where most of the multiplications of a program run over one symbolic dim (the batch), and it pays
 (`kernels/batches.py`), values that have it are stored in blocks of `lanes` of that dim, the lanes
-innermost. Then each step of every
+innermost, and the channels of a pixel side by side. Then each step of every
 product, convolution and pooling, forward and backward, is a full vector operation, whatever the
 other sizes: no channel count or border wastes lanes. Values that have no such dim, and all that a
 caller sees, stay in row-major order.
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlc.compiler.kernels.batches import batch_in_lanes
+from dlc.compiler.kernels.batches import batch_in_lanes, is_convolution
 from dlc.compiler.kernels.shapes import SEQUENCES, behind
 from dlc.compiler.options import Options
 from dlc.ir.dims import symbol
 from dlc.ir.fused import FusedGraph
 from dlc.ir.graph import Value, producers
-from dlc.ir.kernel import Layout, blocked
+from dlc.ir.kernel import Layout, blocked, channels_inside
 
 
 def choose_layouts(fused: FusedGraph, options: Options) -> FusedGraph:
@@ -28,10 +28,14 @@ def choose_layouts(fused: FusedGraph, options: Options) -> FusedGraph:
         return fused
     fixed = _row_major(fused, batch)
     layouts: dict[Value, Layout] = {}
+    viewed = {v for view in fused.views for v in view}
+    pixels = any(is_convolution(node) for node in fused.graph.nodes)
     for value in (v for group in fused.groups for v in group.outputs):
         axes = [a for a, d in enumerate(value.dims) if d is symbol(batch)]
         if len(axes) == 1 and value not in fixed:
-            layouts[value] = blocked(axes[0], len(value.dims), options.lanes)
+            inside = pixels and value not in viewed and axes[0] == 0 and len(value.dims) > 2
+            make = channels_inside if inside else blocked
+            layouts[value] = make(axes[0], len(value.dims), options.lanes)
     for value, source in fused.views:
         if source in layouts:
             layouts[value] = blocked(0, len(value.dims), options.lanes)

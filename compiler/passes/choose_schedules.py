@@ -12,9 +12,10 @@ from math import ceil, log2
 
 from dlc.compiler.kernels.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
+from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chunks import split
-from dlc.compiler.schedules.panels import can_turn, with_panel
 from dlc.compiler.schedules.tiles import TileSearch, loop_order
+from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
@@ -62,6 +63,10 @@ class Chooser:
         if len(computes) < len(kernel.body):
             self._count_turns(kernel.body, 1.0)
             computes = list(self.turns)
+        if reduction is None and len(computes) == len(kernel.body):
+            turned = turned_indices(kernel, self.options.lanes, self.extent)
+            if turned is not None:
+                return self._turned(*turned, computes)
         vector = self._vector(computes, reduction)
         lanes = self._lanes(vector, computes) if vector else 1
         tiles = self._tiles(reduction, vector, lanes) if reduction else ()
@@ -71,8 +76,15 @@ class Chooser:
             tiles=tiles, reduce=reduce, unroll=self._unroll(reduction, vector, tiles),
             edge=self._edges(vector, tiles))
         if reduction is not None and tiles:
-            schedule = with_panel(self.kernel, reduction, schedule, self.extent)
+            schedule = in_blocks(self.kernel, reduction, schedule, self.extent)
         return self._parallel(schedule, computes, reduction)
+
+    def _turned(self, vector: str, turn: str, computes: list[Compute]) -> Schedule:
+        """Squares of two indices, along one of which is read, along the other written."""
+        names = tuple(i.name for i in self.kernel.outer)
+        schedule = Schedule(self.options.target, names, vector=vector, lanes=self.options.lanes,
+                            turn=turn, edge=self._edges(vector, ()))
+        return self._parallel(schedule, computes, None)
 
     def _order(
         self, reduction: Compute | None, vector: str, tiles: tuple[Tile, ...]
@@ -84,7 +96,7 @@ class Chooser:
         sizes = {i.name: 1 for i in self.kernel.outer} | {t.index: t.size for t in tiles}
         if vector in sizes:
             sizes[vector] *= self.options.lanes
-        return loop_order(self.kernel.outer, tuple(accesses(reduction)), sizes)
+        return loop_order(self.kernel.outer, tuple(accesses(reduction)), sizes, self.extent)
 
     def extent(self, index: Index) -> int:
         """The likely number of values of an index."""
@@ -251,18 +263,17 @@ class Chooser:
     ) -> Schedule:
         """How many of the outer loops are split over threads, and what a chunk costs."""
         total: Dim = ceil(self.work)
-        for index in (*self.kernel.outer, *(reduction.over if reduction else ())):
+        indices = (*self.kernel.outer, *(reduction.over if reduction else ()))
+        for index in indices:
             total = total * self._size(index)
-        lanes = next((i for i in (*self.kernel.outer, *(reduction.over if reduction else ()))
-                      if i.name == schedule.vector), None)
+        lanes = next((i for i in indices if i.name == schedule.vector and not schedule.turn), None)
         inner = lanes is not None and lanes not in self.kernel.outer
         cycles = self._cost(computes, reduction, lanes, inner)
         total = floordiv(total * ceil(cycles * 1000 / CYCLES_PER_NS / 2), 1000)
         outer = {i.name: i for i in self.kernel.outer}
-        steps = [schedule.tile(n) * (schedule.lanes if n == schedule.vector else 1)
-                 for n in schedule.order]
-        if schedule.panel:
-            steps[-1] *= schedule.block
+        wide = (schedule.vector, schedule.turn)
+        steps = [schedule.tile(n) * (schedule.lanes if n in wide else 1) for n in schedule.order]
+        steps[-1:] = [step * max(schedule.block, 1) for step in steps[-1:]]
         loops, chunks = split(
             tuple(ceildiv(self._size(outer[n]), step)
                   for n, step in zip(schedule.order, steps, strict=True)),

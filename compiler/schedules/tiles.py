@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from math import ceil
 
 from dlc.compiler.kernels.accesses import uses
-from dlc.ir.dims import Dim
 from dlc.ir.kernel import Access, Index
 from dlc.ir.schedule import Tile
 
@@ -93,15 +92,16 @@ class TileSearch:
         """How much is computed for each useful value."""
         extent = self.extent(index)
         step = size * self.lanes if index is self.vector else size
-        if isinstance(index.high, int) or extent < 4 * step:
+        if isinstance(index.high, int):
             return ceil(extent / step) * step / extent
-        return 1 + size / 256  # an edge known at run time only: what sticks out is dropped
+        return 1 + (step - step // size) / (2 * extent)  # half a tile sticks out on the average
 
 
 def loop_order(
-    outer: tuple[Index, ...], reads: tuple[Access, ...], tiles: dict[str, int]
+    outer: tuple[Index, ...], reads: tuple[Access, ...], tiles: dict[str, int],
+    extent: Callable[[Index], int],
 ) -> tuple[str, ...]:
-    """The outer loops, innermost the one whose turns read the least anew.
+    """The outer loops, innermost the one whose turns read the least anew, of these the longest.
 
     `tiles` says how many values of each index one turn covers. What a loop's turn does not change
     stays in a cache: the wider operand should.
@@ -116,10 +116,5 @@ def loop_order(
                 total += part
         return total
 
-    ranked = sorted(outer, key=lambda i: -read_anew(i))
-    names: list[str] = []
-    for index in ranked:
-        bounds: list[Dim] = [b for b in (index.low, index.high) if not isinstance(b, Access)]
-        assert bounds
-        names.append(index.name)
-    return tuple(names)
+    ranked = sorted(outer, key=lambda i: (-read_anew(i), ceil(extent(i) / tiles[i.name])))
+    return tuple(i.name for i in ranked)

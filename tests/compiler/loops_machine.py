@@ -99,7 +99,9 @@ class Machine:
         r = self.registers
         match s:
             case Mask():
-                return self.number(s.base) + np.arange(s.lanes) < self.number(s.bound)
+                at = self.number(s.base) + s.step * np.arange(s.lanes)
+                low = at.min() if s.low is None else self.number(s.low)
+                return (low <= at) & (at < self.number(s.bound))
             case Const():
                 return np.full((s.lanes,) if s.lanes > 1 else (), s.value, s.dtype.numpy)
             case IndexOf():

@@ -41,7 +41,8 @@ schedule product for x86-64-v4 {
   vector j 16
   tiles i 6, j 4
   reduce k
-  panel y 112 48
+  block 48
+  panel y 112
   edge j mask, i clamp
 }
 """

@@ -135,8 +135,10 @@ def test_broken_schedules(before: str, after: str, message: str) -> None:
     ("panel y", "panel q", "the reduction does not read q at one place alone"),
     ("panel y", "panel x", "x depends on i, which is tiled"),
     ("order j, i", "order i, j", "y depends on j, the innermost loop"),
-    ("y 112 48", "y 100 48", "a depth of 100, blocks of 48"),
-    ("y 112 48", "y 112 0", "a depth of 112, blocks of 0"),
+    ("y 112", "y 100", "a depth of 100"),
+    ("block 48", "block 0", "a panel, of no block"),
+    ("block 48", "block 48 outside 1", "all reduced loops but one are to be outside"),
+    ("block 48", "block 48 outside 2", "2 of 1 loops"),
     ("vector j", "vector k", "it needs a vector of an outer index and a reduced index"),
 ])
 def test_broken_panels(before: str, after: str, message: str) -> None:

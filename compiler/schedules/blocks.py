@@ -1,4 +1,4 @@
-"""When the wide operand of a product is copied into panels, and for how many tiles one serves."""
+"""Blocks of tiles: when an operand is copied into panels for them, or sums lie in memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,63 @@ LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
 TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
 LEAST_NESTED_DEPTH = 64  # inside other reduced loops, between which sums lie in memory
 NEAR = 64  # elements from one reduced index to the next that a cache line or two hold
+FAST_LINES = 512  # vectors that the first cache holds beside others
+LEAST_TURNS = 12  # of the loops for which sums are loaded and stored
 LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
 COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
 THREADS = (2, 4, 8)  # for which the blocks are to come out even
+
+
+def in_blocks(
+    kernel: Kernel, reduction: Compute, schedule: Schedule, extent: Callable[[Index], int]
+) -> Schedule:
+    """The schedule with blocks of tiles, if these pay."""
+    panelled = with_panel(kernel, reduction, schedule, extent)
+    return panelled if panelled.block else with_sums(kernel, reduction, schedule, extent)
+
+
+def with_sums(
+    kernel: Kernel, reduction: Compute, schedule: Schedule, extent: Callable[[Index], int]
+) -> Schedule:
+    """With the outer reduced loops round the tiles of a block, if what one tile reads is too much.
+
+    The turns of the inner reduced loops read so little then that a fast cache holds it for all
+    tiles of the block.
+    """
+    over = {i.name: i for i in reduction.over}
+    reads = {a for a in reduction.args if isinstance(a, Access)}
+    inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
+    if reduction.where or len(over) < 2:
+        return schedule
+    sizes = {t.index: t.size for t in schedule.tiles}
+
+    def lines(inner: tuple[str, ...]) -> int:
+        """The vectors that one tile reads in the reduced loops `inner`."""
+        total = 0
+        for access in reads:
+            count = 1
+            for name in (*sizes, *inner):
+                number = sizes.get(name) or ceil(extent(over[name]) / (
+                    schedule.lanes if name == schedule.vector else 1))
+                count *= number if uses(access, name) else 1
+            total += count
+        return total
+
+    if lines(schedule.reduce) <= FAST_LINES or schedule.vector not in over:
+        return schedule
+    for outside in range(1, len(schedule.reduce)):
+        inner = schedule.reduce[outside:]
+        turns = 1
+        for name in inner:
+            turns *= extent(over[name])
+        bounds = [b for n in schedule.reduce[:outside] for b in (over[n].low, over[n].high)]
+        if turns < LEAST_TURNS or any(isinstance(b, Access) or symbols(b) & inside for b in bounds):
+            break
+        if lines(inner) <= FAST_LINES:
+            rows = next(i for i in kernel.outer if i.name == schedule.order[-1])
+            tiles = ceil(extent(rows) / schedule.tile(rows.name))
+            return replace(schedule, block=min(tiles, MOST_TILES), outside=outside)
+    return schedule
 
 
 def with_panel(
@@ -51,11 +105,13 @@ def with_panel(
             others *= ceil(extent(index) / (schedule.tile(index.name) * lanes))
     limit = tiles if parts == 1 and len(reduction.over) == 1 else MOST_TILES
     if not isinstance(rows.high, int):
-        return replace(schedule, panel=access.buffer, depth=depth, block=MOST_TILES)
+        return replace(schedule, block=MOST_TILES, outside=len(reduction.over) - 1,
+                       panel=access.buffer, depth=depth)
     least = min(tiles, ceil(LEAST_ROWS / size))
     block = min((n for n in range(least, min(tiles, limit) + 1)),
                 key=lambda n: _overhead(n, size, tiles, others))
-    return replace(schedule, panel=access.buffer, depth=depth, block=block)
+    return replace(schedule, block=block, outside=len(reduction.over) - 1, panel=access.buffer,
+                   depth=depth)
 
 
 def _depth(index: Index, lanes: int) -> tuple[int, int]:

@@ -1,8 +1,16 @@
-"""Applying a schedule: products whose wide operand is first copied into panels.
+"""Applying a schedule: reductions of a block of tiles at a time.
 
-A panel holds what a tile's vectors need of one operand, for `depth` values of the innermost reduced
-index, one after another: it serves all tiles of a block. So an operand is read from far memory once
-a block, whatever its stride, and its columns may be its rows: then it is transposed on the way.
+The outer reduced loops go round the tiles of the block, whose sums lie in memory in the meantime:
+what the inner loops read is then little enough for a fast cache, and serves all tiles.
+
+    for the outer reduced loops:
+        for the tiles of the block:
+            sums[tile] += …                     over the inner reduced loops
+
+The operand that a tile's vectors read may be copied into panels first. A panel holds what they need
+of it, for `depth` values of the innermost reduced index, one after another. So it is read from far
+memory once a block, whatever its stride, and its columns may be its rows: then it is transposed on
+the way.
 
     for k.p, parts of the reduced index:
         panel[k, v] = operand[k, v]             for k of the part, v of the tile's vectors
@@ -15,19 +23,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 
-from dlc.compiler.kernels.accesses import LANE, offset_of
+from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.reduce import State
-from dlc.compiler.loops.sequence import Sequencing
-from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, substitute, symbol
+from dlc.compiler.loops.turns import Turning
+from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index
-from dlc.ir.loops import Let
+from dlc.ir.loops import LaneReduce
 
 VECTOR_PLACE = "vector place"
 
 
-class Panels(Sequencing):
-    """Carries out a reduction with panels at one place of the outer loops."""
+class Blocks(Turning):
+    """Carries out a reduction for a block of tiles at one place of the outer loops."""
 
     panel = ""  # the memory of the panel, while reads go there
     panel_low: Dim = 0  # the reduced index where it begins
@@ -46,22 +54,32 @@ class Panels(Sequencing):
     def enter_tile(self, number: Dim) -> None:
         """Moves the innermost outer loop to a tile of the block."""
 
-    def panelled(self, compute: Compute, after: list[Compute], turns: Dim) -> None:
+    def blocked(self, compute: Compute, after: list[Compute], turns: Dim) -> None:
         """The reduction of `turns` tiles, at most `schedule.block`, and what follows it."""
         order = self.schedule.reduce
         over = sorted(compute.over, key=lambda i: order.index(i.name))
-        outside, index = over[:-1], over[-1]
-        low, high = (self._bound(b, self.point) for b in (index.low, index.high))
-        span = self.simple(high - low)
-        if not outside and isinstance(span, int) and span <= self.schedule.depth:
-            self._whole(compute, after, turns, Index(index.name, high, low))
-            return
-        like = self._empty(compute.combine, self.schedule.lanes)[0]  # type: ignore[arg-type]
+        outside, inner = over[:self.schedule.outside], over[self.schedule.outside:]
+        if self.schedule.panel and not outside:
+            low, high = (self._bound(b, self.point) for b in (inner[0].low, inner[0].high))
+            span = self.simple(high - low)
+            if isinstance(span, int) and span <= self.schedule.depth:
+                self._whole(compute, after, turns, Index(inner[0].name, high, low))
+                return
+        assert compute.combine is not None
+        like = self._empty(compute.combine, self.schedule.lanes)[0]
         size = self._tile_places() * like.lanes
         sums = self.out.alloc("sums", like.dtype, self.schedule.block * size)
         self._clear(sums, turns, like)
-        self._parts(compute, turns, (outside, Index(index.name, high, low)), sums, {})
+        self._parts(compute, turns, (outside, inner), sums, {})
         self._each_tile(turns, lambda at: self.tile_loops(after, at, sums, like))
+
+    def result(self, sums: Register) -> Register:
+        """The result at one place: if the vector index is reduced, the sum over the lanes."""
+        if self.schedule.vector not in self.schedule.reduce or sums.lanes == 1:
+            return sums
+        found = Register(self.out.fresh("h"), sums.dtype)
+        self.out.add(LaneReduce(found.name, "add", sums.name, sums.dtype, sums.lanes))
+        return found
 
     def _tile_places(self) -> int:
         count = 1
@@ -95,35 +113,53 @@ class Panels(Sequencing):
         self.out.loop(place, 0, turns * self._tile_places(), body)
 
     def _parts(
-        self, compute: Compute, turns: Dim, over: tuple[list[Index], Index], sums: str,
+        self, compute: Compute, turns: Dim, over: tuple[list[Index], list[Index]], sums: str,
         inside: dict[str, Dim],
     ) -> None:
-        """The outer reduced loops, then the parts of the innermost one, a panel each."""
-        outside, index = over
-        if outside:
-            first, rest = outside[0], outside[1:]
-            low, high = (self._bound(b, self.point) for b in (first.low, first.high))
-            self.span(first.name, low, high - 1)
-            with self.out.block() as body:
-                self._parts(compute, turns, (rest, index), sums,
-                            inside | {first.name: symbol(first.name)})
-            self.out.loop(first.name, low, high, body)
+        """The outer reduced loops, and what is in them."""
+        outside, inner = over
+        if not outside:
+            if self.schedule.panel:
+                self._panels(compute, turns, inner[0], sums, inside)
+            else:
+                self._add_to(sums, turns, lambda points, states: self._loops(
+                    compute, points, inner, states, inside), compute)
             return
-        assert not isinstance(index.low, Access)
-        assert not isinstance(index.high, Access)
-        part, depth = f"{index.name}.p", self.schedule.depth
-        count = self.simple(ceildiv(index.high - index.low, depth))
-        self.span(part, 0, count - 1)
+        first, rest = outside[0], outside[1:]
+        low, high = (self._bound(b, self.point | inside) for b in (first.low, first.high))
+        name = first.name
+        value: Dim = symbol(name)
+        if first.name == self.schedule.vector:
+            lanes = self.schedule.lanes
+            name, self.vector_bound = f"{first.name}.b", high
+            value, low, high = symbol(name) * lanes + symbol(LANE), 0, self.simple(
+                ceildiv(high, lanes))
+        self.span(name, low, high - 1)
         with self.out.block() as body:
-            low = index.low + symbol(part) * depth
-            self._part(compute, turns, Index(index.name, minimum(index.high, low + depth), low),
-                       sums, inside)
-        self.out.loop(part, 0, count, body)
+            self._parts(compute, turns, (rest, inner), sums, inside | {first.name: value})
+        self.out.loop(name, low, high, body)
 
-    def _part(
+    def _panels(
         self, compute: Compute, turns: Dim, index: Index, sums: str, inside: dict[str, Dim]
     ) -> None:
-        panel = self._filled_panel(compute, index, inside)
+        """The innermost reduced loop in parts, for each of which there is a panel."""
+        part, depth = f"{index.name}.p", self.schedule.depth
+        first, last = (self._bound(b, self.point | inside) for b in (index.low, index.high))
+        count = self.simple(ceildiv(last - first, depth))
+        self.span(part, 0, count - 1)
+        with self.out.block() as body:
+            low = first + symbol(part) * depth
+            one = Index(index.name, minimum(last, low + depth), low)
+            panel = self._filled_panel(compute, one, inside)
+            self._add_to(sums, turns, lambda points, states: self._on_panel(
+                compute, one, panel, points, states, inside), compute)
+        self.out.loop(part, 0, count, body)
+
+    def _add_to(
+        self, sums: str, turns: Dim,
+        more: Callable[[list[dict[str, Dim]], list[State]], list[State]], compute: Compute,
+    ) -> None:
+        """Adds to the sums of each tile."""
         assert compute.combine is not None
         dtype, lanes = compute.combine.dtype, self.schedule.lanes
         size = self._tile_places()
@@ -132,8 +168,7 @@ class Panels(Sequencing):
             points = self.tile_points()
             places = [at * size * lanes + k * lanes for k in range(size)]
             states: list[State] = [(self.out.load(sums, p, dtype, lanes),) for p in places]
-            states = self._on_panel(compute, index, panel, points, states, inside)
-            for place, (register,) in zip(places, states, strict=True):
+            for place, (register,) in zip(places, more(points, states), strict=True):
                 self.out.store(sums, place, register)
 
         self._each_tile(turns, one)
@@ -222,35 +257,16 @@ class Panels(Sequencing):
     ) -> None:
         """Loads rows along the reduced index, as many as there are lanes, and stores columns."""
         low, high = bounds
-        vector, lanes = self.schedule.vector, self.schedule.lanes
+        lanes = self.schedule.lanes
         for k in range(wide // lanes):
-            rows = self._rows(self.vector_at(k))
+            rows = self.row_points(self.vector_at(k))
             turn = self.out.fresh(f"{name}.")
-            self.span(turn, 0, self.simple(ceildiv(high - low, lanes)) - 1)
+            count = self.simple(ceildiv(high - low, lanes))
+            self.span(turn, 0, count - 1)
             with self.out.block() as body:
                 first = low + symbol(turn) * lanes
-                mask = self.out.mask(first, high, lanes)
-                loaded = []
-                for row in rows:
-                    point = self.point | {vector: row, name: first}
-                    at = offset_of(self.kernel, access, point, self.ranges)
-                    dtype = self.kernel.buffer(access.buffer).dtype
-                    loaded.append(self.out.load(access.buffer, at, dtype, lanes, mask))
-                for lane, column in enumerate(self.out.transpose(loaded)):
+                columns = self.load_turned(access, name, (first, high), rows)
+                for lane, column in enumerate(columns):
                     place = symbol(turn) * (lanes * wide) + lane * wide + k * lanes
                     self.out.store(self.arrays["panel"], place, column)
-            self.out.loop(turn, 0, self.simple(ceildiv(high - low, lanes)), body)
-
-    def _rows(self, place: Dim) -> list[Dim]:
-        """The vector index in each lane; past the end the last one again, which is dropped."""
-        rows: list[Dim] = []
-        bound = self.vector_bound
-        for lane in range(self.schedule.lanes):
-            value = substitute(place, {LANE: lane})
-            if not (isinstance(bound, int) and bound % self.schedule.lanes == 0):
-                let = self.out.fresh("row")
-                self.out.add(Let(let, minimum(value, bound - 1)))
-                self.span(let, 0, bound - 1)
-                value = symbol(let)
-            rows.append(value)
-        return rows
+            self.out.loop(turn, 0, count, body)
