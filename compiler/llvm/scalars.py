@@ -104,12 +104,7 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         return self._emit(f"icmp {test} {a}, {b.text}", BOOL)
 
     def _select(self, c: Operand, a: Operand, b: Operand) -> Operand:
-        if a.dtype is not BF16:
-            return self._emit(f"select {c}, {a}, {b}", a.dtype)
-        # Of their bits: LLVM (22) can't choose between vectors of bfloat with constants in them.
-        bits = [self._emit(f"bitcast {x} to {vector('i16', x.lanes)}", I16) for x in (a, b)]
-        chosen = self._emit(f"select {c}, {bits[0]}, {bits[1]}", I16)
-        return self._emit(f"bitcast {chosen} to {a.kind}", BF16)
+        return self._emit(f"select {c}, {a}, {b}", a.dtype)
 
     def _not(self, x: Operand) -> Operand:
         return self._binary("xor", x, self.const(x.dtype, 1 if x.dtype is BOOL else -1))

@@ -146,7 +146,7 @@ class Applying(Blocks):
         Memory that is read under a mask is not fetched ahead of its use.
         """
         schedule = self.schedule
-        if index.name != schedule.vector or schedule.tiles or schedule.panel:
+        if index.name != schedule.vector or schedule.tiles or schedule.block or schedule.turn:
             return False
         assert not isinstance(index.high, Access)
         return mod(index.high, schedule.lanes) != 0 and self._whole_vectors(index) != 0
