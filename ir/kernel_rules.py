@@ -7,7 +7,7 @@ from functools import cache
 from dlc.ir.expression_text import Attrs
 from dlc.ir.ops import OPS, TypeRuleError, dense
 from dlc.ir.scalar import COMPARISONS, PRIMITIVES, UNARY
-from dlc.ir.types import BOOL, I32, DType, tensor
+from dlc.ir.types import BOOL, DType, tensor
 
 
 class KernelError(Exception):
@@ -35,10 +35,8 @@ def _primitive(op: str, operands: tuple[DType, ...]) -> DType:
     expected = {"fma": 3, "select": 3}.get(op, 1 if op in UNARY else 2)
     if len(operands) != expected:
         raise TypeRuleError(f"{op} takes {expected} operands, not {len(operands)}")
-    alike = {"select": operands[1:], "ldexp": operands[:1]}.get(op, operands)
-    special = (op == "select" and operands[0] is not BOOL) or (
-        op == "ldexp" and operands[1] is not I32)
-    if special or len(set(alike)) != 1:
+    alike = operands[1:] if op == "select" else operands
+    if (op == "select" and operands[0] is not BOOL) or len(set(alike)) != 1:
         raise TypeRuleError(f"{op} does not take {', '.join(map(str, operands))}")
     return BOOL if op in COMPARISONS else alike[0]
 

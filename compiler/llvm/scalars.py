@@ -211,25 +211,69 @@ class LlvmBuilder(ScalarBuilder[Operand]):
                 self.select(off, self.add(rest, b), rest))
 
     def _ldexp(self, x: Operand, n: Operand) -> Operand:
-        if self.scales or x.dtype.name not in _MANTISSA:
-            kinds = f"{suffix(element(x.dtype), self.lanes)}.{suffix('i32', self.lanes)}"
-            return self._emit(f"call {x.kind} @llvm.ldexp.{kinds}({x}, {n})", x.dtype)
-        # Two powers of two, each a normal number: right for |n| <= 252, or <= 2044 in f64.
-        low, high = (-126, 127) if x.dtype.name == "f32" else (-1022, 1023)
-        first = self._clamp(n, low, high)
-        rest = self._clamp(self.sub(n, first), low, high)
-        return self.mul(self.mul(x, self._power(first, x.dtype)), self._power(rest, x.dtype))
+        if self.scales:
+            return self._scale(x, n)
+        # Two powers of two, each a normal number.
+        top = 252 if x.dtype is F32 else 2044
+        near = self.primitive("minimum", n, self.like(n, top))
+        bits = I32 if x.dtype is F32 else I64
+        whole = self._convert("fptosi", self._at_least(near, -top), bits)
+        half = self._binary("ashr", whole, self.like(whole, 1))
+        rest = self.sub(whole, half)
+        return self.mul(self.mul(x, self._power(half, x.dtype)), self._power(rest, x.dtype))
 
-    def _clamp(self, n: Operand, low: int, high: int) -> Operand:
-        return self._integer_minimum(self._integer_maximum(n, self.like(n, low)),
-                                     self.like(n, high))
+    def _at_least(self, x: Operand, low: float) -> Operand:
+        """The larger; `low` for nan."""
+        return self.select(self.compare("gt", x, self.like(x, low)), x, self.like(x, low))
 
     def _power(self, n: Operand, dtype: DType) -> Operand:
         """2**n as a normal number."""
-        bits = I32 if dtype is F32 else I64
-        biased = self.cast(self.add(n, self.like(n, 127 if dtype is F32 else 1023)), bits)
+        biased = self.add(n, self.like(n, 127 if dtype is F32 else 1023))
         return self.bitcast(
-            self._binary("shl", biased, self.const(bits, _MANTISSA[dtype.name])), dtype)
+            self._binary("shl", biased, self.like(n, _MANTISSA[dtype.name])), dtype)
+
+    def _scale(self, x: Operand, n: Operand) -> Operand:
+        """By the instruction of AVX-512, which takes whole registers."""
+        name, lanes = ("ps", 16) if x.dtype is F32 else ("pd", 8)
+        kind = vector(element(x.dtype), lanes)
+        parts = [
+            self.writer.emit(
+                f"call {kind} @llvm.x86.avx512.mask.scalef.{name}.512({kind} {one}, {kind} {two},"
+                f" {kind} zeroinitializer, i{lanes} -1, i32 4)", "v")
+            for one, two in zip(self._parts(x, lanes), self._parts(n, lanes), strict=True)]
+        return Operand(self._joined(parts, element(x.dtype), lanes), x.dtype, self.lanes)
+
+    def _parts(self, x: Operand, lanes: int) -> list[str]:
+        """A vector in registers of `lanes` lanes; lanes past its end hold anything."""
+        if x.lanes == 1:
+            return [self.writer.emit(
+                f"insertelement {vector(element(x.dtype), lanes)} poison, {x}, i64 0", "h")]
+        if x.lanes == lanes:
+            return [x.text]
+        return [
+            self.writer.emit(f"shufflevector {x}, {x.kind} poison, <{lanes} x i32> <" + ", ".join(
+                f"i32 {at}" if at < x.lanes else "i32 poison"
+                for at in range(first, first + lanes)) + ">", "h")
+            for first in range(0, x.lanes, lanes)]
+
+    def _joined(self, parts: list[str], kind: str, lanes: int) -> str:
+        """Registers of `lanes` lanes as one vector of as many lanes as are written."""
+        while len(parts) > 1:
+            lanes *= 2
+            order = ", ".join(f"i32 {at}" for at in range(lanes))
+            half = vector(kind, lanes // 2)
+            parts = [self.writer.emit(
+                f"shufflevector {half} {a}, {half} {b}, <{lanes} x i32> <{order}>", "v")
+                for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        if self.lanes == 1:
+            return self.writer.emit(f"extractelement {vector(kind, lanes)} {parts[0]}, i64 0", "v")
+        if self.lanes < lanes:
+            order = ", ".join(f"i32 {at}" for at in range(self.lanes))
+            whole = vector(kind, lanes)
+            return self.writer.emit(
+                f"shufflevector {whole} {parts[0]}, {whole} poison,"
+                f" <{self.lanes} x i32> <{order}>", "v")
+        return parts[0]
 
     def _from_float(self, x: Operand, to: DType) -> Operand:
         if to.is_float:

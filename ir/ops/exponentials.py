@@ -8,8 +8,10 @@ bound beside each is that of the polynomial alone. Coefficients stand highest po
 
 f32 results are within 2 units in the last place wherever the result is a normal number (pow: 1),
 f64 results within 4 (pow: 32 next to over- and underflow). Results below the smallest normal number
-are 0 and arguments below it count as 0, as on hardware that flushes them. nan gives nan. f16 and
+may be 0 and arguments below it count as 0, as on hardware that flushes them. nan gives nan. f16 and
 bf16 are computed in f32.
+
+Arguments are clamped where nothing changes any more, so that results need not be chosen at the end.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ class _Format:
     sqrt_half: int  # the bits of sqrt(1/2)
     smallest: float  # normal number
     largest: float
-    exp_low: float  # exp is a finite normal number between these
+    exp_low: float  # exp is 0 at this, or as good as 0, and inf at that
     exp_high: float
     ln2: tuple[float, float]  # high part, with zeros at the end, and rest
     exp: Coefficients  # (exp(r) - 1 - r) / r**2, |r| <= ln(2) / 2
-    expm1_low: float  # below it expm1 is -1
+    expm1_low: float  # below it exp is nothing beside 1
 
     @property
     def magic(self) -> float:
@@ -49,8 +51,8 @@ class _Format:
         return 1.5 * 2.0**self.mantissa
 
 
-# Relative error of the polynomial for expm1: 2**-32 and 2**-61.7.
-_EXP_F32: Final = (0.0001991423, 0.001394105, 0.008333273, 0.041666355, 0.16666667, 0.5)
+# Relative error of exp by these polynomials: 2**-28.3 and 2**-61.7.
+_EXP_F32: Final = (0.0013820947, 0.008368684, 0.041668266, 0.16666521, 0.49999994)
 EXP_F64: Final = (
     2.092447713760634e-09, 2.5109090565507812e-08, 2.7557242649804514e-07, 2.7557244061505186e-06,
     2.4801587360685793e-05, 0.00019841269886266627, 0.0013888888888866772, 0.008333333333321579,
@@ -60,12 +62,11 @@ EXP_SHORT: Final = (
     0.1666666681745277, 0.5000000046524973)
 LN2_F64: Final = (0.6931471803691238, 1.9082149292705877e-10)
 _F32 = _Format(
-    F32, I32, 23, 127, 0x3F3504F3, 2.0**-126, (2 - 2.0**-23) * 2.0**127, -87.33654, 88.72283,
+    F32, I32, 23, 127, 0x3F3504F3, 2.0**-126, (2 - 2.0**-23) * 2.0**127, -87.9, 89.0,
     (0.693145751953125, 1.428606765330187e-06), _EXP_F32, -17.5)
 _F64 = _Format(
     F64, I64, 52, 1023, 0x3FE6A09E667F3BCD, 2.0**-1022, (2 - 2.0**-52) * 2.0**1023,
-    -708.3964185322641, 709.782712893384, LN2_F64, EXP_F64,
-    -38.0)
+    -708.9, 710.0, LN2_F64, EXP_F64, -38.0)
 
 
 def wide(formula: Callable[..., T]) -> Callable[..., T]:
@@ -85,106 +86,102 @@ def _format(b: ScalarBuilder[T], x: T) -> _Format:
 
 
 def with_sign_of(b: ScalarBuilder[T], magnitude: T, x: T) -> T:
-    """A number that is not negative, with the sign of `x`."""
+    """A number that is not negative, or has the sign of `x` already, with the sign of `x`."""
     f = _format(b, x)
     sign = b.primitive("and", b.bitcast(x, f.bits), b.const(f.bits, -(2 ** (8 * f.bits.size - 1))))
     return b.bitcast(b.primitive("or", b.bitcast(magnitude, f.bits), sign), f.dtype)
 
 
-# exp and what is made of it.
+def _at_least(b: ScalarBuilder[T], x: T, low: float) -> T:
+    return b.primitive("maximum", x, b.like(x, low))
+
+
+def _at_most(b: ScalarBuilder[T], x: T, high: float) -> T:
+    return b.primitive("minimum", x, b.like(x, high))
+
+
+# exp and what is made of it: x = r + n ln 2, with n a whole number and |r| <= ln(2) / 2.
+
+def _rest(b: ScalarBuilder[T], x: T, n: T, ln2: tuple[float, ...]) -> T:
+    """x - n ln 2, with ln 2 in parts."""
+    for part in ln2:
+        x = b.fma(n, b.like(x, -part), x)
+    return x
+
 
 def reduce_exp(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
-    """`(r, n)` with x = r + n ln 2 and |r| <= ln(2) / 2; n is an integer, in the low bits."""
+    """`(r, n)`."""
+    n = b.primitive("round", b.mul(x, b.like(x, math.log2(math.e))))
+    return _rest(b, x, n, _format(b, x).ln2), n
+
+
+def _reduce_inside(
+    b: ScalarBuilder[T], x: T, less: int = 0, ln2: tuple[float, ...] = ()
+) -> tuple[T, T]:
+    """`(r, 2**(n - less))`; 0 and inf are the powers next to those that are normal numbers."""
     f = _format(b, x)
-    magic = b.like(x, f.magic)
+    # The exponent's bits are the last ones of a number that is rounded to a whole one.
+    magic = b.like(x, f.magic + f.bias - less)
     shifted = b.fma(x, b.like(x, math.log2(math.e)), magic)
     n = b.sub(shifted, magic)
-    r = b.fma(n, b.like(x, -f.ln2[0]), x)
-    return b.fma(n, b.like(x, -f.ln2[1]), r), b.bitcast(shifted, f.bits)
+    power = b.primitive("shl", b.bitcast(shifted, f.bits), b.const(f.bits, f.mantissa))
+    return _rest(b, x, n, ln2 or f.ln2), b.bitcast(power, f.dtype)
 
 
 def expm1_part(b: ScalarBuilder[T], r: T, coefficients: Coefficients) -> T:
     """exp(r) - 1 for |r| <= ln(2) / 2."""
-    return b.fma(b.mul(r, r), b.polynomial(r, coefficients), r)
-
-
-def times_power(b: ScalarBuilder[T], x: T, n: T) -> T:
-    """x * 2**n, where x and the product are normal: n is added to the exponent."""
-    f = _format(b, x)
-    shifted = b.primitive("shl", n, b.const(f.bits, f.mantissa))
-    return b.bitcast(b.add(b.bitcast(x, f.bits), shifted), f.dtype)
+    square = b.mul(r, r)
+    return b.fma(square, b.polynomial(r, coefficients, square), r)
 
 
 def exp_inside(b: ScalarBuilder[T], x: T, coefficients: Coefficients = ()) -> T:
-    """exp where the result is a normal number, anything elsewhere."""
-    r, n = reduce_exp(b, x)
-    part = expm1_part(b, r, coefficients or _format(b, x).exp)
-    return times_power(b, b.add(b.like(x, 1), part), n)
-
-
-def _exp_negative(b: ScalarBuilder[T], x: T) -> T:
-    """exp for x <= 0; 0 for nan."""
-    inside = b.compare("ge", x, b.like(x, _format(b, x).exp_low))
-    return b.select(inside, exp_inside(b, x), b.like(x, 0))
+    """exp where x lies between those that give 0 and inf, anything elsewhere; inf comes early."""
+    r, power = _reduce_inside(b, x)
+    return b.fma(power, expm1_part(b, r, coefficients or _format(b, x).exp), power)
 
 
 def exp(b: ScalarBuilder[T], x: T) -> T:
     """e**x."""
-    below = b.compare("le", x, b.like(x, _format(b, x).exp_high))
-    return b.select(below, _exp_negative(b, x), b.add(x, b.like(x, math.inf)))
-
-
-def _expm1_inside(b: ScalarBuilder[T], x: T) -> T:
-    """exp(x) - 1 between `expm1_low` and `exp_high`: 2 * (2**(n-1) * part + (2**(n-1) - 1/2))."""
     f = _format(b, x)
+    x = _at_most(b, _at_least(b, x, f.exp_low), f.exp_high)
     r, n = reduce_exp(b, x)
-    part = expm1_part(b, r, f.exp)
-    exponent = b.add(n, b.const(f.bits, f.bias - 1))
-    half_power = b.bitcast(b.primitive("shl", exponent, b.const(f.bits, f.mantissa)), f.dtype)
-    half = b.fma(half_power, part, b.sub(half_power, b.like(x, 0.5)))
-    return b.add(half, half)
+    return b.primitive("ldexp", b.add(b.like(x, 1), expm1_part(b, r, f.exp)), n)
 
 
 def expm1(b: ScalarBuilder[T], x: T) -> T:
-    """e**x - 1."""
+    """e**x - 1 = 2 * (2**(n - 1) (exp(r) - 1) + (2**(n - 1) - 1/2)), as 2**n may be too large."""
     f = _format(b, x)
-    y = b.select(b.compare("ge", x, b.like(x, f.expm1_low)), _expm1_inside(b, x), b.like(x, -1))
-    y = b.select(b.compare("le", x, b.like(x, f.exp_high)), y, b.add(x, b.like(x, math.inf)))
-    return b.select(b.compare("eq", x, b.like(x, 0)), x, y)  # -0 stays -0
-
-
-# (tanh(x) / x - 1) / x**2 in x**2 for |x| <= 0.55: 2**-29.9 and 2**-60.7.
-_TANH_F32: Final = (-0.006281793, 0.021077309, -0.053853758, 0.13332601, -0.3333332)
-_TANH_F64: Final = (
-    -1.9516716560469087e-05, 8.335326703145489e-05, -0.00023340811030057163,
-    0.0005884552847700287, -0.0014555455677262232, 0.003592092469839398, -0.00886323264677799,
-    0.021869488388748724, -0.05396825396386667, 0.13333333333326813, -0.333333333333333)
+    r, power = _reduce_inside(b, _at_most(b, _at_least(b, x, f.expm1_low), f.exp_high), 1)
+    half = b.fma(power, expm1_part(b, r, f.exp), b.sub(power, b.like(x, 0.5)))
+    return with_sign_of(b, b.add(half, half), x)  # -0 stays -0
 
 
 def tanh(b: ScalarBuilder[T], x: T) -> T:
-    """A polynomial up to |x| = 0.55, beyond it 1 - 2e / (1 + e) with e = exp(-2|x|)."""
-    double = b.dtype(x) is F64
-    one, size = b.like(x, 1), b.primitive("abs", x)
-    square = b.mul(x, x)
-    polynomial = b.polynomial(square, _TANH_F64 if double else _TANH_F32)
-    small = b.fma(b.mul(x, square), polynomial, x)
-    bounded = b.primitive("minimum", size, b.like(x, 20 if double else 10))
-    e = exp_inside(b, b.mul(bounded, b.like(x, -2)))
-    large = b.sub(one, b.div(b.add(e, e), b.add(one, e)))
-    beyond = b.compare("gt", size, b.like(x, 0.55))  # false for nan
-    return with_sign_of(b, b.select(beyond, large, b.primitive("abs", small)), x)
+    """(1 - exp(-2|x|)) / (1 + exp(-2|x|)), with the sign of x."""
+    f = _format(b, x)
+    one = b.like(x, 1)
+    double = b.mul(b.primitive("abs", x), b.like(x, -2))
+    # one part of ln 2 will do: where n is large, exp is small beside 1.
+    r, power = _reduce_inside(b, _at_least(b, double, f.expm1_low), ln2=(math.log(2),))
+    part = expm1_part(b, r, f.exp)
+    above = b.fma(power, part, b.sub(power, one))
+    ratio = b.div(above, b.fma(power, part, b.add(power, one)))
+    return with_sign_of(b, b.primitive("abs", ratio), x)
 
 
 def sigmoid(b: ScalarBuilder[T], x: T) -> T:
-    """1 / (1 + e) or, for x < 0, e / (1 + e), with e = exp(-|x|)."""
+    """m - m e / (1 + e) with e = exp(-|x|), where m is 1 or, for x < 0, e."""
     one = b.like(x, 1)
-    e = _exp_negative(b, b.primitive("neg", b.primitive("abs", x)))
-    whole = b.add(one, e)
-    ratio = b.div(b.select(b.compare("lt", x, b.like(x, 0)), e, one), whole)
-    # What rounding 1 + e lost counts as much as all else together.
-    lost = b.sub(e, b.sub(whole, one))
-    ratio = b.fma(b.primitive("neg", ratio), lost, ratio)
-    return b.select(b.compare("eq", x, x), ratio, x)
+    e = _exp_negative(b, x)
+    ratio = b.div(e, b.add(e, one))
+    m = b.select(b.compare("lt", x, b.like(x, 0)), e, one)
+    return b.fma(b.primitive("neg", m), ratio, m)
+
+
+def _exp_negative(b: ScalarBuilder[T], x: T) -> T:
+    """exp(-|x|)."""
+    below = b.primitive("neg", b.primitive("abs", x))
+    return exp_inside(b, _at_least(b, below, _format(b, x).exp_low))
 
 
 # Logarithms.
@@ -270,7 +267,7 @@ def log1p(b: ScalarBuilder[T], x: T) -> T:
 
 def _log1p_exp(b: ScalarBuilder[T], x: T) -> T:
     """log(1 + exp(-|x|))."""
-    return _log1p_inside(b, _exp_negative(b, b.primitive("neg", b.primitive("abs", x))))
+    return _log1p_inside(b, _exp_negative(b, x))
 
 
 def softplus(b: ScalarBuilder[T], x: T) -> T:

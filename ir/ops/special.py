@@ -86,13 +86,10 @@ def _power_f64(b: ScalarBuilder[T], x: T, y: T) -> T:
     product = b.mul(y, _log_of_base(b, x, high))
     near = b.compare("lt", b.primitive("abs", product), b.like(x, 745))
     error = b.fma(y, low, b.fma(y, high, b.primitive("neg", product)))
-    r, n = base.reduce_exp(b, _clamp(b, product, 708.0))
+    r, n = base.reduce_exp(b, _clamp(b, product, 745.0))
     r = b.add(r, b.select(near, error, b.like(x, 0)))
-    result = base.times_power(
-        b, b.add(b.like(x, 1), base.expm1_part(b, r, base.EXP_F64)), n)
-    result = b.select(b.compare("gt", product, b.like(x, 709.782712893384)),
-                      b.like(x, math.inf), result)
-    result = b.select(b.compare("lt", product, b.like(x, -708.3964185322641)), b.like(x, 0), result)
+    result = b.primitive(
+        "ldexp", b.add(b.like(x, 1), base.expm1_part(b, r, base.EXP_F64)), n)
     return b.select(b.compare("eq", product, product), result, product)
 
 

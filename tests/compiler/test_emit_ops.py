@@ -99,7 +99,7 @@ def _cases(name: str) -> list[tuple[Sample, list[DType]]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("lanes", [1, 16])
+@pytest.mark.parametrize("lanes", [1, 16, 32])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formula(name: str, lanes: int) -> None:
     for sample, dtypes in _cases(name):
@@ -170,19 +170,20 @@ def test_doubles_become_halves_in_one_rounding(lanes: int) -> None:
 
 
 @pytest.mark.parametrize("cpu", ["", "plain"])
+@pytest.mark.parametrize("lanes", [1, 4, 16, 32])
 @pytest.mark.parametrize("dtype", [F32, F64])
-def test_powers_of_two(dtype: DType, cpu: str) -> None:
+def test_powers_of_two(dtype: DType, lanes: int, cpu: str) -> None:
     """Both ways: by the instruction of AVX-512, where there is one, and by products."""
     target = host()
     if cpu:
         target = Target(target.triple, target.cpu, target.features.replace("+avx512", "-avx512"))
     top = 127 if dtype is F32 else 1023
-    n = np.arange(-2 * top + 4, 2 * top - 3, 3).astype(np.int32)
+    n = np.arange(-2 * top + 4, 2 * top - 3, 3).astype(dtype.numpy)
     for start in (1.5, -1.25 * 2.0 ** (top - 1), 1.75 * 2.0 ** (2 - top)):
         x = np.full(len(n), start, dtype.numpy)
         expected = NumpyBuilder().primitive("ldexp", x, n)
         normal = (np.abs(expected) >= np.finfo(dtype.numpy).tiny) | (expected == 0)
-        found = _run("ldexp", (), [dtype, I32], dtype, [x, n], 8, target)
+        found = _run("ldexp", (), [dtype, dtype], dtype, [x, n], lanes, target)
         _same_bits(found[normal], expected[normal])
 
 
