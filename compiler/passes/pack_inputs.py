@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from dlc.compiler.kernels.batches import batch_in_lanes
 from dlc.compiler.options import Options
-from dlc.ir.graph import Builder, Graph, Node, Value, names, producers, use_counts
+from dlc.ir.graph import Builder, Graph, Loc, Node, Value, names, producers, use_counts
 from dlc.ir.ops.contract import sums
 from dlc.ir.types import TensorType, type_symbols
 
@@ -43,7 +43,10 @@ def _pack(graph: Graph, wanted: list[Value]) -> Graph:
     if not wanted and not old and not shared:
         return graph
     b = Builder(names(graph))
-    packed = {v: b.op("pack", v, hint=f"{v.name}.packed") for v in dict.fromkeys(wanted)}
+    packed = {}
+    for value in dict.fromkeys(wanted):
+        with b.located(_readers(graph, value)):
+            packed[value] = b.op("pack", value, hint=f"{value.name}.packed")
     for node in graph.nodes:
         if _is_product(node):
             node = replace(node, operands=tuple(packed.get(v, v) for v in node.operands))
@@ -53,6 +56,12 @@ def _pack(graph: Graph, wanted: list[Value]) -> Graph:
     kept = {v: b.op("pack", v, hint=f"{v.name}.old") for v in dict.fromkeys(old)}
     updates = tuple((name, kept.get(v, v)) for name, v in graph.updates)
     return replace(graph, nodes=tuple(b.nodes), updates=updates)
+
+
+def _readers(graph: Graph, value: Value) -> tuple[Loc, ...]:
+    """The places of the products that read an input."""
+    return tuple(dict.fromkeys(loc for node in graph.nodes if _is_product(node)
+                               and value in node.operands for loc in node.locs))
 
 
 def _is_product(node: Node) -> bool:

@@ -8,9 +8,11 @@ from statistics import median
 
 import numpy as np
 
+from dlc.compiler.footprint import Footprint, footprint
 from dlc.compiler.kernels.work import Work, work
 from dlc.compiler.llvm.timed import TOTALS
 from dlc.compiler.passes.emit import users_place
+from dlc.compiler.passes.plan_memory import at_sizes, byte_size
 from dlc.frontend.bench.measure import Times, launches_of
 from dlc.ir.dims import evaluate, symbols
 from dlc.ir.graph import Loc
@@ -64,7 +66,8 @@ class Profile:
     """A function at some sizes: its rows, the slowest first; seconds of a call of either build.
 
     `seconds` and `fastest` are the median and the minimum of the usual build; `timed` is what the
-    rows and `between` (launches, for the call itself too) add up to.
+    rows and `between` (launches, for the call itself too) add up to. `given` are the bytes of
+    arguments, results and variables.
     """
 
     rows: tuple[Row, ...]
@@ -72,6 +75,13 @@ class Profile:
     seconds: float
     fastest: float
     timed: float
+    memory: Footprint
+    given: int
+
+    @property
+    def moved(self) -> float:
+        """Bytes that all launches read and write, each once a launch."""
+        return sum(row.moved for row in self.rows)
 
     @property
     def between(self) -> float:
@@ -98,7 +108,10 @@ def profile(program: Program, sizes: Mapping[str, int], times: Times, apart: boo
     rows = [_row(sites, group, times) for group in groups.values()]
     rows.sort(key=lambda row: -row.seconds)
     timed = sum(times.timed) / len(times.timed)
-    return Profile(tuple(rows), tuple(sites), median(times.plain), min(times.plain), timed)
+    given = sum(at_sizes(byte_size(b), sizes) for b in program.buffers
+                if b.kind in ("in", "out", "var") and not b.alias_of)
+    return Profile(tuple(rows), tuple(sites), median(times.plain), min(times.plain), timed,
+                   footprint(program, sizes), given)
 
 
 def make_sites(program: Program, sizes: Mapping[str, int]) -> list[Site]:

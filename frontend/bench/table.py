@@ -77,11 +77,27 @@ def _runs(numbers: Sequence[int]) -> list[str]:
     return [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
 
 
+def memory_line(profile: Profile) -> str:
+    """What the call keeps in memory, and how much passes between memory and kernels."""
+    found = profile.memory
+    return (f"memory: {_megabytes(profile.given)} of arguments, results and variables, "
+            f"{_megabytes(found.arena)} between (at most {_megabytes(found.alive)} alive, with "
+            f"results and stack); kernels read and write {_megabytes(profile.moved)}")
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 1e6:.3g} MB"
+
+
 def as_json(profile: Profile, roofs: Roofs) -> dict[str, object]:
     """The profile: seconds, operations and bytes are of one call."""
     return {
         "seconds": profile.seconds, "fastest": profile.fastest, "timed": profile.timed,
         "between": profile.between, "launches": profile.launches, "barriers": profile.barriers,
+        "bytes": profile.moved,
+        "memory": {"given": profile.given, "arena": profile.memory.arena,
+                   "results": profile.memory.results, "stack": profile.memory.stack,
+                   "alive": profile.memory.alive},
         "roofs": {"operations": roofs.operations, "bytes": roofs.bytes, "how": roofs.how},
         "rows": [_row_json(row, profile, roofs) for row in profile.rows],
     }

@@ -3,13 +3,15 @@
 With `--json` one object is printed (times in seconds, rates a second):
 
     {"file", "function", "sizes", "threads", "seconds", "fastest", "timed", "between", "launches",
-     "barriers", "roofs": {"operations", "bytes", "how"},
+     "barriers", "bytes", "memory": {"given", "arena", "results", "stack", "alive"},
+     "roofs": {"operations", "bytes", "how"},
      "rows": [{"kernel", "seconds", "share", "busy", "launches", "barriers", "operations", "bytes",
                "operations_per_second", "bytes_per_second", "of_operation_roof", "of_byte_roof",
                "lines": ["model.dl:12", …]}, …]}
 
 `seconds` (median) and `fastest` are of the code that everybody uses; the rows and `between` add up
-to `timed`, of a build of the same program that looks at the clock round each launch.
+to `timed`, of a build of the same program that looks at the clock round each launch. `bytes` are
+all that kernels read and write; `given` are those of arguments, results and variables.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dlc.frontend.bench.measure import Timed, Times, measure, sizes_of
 from dlc.frontend.bench.roofs import Roofs
 from dlc.frontend.bench.roofs import measure as measure_roofs
 from dlc.frontend.bench.rows import Profile, profile
-from dlc.frontend.bench.table import as_json, table
+from dlc.frontend.bench.table import as_json, memory_line, table
 from dlc.frontend.bench.trace import chrome_trace
 from dlc.frontend.commands.cli_run import read_array
 from dlc.frontend.commands.which import choose_model
@@ -112,4 +114,5 @@ def _show(
           f"{found.launches:g} launches, {found.barriers:g} barriers")
     print(f"roofs: {roofs.operations / 1e9:.0f} GFLOP/s, {roofs.bytes / 1e9:.1f} GB/s "
           f"({roofs.how})")
+    print(memory_line(found))
     print("\n".join(table(found, roofs)))

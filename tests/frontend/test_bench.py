@@ -89,6 +89,10 @@ def test_rows_add_up(bench: Bench) -> None:
     assert math.isclose(total, told["timed"])
     assert told["launches"] == sum(row["launches"] for row in told["rows"]) > 5
     assert told["rows"] == sorted(told["rows"], key=lambda row: -row["seconds"])
+    assert told["bytes"] == sum(row["bytes"] for row in told["rows"])
+    weights = 64 * 96 + 96 + 96 * 10 + 10
+    assert told["memory"]["given"] == 4 * (weights + 32 * 64 + 2) + 32  # lr, loss; labels
+    assert told["memory"]["alive"] <= sum(told["memory"][k] for k in ("arena", "results", "stack"))
     for row in told["rows"]:
         assert row["seconds"] > 0
         assert math.isclose(row["share"], row["seconds"] / told["timed"])
@@ -132,9 +136,10 @@ def test_a_model_with_arguments(bench: Bench) -> None:
 
 def test_the_usual_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "net.dl", "--function", "product", "--seconds", "0"]) == 0
-    first, roofs, head, *rows = capsys.readouterr().out.splitlines()
+    first, roofs, memory, head, *rows = capsys.readouterr().out.splitlines()
     assert first.startswith(f"product at M=64, {pool.threads()} thread")
     assert roofs.startswith("roofs: ")
+    assert memory.startswith("memory: 1.31 MB of arguments, results and variables, ")
     assert head.split()[:2] == ["time", "share"]
     assert "net.dl:27" in rows[0]
     assert rows[-1].split()[-1] == "all"
