@@ -64,7 +64,7 @@ def _kernel(name: str, row: Mapping[str, Any]) -> list[str]:
 
 def section(made: list[list[str]], threads: int) -> str:
     """The table of one number of threads."""
-    text = ("Of what is slower than asked, or than the best peer. By `dlc bench`: the fastest call, "
+    text = ("Of what is slower than asked or than the best peer. By `dlc bench`: the fastest call, "
             f"then the {KERNELS} kernels that take most of a call (medians), with their rates and "
             "what part of the roofs that `dlc bench` measures they are. Bytes are those that a "
             "kernel touches, in caches too.")
