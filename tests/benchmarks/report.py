@@ -82,15 +82,15 @@ def share(workload: Workload, ours: Result, threads: int, roofs: Mapping[str, An
 
 def bandwidth_ms(workload: Workload, ours: Result, rates: Mapping[str, Any]) -> float:
     """The least time to read inputs and weights and to write results or weights once: at the rate
-    of a touched size that is no smaller, and of the pattern (read, write or copy) that it is."""
+    of the nearest size that was measured, and of the pattern (read, write or copy) that it is."""
     written = sum(x.nbytes for x in workload.weights.values())
     read = sum(x.nbytes for x in workload.inputs.values()) + written
     if workload.kind != "step":
         written = sum(x.nbytes for x in ours.outputs.values())
     pattern = "read" if written < 0.1 * read else "write" if read < 0.1 * written else "copy"
     sizes = {int(size): rate for size, rate in rates[pattern].items()}
-    enough = [size for size in sizes if size >= read + written]
-    return (read + written) / sizes[min(enough, default=max(sizes))] / 1e6
+    nearest = min(sizes, key=lambda size: abs(math.log(size / (read + written))))
+    return (read + written) / sizes[nearest] / 1e6
 
 
 def sections(rules: Rules, rows: Mapping[str, Sequence[list[str]]]) -> list[str]:
