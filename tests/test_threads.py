@@ -1,10 +1,10 @@
-"""Training steps of all examples give the same bits with 1, 2, 3 and 7 threads, with every kernel
-cut into as many chunks as it has turns, however cheap they are."""
+"""Training steps of all examples, and all ops, give the same bits with 1, 2, 3 and 7 threads, with
+every kernel cut into many chunks, however cheap they are."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ import pytest
 from dlc.compiler.schedules import chunks
 from dlc.frontend.bench.inputs import Given, find_arguments
 from dlc.frontend.driver import Model
+from dlc.ir.ops import OPS
+from dlc.ir.types import F32
 from dlc.runtime import pool
+from tests.compiler.test_ops_compiled import APART, Together, cases, draw
 from tests.examples.reference import build
 from tests.examples.zoo.cases import MODELS, inputs
 
 THREADS = (2, 3, 7)
 PATIENCE = 30  # seconds
+PARTS = 4  # all ops in one module are too many
 SIZES = {"N": 17, "T": 9, "B": 5}
 EXAMPLES: dict[str, tuple[str, dict[str, int], tuple[str, ...]]] = {
     "autoencoder": ("Autoencoder", {}, ("fit",)),
@@ -65,20 +69,21 @@ def run_steps(model: Model, calls: list[tuple[str, dict[str, Any]]]) -> list[byt
     return found + [model.variables[name].tobytes() for name in sorted(model.variables)]
 
 
-def check(file: str, name: str, arguments: dict[str, int],
-          calls: list[tuple[str, dict[str, Any]]]) -> None:
-    """The steps on models that begin alike, with different numbers of threads."""
+def check(run: Callable[[], list[bytes]]) -> None:
+    """Whether a run gives the same with different numbers of threads, all of which do some of it.
+
+    On a busy machine workers may come too late; then it runs again."""
     pool.set_threads(1)
     before = pool.worker_chunks()
-    expected = run_steps(build(file, name, **arguments), calls)
+    expected = run()
     assert pool.worker_chunks() == before
     assert any(np.frombuffer(each, np.uint8).any() for each in expected)
     for count in THREADS:
         pool.set_threads(count)
         before, deadline = pool.worker_chunks(), time.monotonic() + PATIENCE
-        while pool.worker_chunks() == before:  # on a busy machine workers may come too late
+        while pool.worker_chunks() == before:
             assert time.monotonic() < deadline, f"no worker of {count} threads has run any chunk"
-            assert run_steps(build(file, name, **arguments), calls) == expected
+            assert run() == expected
 
 
 @pytest.mark.parametrize("program", EXAMPLES)
@@ -91,10 +96,20 @@ def test_examples(program: str) -> None:
         symbols = {dim for each in call.inputs for dim in (*each.dims, *each.sizes, each.name)}
         sizes = {name: size for name, size in SIZES.items() if name in symbols}
         calls += [(step, find_arguments(call.inputs, Given(sizes=sizes), 3, call))] * 3
-    check(f"{program}.dl", name, arguments, calls)
+    check(lambda: run_steps(build(f"{program}.dl", name, **arguments), calls))
 
 
 @pytest.mark.parametrize("program", MODELS)
 def test_examples_of_the_zoo(program: str) -> None:
     step = {"wgan": "judge"}.get(program, "fit")
-    check(f"zoo/{program}.dl", MODELS[program], {}, [(step, given) for given in inputs(program)])
+    calls = [(step, given) for given in inputs(program)]
+    check(lambda: run_steps(build(f"zoo/{program}.dl", MODELS[program]), calls))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_ops(part: int) -> None:
+    names = sorted(OPS.keys() - APART.keys())[part::PARTS]
+    ops = Together([case for name in names for case in cases(name, (F32,))])
+    arrays = [np.zeros(37, np.float32)]
+    arrays += [a for seed, case in enumerate(ops.cases) for a in draw(case, 37, seed)]
+    check(lambda: bits(ops.compiled.run(arrays)))
