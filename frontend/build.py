@@ -132,8 +132,18 @@ class Built(ABC):
         """What was begun and not asked for yet, by function."""
         return {}
 
+    def artifact_for_few(self, function: str, symbol: str) -> Artifact:
+        """The same made for one of a symbol of its types: batches of few want other code."""
+        options = self.options(function)
+        few = replace(options, hints={**options.hints, symbol: 1})
+        return self._compile(function, keys.digest(self.code_key(function), symbol), few)()
+
     def _begin(self, function: str) -> Callable[[], Artifact]:
-        key = self.code_key(function)
+        return self._compile(function, self.code_key(function), None)
+
+    def _compile(
+        self, function: str, key: str, options: Options | None
+    ) -> Callable[[], Artifact]:
         data = store.get(key)
         if data is not None:
             try:
@@ -144,7 +154,7 @@ class Built(ABC):
         with collector_at_rest():
             from dlc.compiler.pipeline import begin_graph
 
-            wait = begin_graph(self.graph(function), self.options(function))
+            wait = begin_graph(self.graph(function), options or self.options(function))
 
         def finish() -> Artifact:
             code, manifest = wait()

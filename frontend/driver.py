@@ -248,7 +248,10 @@ class Model:
 
         if self._storage is None and self.record.variables:
             self.built.begin(INITIALIZER)  # both are compiled at the same time
-        return Function(self.built.artifact(name), self.storage())
+        artifact = self.built.artifact(name)
+        batch = artifact.read.batch
+        few = partial(self.built.artifact_for_few, name, batch) if batch else None
+        return Function(artifact, self.storage(), few=few)
 
     def member(self, path: str) -> Any:
         """A variable's value, a part, or a part's function; AttributeError if there is none."""

@@ -87,6 +87,7 @@ class Manifest:
     checks: tuple[tuple[str, str], ...]
     prints: tuple[PrintSpec, ...]
     watched: bool  # whether it has loops that ask `watch`
+    batch: str  # the symbol that most of the work grows with; for few of it there is other code
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Manifest:
@@ -129,6 +130,7 @@ class Manifest:
                 PrintSpec(tuple(each["parts"]), tuple(each["dtypes"]), tuple(each["ranks"]))
                 for each in fields["prints"]
             ),
+            batch=fields.get("batch", ""),
             watched=bool(fields["watched"]),
         )
 

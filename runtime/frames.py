@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 from math import prod
 from time import perf_counter_ns
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from dlc.runtime.callbacks import Callback, Watch
 from dlc.runtime.dims import evaluate
 from dlc.runtime.memory import NO_ARENA, Array, Recycler, address_of
 from dlc.runtime.printing import Printer
+
+if TYPE_CHECKING:
+    from dlc.runtime.function import Function
 
 __all__ = ["Binding", "Context", "Entries", "Frame"]
 
@@ -72,13 +75,14 @@ class Binding:
     others are; what has loops or prints may take any time, so it never counts as brief.
     """
 
-    __slots__ = ("_trials", "arena_size", "brief", "dims", "enter", "frames", "offsets", "results",
-                 "sizes")  # fmt: skip
+    __slots__ = ("_trials", "arena_size", "brief", "code", "dims", "enter", "frames", "offsets",
+                 "results", "sizes")  # fmt: skip
 
     def __init__(
-        self, manifest: Manifest, sizes: dict[str, int], entries: Entries,
-        recyclers: list[Recycler],
+        self, code: Function, sizes: dict[str, int], entries: Entries, recyclers: list[Recycler]
     ) -> None:
+        manifest = code.manifest
+        self.code = code  # the function that runs calls of these sizes
         self.sizes = sizes
         self.dims = (ctypes.c_int64 * max(len(sizes), 1))(*sizes.values())
         self.offsets = (ctypes.c_int64 * max(manifest.offsets, 1))()

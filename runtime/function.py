@@ -7,6 +7,8 @@ then fills in the addresses that differ.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from dlc.runtime.variables import Variables
 __all__ = ["Function"]
 
 KEPT_BINDINGS = 256
+FEW = 3
+"""Up to so many of a batch are computed by code that was made for few."""
 
 
 class Function:
@@ -32,12 +36,17 @@ class Function:
     when a check of the program fails; no variable has changed in either case. Any number of threads
     may call: functions that write variables (or draw random numbers) run one at a time for each set
     of variables, all others at once. Code that takes times writes them into the block at `times`.
+    `few` gives other code for batches of up to `FEW`; it is asked once, when such a one comes.
     """
 
     def __init__(
-        self, artifact: Artifact, variables: Variables | None = None, times: int | None = None
+        self, artifact: Artifact, variables: Variables | None = None, times: int | None = None,
+        few: Callable[[], Artifact] | None = None,
     ) -> None:
         self.artifact = artifact
+        self._few = few
+        self._for_few: Function | None = None
+        self._making = threading.Lock()
         self._times = times
         self.manifest: Manifest = artifact.read
         self.variables = Variables() if variables is None else variables
@@ -101,9 +110,9 @@ class Function:
         try:
             frame = binding.frames.pop()
         except IndexError:
-            frame = Frame(self.manifest, binding, self.variables.random, self._times)
+            frame = binding.code.frame(binding)
         try:
-            return self._run(frame, binding, values)
+            return binding.code._run(frame, binding, values)
         finally:
             if not frame.callbacks or not frame.raised():  # else its callbacks have had their day
                 binding.frames.append(frame)
@@ -152,7 +161,21 @@ class Function:
         return binding
 
     def _binding(self, sizes: dict[str, int]) -> Binding:
-        return Binding(self.manifest, sizes, self._entries, self._recyclers)
+        code = self._code_for(sizes)
+        return Binding(code, sizes, code._entries, self._recyclers)
+
+    def _code_for(self, sizes: dict[str, int]) -> Function:
+        """This function, or the same made for few of its batch."""
+        if self._few is None or not 0 < sizes.get(self.manifest.batch, 0) <= FEW:
+            return self
+        with self._making:
+            if self._for_few is None:
+                self._for_few = Function(self._few(), self.variables)
+        return self._for_few
+
+    def frame(self, binding: Binding) -> Frame:
+        """A block for a call."""
+        return Frame(self.manifest, binding, self.variables.random, self._times)
 
     def arena_size(self, **sizes: int) -> int:
         """Bytes of scratch memory of a call in which the symbols have these sizes."""

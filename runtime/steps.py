@@ -18,7 +18,7 @@ from dlc.runtime import pool
 from dlc.runtime.artifact import TensorSpec
 from dlc.runtime.errors import CheckFailed
 from dlc.runtime.foreign import array_of
-from dlc.runtime.frames import Binding, Frame
+from dlc.runtime.frames import Binding
 from dlc.runtime.memory import NO_ARENA, Array, address_of, arenas
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ class _Run:
     def __init__(
         self, function: Function, binding: Binding, steps: int, values: list[Any]
     ) -> None:
-        self.function, self.binding, self.steps = function, binding, steps
-        self.frame = Frame(function.manifest, binding, function.variables.random, function._times)
+        self.function, self.binding, self.steps = binding.code, binding, steps
+        self.frame = binding.code.frame(binding)
         lock = function.variables.lock
         self._lock = lock.writing if function._alone else lock.reading
         self._kept: list[object] = []  # what the frame points into

@@ -11,7 +11,7 @@ from dlc.compiler.llvm.target import target
 from dlc.compiler.options import Options
 from dlc.compiler.passes.name_sizes import SUFFIX
 from dlc.compiler.passes.plan_memory import planned
-from dlc.ir.dims import Atom, Dim, Factor, substitute, symbol
+from dlc.ir.dims import Atom, Dim, Factor, evaluate, substitute, symbol, symbols
 from dlc.ir.graph import Loc
 from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, each_step
 
@@ -22,7 +22,7 @@ ABI = 3
 def emit(program: Program, options: Options) -> Compiled:
     """The module and the manifest."""
     text, parts = emit_module(program, target(options.target, options.features), options.timed)
-    return Compiled(text, manifest(program), parts)
+    return Compiled(text, manifest(program, options), parts)
 
 
 def _as_callers_know(program: Program) -> Program:
@@ -42,8 +42,9 @@ def _as_callers_know(program: Program) -> Program:
             for c in program.conditions))
 
 
-def manifest(program: Program) -> Json:
+def manifest(program: Program, options: Options) -> Json:
     """What a caller must know of the code, as JSON."""
+    batch = _batch(program, options)
     program = _as_callers_know(program)
     buffers = pointer_buffers(program)
     return {
@@ -63,8 +64,34 @@ def manifest(program: Program) -> Json:
         "launches": [{"name": s.kernel, "locations": [place(loc) for loc in s.locs]}
                      for s in each_step(program.steps) if isinstance(s, Launch)],
         "prints": _prints(program),
+        "batch": batch,
         "watched": any(isinstance(s, Loop) for s in each_step(program.steps)),
     }
+
+
+def _batch(program: Program, options: Options) -> str:
+    """The symbol of the types with which most of the likely work grows, if it is one alone; ""
+    where few of it are likely anyway."""
+    sizes = {name: options.hint(name) for name in program.symbols}
+    costs = {name: schedule.cost for name, schedule in program.schedules}
+    kernels = {kernel.name: kernel.symbols for kernel in program.kernels}
+    launches = [s for s in each_step(program.steps) if isinstance(s, Launch)]
+
+    def total(env: dict[str, int]) -> int:
+        found = 0
+        for launch in launches:
+            known = {n: 1 for dim in launch.dims for n in symbols(dim)} | env
+            own = {n: evaluate(dim, known) for n, dim in zip(
+                kernels[launch.kernel], launch.dims, strict=True)}
+            found += evaluate(costs.get(launch.kernel, 0), own)
+        return found
+
+    before = total(sizes)
+    given = {s.name for s in program.sizes}
+    growing = [name for name in sizes if name not in given
+               and total(sizes | {name: 2 * sizes[name]}) > 1.5 * before]
+    many = len(growing) == 1 and sizes[growing[0]] >= options.lanes
+    return growing[0] if many else ""
 
 
 def _tensor(buffer: ProgramBuffer) -> Json:

@@ -66,7 +66,7 @@ def with_sums(
         inner = schedule.reduce[outside:]
         turns = 1
         for name in inner:
-            turns *= extent(over[name])
+            turns *= ceil(extent(over[name]) / (schedule.lanes if name == schedule.vector else 1))
         bounds = [b for n in schedule.reduce[:outside] for b in (over[n].low, over[n].high)]
         if turns < LEAST_TURNS or any(isinstance(b, Access) or symbols(b) & inside for b in bounds):
             break

@@ -1,0 +1,70 @@
+"""Batches of few: code of their own, made when such a call comes, with the same meaning."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dlc
+from dlc.runtime.function import FEW, Function
+
+NET = """
+import nn
+model Net {
+    c = nn.Conv2d(1, 4, kernel=3)
+    output = nn.Dense(400, 3)
+    fn scores(x: f32[N, 1, 12, 12]) -> f32[N, 3] = reshape(tanh(c(x)), N, 400) |> output
+    step fit(x: f32[N, 1, 12, 12], y: i32[N]) -> f32 {
+        loss = softmax_cross_entropy(scores(x), y)
+        minimize loss with adam()
+        return loss
+    }
+}
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Any:
+    file = tmp_path / "net.dl"
+    file.write_text(NET)
+    return dlc.load(file).Net(seed=0)
+
+
+def function_of(net: Any, name: str) -> Function:
+    """The runtime's function behind a function of the model."""
+    made: Function = getattr(net, name)._function
+    return made
+
+
+def test_few_are_computed_by_code_of_their_own(net: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 1, 12, 12)).astype(np.float32)
+    many = net.scores(x)
+    function = function_of(net, "scores")
+    assert function.manifest.batch == "N"
+    assert function._for_few is None
+    for count in (FEW + 1, FEW, 1, 17):
+        np.testing.assert_allclose(net.scores(x[:count].copy()), many[:count], rtol=1e-5, atol=1e-6)
+        if count == FEW + 1:
+            assert function._for_few is None
+    assert function._for_few is not None
+    assert function._for_few.artifact.object_bytes != function.artifact.object_bytes
+
+
+def test_both_codes_share_the_variables(net: Any) -> None:
+    """A step for one sees what a step for many has left, and the other way round."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((20, 1, 12, 12)).astype(np.float32)
+    y = rng.integers(0, 3, 20).astype(np.int32)
+    weights = [np.array(net.output.w)]
+    for count in (20, 1, 20, 2):
+        before = net.fit(x[:count].copy(), y[:count].copy())
+        weights.append(np.array(net.output.w))
+        assert np.isfinite(before)
+    assert all(np.any(a != b) for a, b in pairwise(weights))
+    losses = [net.fit(x[:1].copy(), y[:1].copy()) for _ in range(30)]
+    assert losses[-1] < losses[0]
+    assert function_of(net, "fit")._for_few is not None
