@@ -116,6 +116,11 @@ Run = Callable[[str, "np.ndarray | ctypes.Array", int, int], None]
 @pytest.fixture(scope="module")
 def run() -> Run:
     """`parallel` of the process's pool over one of the bodies above; `many` is called itself."""
+    return make_run()
+
+
+def make_run() -> Run:
+    """What the fixture gives."""
     code = jit.load(jit.compile_text(BODY), ["body", "nested", "mode", "many"])
     address = pool.address()
     assert address is not None
@@ -331,7 +336,7 @@ import os, sys, threading
 sys.path.insert(0, {root!r})
 from tests.runtime import test_pool as t
 from dlc.runtime import pool
-run = t.run.__wrapped__() if hasattr(t.run, "__wrapped__") else t.run._get_wrapped_function()()
+run = t.make_run()
 pool.configure(serial_ns=0, wake_ns=0, solo_after_ns=0)
 pool.set_threads(3)
 stop = threading.Event()
