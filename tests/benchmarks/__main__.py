@@ -3,7 +3,7 @@
 usage: python -m tests.benchmarks [WORKLOAD…] [--peers jax,torch,…] [--threads 1,2] [--busy] …
 
 A WORKLOAD is one of the table in `workloads.py`, `gemmN` for a square product of any size, `seven`
-(those held to figures), `broader` (all others), or one of `start compile memory accuracy`, about
+(those held to figures), `broader` (all others), or one of `calls start compile memory accuracy`, on
 dlc alone. Without names everything is measured.
 
 Every framework runs alone in its process, all others stopped; they take turns over several rounds,
@@ -21,14 +21,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import accuracy, compiling, profiles, report, startup
+from tests.benchmarks import accuracy, calls, compiling, profiles, report, startup
 from tests.benchmarks.contest import Failure, Rules, contest
 from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
 from tests.benchmarks.worker import FRAMEWORKS
 from tests.benchmarks.workloads import BROADER, SEVEN, find
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ALONE = {"start": startup.start_section, "compile": compiling.section,
+ALONE = {"calls": calls.section, "start": startup.start_section, "compile": compiling.section,
          "memory": startup.memory_section, "accuracy": accuracy.section}
 ROOF_SECONDS = 0.2
 
