@@ -13,7 +13,8 @@ from dlc.ir.program import Program
 class Compiled:
     """A module of LLVM IR, and the manifest that says how its function is called.
 
-    A large one is there as several modules too, which do the same together: `parts`.
+    A large one is there as several modules too, which do the same together: `parts`. The last of
+    them has no kernels, but calls them.
     """
 
     text: str

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm.pages import release_pages
-from dlc.compiler.llvm.target import Target, new_machine, parse
+from dlc.compiler.llvm.target import CODE_LEVEL, GLUE_LEVEL, Target, new_machine, parse
 
 __all__ = ["begin_code"]
 
@@ -31,7 +31,11 @@ def begin_code(module: Compiled, kind: Target, told: Told | None = None) -> Call
     It is one object, or an archive of several. `told` is given seconds, of all parts together.
     """
     release_pages()  # of what only loading the library needed
-    jobs = [_Job(text, kind) for text in module.parts or (module.text,)]
+    if module.parts:
+        *kernels, glue = module.parts
+        jobs = [*(_Job(text, kind) for text in kernels), _Job(glue, kind, GLUE_LEVEL)]
+    else:
+        jobs = [_Job(module.text, kind)]
 
     def wait() -> bytes:
         codes = [job.wait() for job in jobs]
@@ -64,8 +68,8 @@ _slots = threading.Semaphore(_cpus())  # more at a time would only wait for one 
 class _Job:
     """One part, which a thread of its own compiles."""
 
-    def __init__(self, text: str, kind: Target) -> None:
-        self._text, self._kind = text, kind
+    def __init__(self, text: str, kind: Target, level: int = CODE_LEVEL) -> None:
+        self._text, self._kind, self._level = text, kind, level
         self.parsing = self.emitting = 0.0  # seconds
         self._code = b""
         self._error: BaseException | None = None
@@ -87,7 +91,7 @@ class _Job:
         begun = time.perf_counter()
         module = parse(self._text)
         parsed = time.perf_counter()
-        self._code = _emit(new_machine(self._kind), module)
+        self._code = _emit(new_machine(self._kind, self._level), module)
         self.parsing, self.emitting = parsed - begun, time.perf_counter() - parsed
 
     def wait(self) -> bytes:

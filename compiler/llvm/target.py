@@ -11,6 +11,7 @@ from dlc.ir.diagnostics import InternalError
 from dlc.ir.types import DType
 
 CODE_LEVEL = 1  # of code generation; level 0 keeps accumulators on the stack
+GLUE_LEVEL = 0  # of what calls kernels, once each: a sixth of the time to compile
 
 _lock = threading.Lock()
 
@@ -95,7 +96,7 @@ def _machine(kind: Target) -> Any:
     return new_machine(kind)
 
 
-def new_machine(kind: Target) -> Any:
+def new_machine(kind: Target, level: int = CODE_LEVEL) -> Any:
     """What makes code for a target; one thread at a time may use it."""
     import llvmlite.binding as llvm
 
@@ -107,7 +108,7 @@ def new_machine(kind: Target) -> Any:
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple(kind.triple).create_target_machine(
-        cpu=kind.cpu, features=kind.features, opt=CODE_LEVEL, reloc="pic", codemodel="small")
+        cpu=kind.cpu, features=kind.features, opt=level, reloc="pic", codemodel="small")
 
 
 def parse(text: str) -> Any:
