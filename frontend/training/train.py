@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol
@@ -33,6 +34,8 @@ class Runnable(Protocol):
     @property
     def inputs(self) -> Sequence[Input]: ...
     def __call__(self, **arguments: Any) -> Any: ...
+    def run(self, steps: int, /, **arguments: Any) -> Any:
+        """Several calls in one: rows of arguments in, results as arrays out."""
 
 
 class Trainable(Protocol):
@@ -169,14 +172,17 @@ class Run:
         batches = Batches(part, [f for f in phase.fields if f.name in names], phase.batch)
         setting = Settings(phase, step)
         total = phase.epochs * batches.count
-        for number in range(at.batch, batches.count):
-            progress = (at.epoch * batches.count + number) / total
-            arrays = batches.gather(order, number)
-            loss = float(step(**arrays, **setting.at(progress, at.epoch)))
-            taken = batches.size(number)
-            at.loss_sum += loss * taken
-            at.batch = number + 1
-            self.observer.stepped(taken, loss)
+        pace = Pace()
+        while at.batch < batches.count:
+            first, count = at.batch, batches.together(at.batch, pace.steps)
+            rows = setting.rows([(at.epoch * batches.count + number) / total
+                                 for number in range(first, first + count)], at.epoch)
+            losses = pace.take(step, count, {**batches.gather(order, first, count), **rows})
+            taken = batches.size(first)
+            for loss in map(float, losses):
+                at.loss_sum += loss * taken
+                at.batch += 1
+                self.observer.stepped(taken, loss)
             if stop.number:
                 self._stop(stop)
 
@@ -192,7 +198,7 @@ class Run:
         order = np.arange(part.size)
         total = 0.0
         for number in range(batches.count):
-            arrays = batches.gather(order, number)
+            arrays = {k: rows[0] for k, rows in batches.gather(order, number, 1).items()}
             total += float(test(**arrays, **settings)) * batches.size(number)
             if stop.number:
                 self._stop(stop)
@@ -203,50 +209,75 @@ class Run:
         raise Interrupted(stop.number, self.position)
 
 
+class Pace:
+    """How many steps are taken together: as many as fit into some 50 ms, after which Ctrl-C is
+    looked for and the progress is shown. What is computed does not depend on it."""
+
+    SECONDS = 0.05
+    MOST = 64
+
+    def __init__(self) -> None:
+        self.steps = 1
+
+    def take(self, step: Runnable, count: int, arguments: Mapping[str, Any]) -> Any:
+        """The results of `count` steps; sets how many are taken next."""
+        started = time.perf_counter()
+        losses = step.run(count, **arguments)
+        seconds = time.perf_counter() - started
+        if seconds < self.SECONDS / 2:
+            self.steps = min(2 * self.steps, self.MOST)
+        elif seconds > self.SECONDS:
+            self.steps = max(self.steps // 2, 1)
+        return losses
+
+
 class Batches:
     """Batches of a part, gathered into buffers that are used again and again."""
 
+    LARGEST = 4 << 20  # bytes of one field that are gathered together, but for a single batch
+
     def __init__(self, part: Part, fields: Sequence[Field], batch: int) -> None:
         self._part = part
-        self._batch = batch
+        self._batch = min(batch, part.size)
+        self._fields = fields
         self.count = -(-part.size // batch)
-        size = min(batch, part.size)
-        self._buffers = {f: np.empty((size, *f.dims), DTYPES[f.dtype].numpy) for f in fields}
-        self._moved = {
-            f: np.empty((*f.dims[: f.axis], size, *f.dims[f.axis :]), DTYPES[f.dtype].numpy)
-            for f in fields
-            if f.axis
-        }
+        sizes = [DTYPES[f.dtype].size * prod(f.dims) * self._batch for f in fields]
+        self._most = max(1, int(self.LARGEST // max([1, *sizes])))
+        self._buffers: dict[Field, Array] = {}
 
     def size(self, number: int) -> int:
         """How many examples batch `number` has: the last one is what is left."""
         return min(self._batch, self._part.size - number * self._batch)
 
-    def gather(self, order: NDArray[np.int64], number: int) -> dict[str, Array]:
-        """The examples of batch `number` in `order`; valid until the next call."""
-        start, size = number * self._batch, self.size(number)
-        chosen = order[start : start + size]
+    def together(self, first: int, wanted: int) -> int:
+        """How many batches from `first` on, at most as many as wanted, have one size."""
+        full = self._part.size // self._batch
+        return max(1, min(wanted, self._most, full - first))
+
+    def gather(self, order: NDArray[np.int64], first: int, count: int) -> dict[str, Array]:
+        """The examples of `count` batches of one size in `order`, a batch a row; valid until the
+        next call."""
+        start, size = first * self._batch, self.size(first)
+        chosen = order[start : start + count * size]
         arrays = {}
-        for each, buffer in self._buffers.items():
-            found: Array = buffer[:size]
+        for each in self._fields:
+            found = self._buffer(each, len(chosen))
             source: Array = self._part.arrays[each.name]
             if source.dtype == found.dtype:
                 # "clip" lets NumPy write into the buffer directly; every index is in range.
                 np.take(source, chosen, axis=0, out=found, mode="clip")
             else:
                 found[...] = source[chosen]
-            arrays[each.name] = self._along(each, found)
+            rows = found.reshape((count, size, *each.dims))
+            # Examples lie along the axis where batches have them.
+            arrays[each.name] = np.ascontiguousarray(np.moveaxis(rows, 1, 1 + each.axis))
         return arrays
 
-    def _along(self, kind: Field, examples: Array) -> Array:
-        """Examples along the axis where batches have them."""
-        if not kind.axis:
-            return examples
-        moved = np.moveaxis(examples, 0, kind.axis)
-        if len(examples) < self._moved[kind].shape[kind.axis]:
-            return np.ascontiguousarray(moved)
-        self._moved[kind][...] = moved
-        return self._moved[kind]
+    def _buffer(self, each: Field, examples: int) -> Array:
+        """Room for so many examples."""
+        if each not in self._buffers or len(self._buffers[each]) < examples:
+            self._buffers[each] = np.empty((examples, *each.dims), DTYPES[each.dtype].numpy)
+        return self._buffers[each][:examples]
 
 
 class Settings:
@@ -264,6 +295,13 @@ class Settings:
             return self._fixed
         values = {k: s(progress=progress, epoch=epoch) for k, s in self._changing.items()}
         return {**self._fixed, **values}
+
+    def rows(self, progress: Sequence[float], epoch: int) -> dict[str, float | Array]:
+        """Their values at several calls, as `run` takes them: an array of what changes."""
+        made: dict[str, float | Array] = dict(self._fixed)
+        for name, schedule in self._changing.items():
+            made[name] = np.array([schedule(progress=p, epoch=epoch) for p in progress])
+        return made
 
 
 def _schedules(settings: Mapping[str, Setting]) -> Iterator[tuple[str, Any]]:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from dlc.frontend.errors import UserError
+from dlc.frontend.training import train
 from dlc.frontend.training.data import DATA_SETS, DataSet, Field, Kind, Part
-from dlc.frontend.training.train import Batches, Interrupted, Position, Run
+from dlc.frontend.training.train import Batches, Interrupted, Pace, Position, Run
 from dlc.frontend.training.train_plan import Flags, Input, Phase, plan
 
 EXAMPLES = 50
@@ -31,6 +32,12 @@ class Function:
 
     def __call__(self, **arguments: Any) -> float:
         return self._body(**arguments)
+
+    def run(self, steps: int, /, **arguments: Any) -> np.ndarray:
+        """Single calls, with a row of every array each."""
+        return np.array([
+            self(**{k: v[at] if isinstance(v, np.ndarray) else v for k, v in arguments.items()})
+            for at in range(steps)])
 
 
 class StandIn:
@@ -110,11 +117,44 @@ def test_batches_along_the_axis_of_the_field() -> None:
     part = Part({"text": np.arange(35, dtype=np.uint8).reshape(7, 5)})
     batches = Batches(part, [Field("text", "i32", (5,), axis=1)], 3)
     for number in range(3):
-        got = batches.gather(np.arange(7)[::-1], number)["text"]
+        got = batches.gather(np.arange(7)[::-1], number, 1)["text"][0]
         assert got.dtype == np.int32
         assert got.flags.c_contiguous
         chosen = np.arange(7)[::-1][3 * number : 3 * number + 3]
         np.testing.assert_array_equal(got, part.arrays["text"][chosen].T)
+
+
+def test_batches_of_one_size_are_gathered_together() -> None:
+    part = Part({"x": np.arange(23, dtype=np.float32), "text": np.arange(46).reshape(23, 2)})
+    fields = [Field("x", "f32", ()), Field("text", "i32", (2,), axis=1)]
+    batches, order = Batches(part, fields, 4), np.random.default_rng(0).permutation(23)
+    assert [batches.together(first, 4) for first in range(6)] == [4, 4, 3, 2, 1, 1]
+    for first, count in ((0, 3), (3, 2), (5, 1)):
+        together = {k: v.copy() for k, v in batches.gather(order, first, count).items()}
+        assert together["x"].shape == (count, batches.size(first))
+        for at in range(count):
+            alone = batches.gather(order, first + at, 1)
+            for name, rows in together.items():
+                np.testing.assert_array_equal(rows[at], alone[name][0])
+    huge = Batches(part, [Field("x", "f32", (Batches.LARGEST // 32,))], 4)
+    assert huge.together(0, 64) == 2
+
+
+def test_the_pace_follows_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
+    seconds = [0.001] * 7 + [0.2, 0.2, 0.03]
+
+    def wait(x: np.ndarray) -> float:
+        clock[0] += float(x)
+        return 0.0
+
+    pace, taken = Pace(), []
+    for each in seconds:
+        taken.append(pace.steps)
+        pace.take(Function((), wait), 1, {"x": np.array([each])})
+    assert taken == [1, 2, 4, 8, 16, 32, 64, 64, 32, 16]
+    assert pace.steps == 16
 
 
 def test_the_order_is_the_seeds() -> None:
