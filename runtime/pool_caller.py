@@ -104,11 +104,9 @@ publish:
   %sleepers.at = getelementptr i8, ptr %pool, i64 $sleepers
   %sleepers = load atomic i32, ptr %sleepers.at monotonic, align 4
   %asleep = icmp sgt i32 %sleepers, 0
-  %wake.ns.at = getelementptr i8, ptr %pool, i64 $wake_ns
-  %wake.ns = load atomic i64, ptr %wake.ns.at monotonic, align 8
-  %dear = icmp sge i64 %cost, %wake.ns
-  %wakes = and i1 %asleep, %dear
-  br i1 %wakes, label %rouse, label %begin
+  %started = call i64 @now()
+  %worth = call i1 @worth(ptr %pool, i1 %asleep, i64 %started, i64 %cost)
+  br i1 %worth, label %rouse, label %begin
 
 rouse:
   %wake = getelementptr i8, ptr %pool, i64 $wake
@@ -121,7 +119,6 @@ rouse:
   br label %begin
 
 begin:
-  %started = call i64 @now()
   br label %look
 
 look:
@@ -160,6 +157,31 @@ await:
 
 end:
   ret void
+}
+"""
+
+_WORTH = """
+; whether to wake sleepers: this stage, with those just before it that nobody was woken for, costs
+; more than waking does; what is longer ago than 100 us says nothing of what is to come
+define internal i1 @worth(ptr %pool, i1 %asleep, i64 %now, i64 %cost) nounwind {
+begin:
+  %last.at = getelementptr i8, ptr %pool, i64 $last
+  %last = load i64, ptr %last.at
+  store i64 %now, ptr %last.at
+  %gap = sub i64 %now, %last
+  %near = icmp slt i64 %gap, 100000
+  %missed.at = getelementptr i8, ptr %pool, i64 $missed
+  %missed = load i64, ptr %missed.at
+  %before = select i1 %near, i64 %missed, i64 0
+  %sum = add i64 %before, %cost
+  %wake.ns.at = getelementptr i8, ptr %pool, i64 $wake_ns
+  %wake.ns = load atomic i64, ptr %wake.ns.at monotonic, align 8
+  %dear = icmp sge i64 %sum, %wake.ns
+  %wakes = and i1 %asleep, %dear
+  %slept = select i1 %asleep, i64 %sum, i64 0
+  %left = select i1 %wakes, i64 0, i64 %slept
+  store i64 %left, ptr %missed.at
+  ret i1 %wakes
 }
 """
 
@@ -290,4 +312,4 @@ define internal void @late(ptr %pool, i64 %now) nounwind {
 }
 """
 
-CALLER_IR = _PARALLEL + _STAGE + _AWAIT + _BOOK + _LATE
+CALLER_IR = _PARALLEL + _STAGE + _WORTH + _AWAIT + _BOOK + _LATE

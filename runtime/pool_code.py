@@ -19,8 +19,9 @@ it.
 
 Workers spin for 50 µs and then sleep on the futex `wake`. They add themselves to `sleepers`
 *before* they look at the word for the last time, and the caller looks at `sleepers` *after* it
-has written the word, with a full fence on both sides: one of them sees the other. Signals are
-blocked in workers, and denormals are flushed.
+has written the word, with a full fence on both sides: one of them sees the other. Waking costs 5 to
+20 µs, so sleepers are woken once the stages that they slept through come to as much (`@worth`).
+Signals are blocked in workers, and denormals are flushed.
 
 Workers start at the first stage that needs them (`wanted`), in a forked child too: there the
 memory is reset and the threads are gone.
@@ -47,7 +48,7 @@ FIELDS = {
     "workers": 8,  # i64: threads that run
     "wanted": 16,  # i64: threads that shall run
     "serial_ns": 24,  # i64: a stage that costs less is not published
-    "wake_ns": 32,  # i64: a stage that costs less wakes no sleepers
+    "wake_ns": 32,  # i64: stages that cost less, one after another, wake no sleepers
     "solo_after_ns": 40,  # i64: waiting longer than this is "late"; 0: never
     "word": 64,
     "done": 128,  # i32: chunks that have run
@@ -59,6 +60,8 @@ FIELDS = {
     "ran": 576,  # i64: chunks that workers have run, ever
     "solo_until": 640,  # i64: time, the owner's
     "solo_length": 648,  # i64: ns
+    "missed": 664,  # i64: ns of the last stages that sleepers were not woken for
+    "last": 672,  # i64: time, when the last stage began
     "balance": 656,  # i64: ns that late workers have cost, less what workers have gained
     "waiting": 704,  # i32: 1 while the caller sleeps on `done`
     "handles": 768,  # pthread_t of the workers

@@ -3,8 +3,8 @@
 usage: python -m tests.benchmarks [WORKLOAD…] [--peers jax,torch,…] [--threads 1,2] [--busy] …
 
 A WORKLOAD is one of the table in `workloads.py`, `gemmN` for a square product of any size, `seven`
-(those held to figures), `broader` (all others), or one of `calls start compile memory accuracy`, on
-dlc alone. Without names everything is measured.
+(those held to figures), `broader` (all others), or one of `calls start compile memory accuracy
+stages`, on dlc alone. Without names everything is measured.
 
 Every framework runs alone in its process, all others stopped; they take turns over several rounds,
 so that a busy moment of the machine meets all of them. Times are compared only once the numbers
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import accuracy, calls, compiling, profiles, report, startup
+from tests.benchmarks import accuracy, calls, compiling, profiles, report, stages, startup
 from tests.benchmarks.contest import Failure, Rules, contest
 from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
 from tests.benchmarks.worker import FRAMEWORKS
@@ -29,7 +29,8 @@ from tests.benchmarks.workloads import BROADER, SEVEN, find
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ALONE = {"calls": calls.section, "start": startup.start_section, "compile": compiling.section,
-         "memory": startup.memory_section, "accuracy": accuracy.section}
+         "memory": startup.memory_section, "accuracy": accuracy.section,
+         "stages": stages.section}
 ROOF_SECONDS = 0.2
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from dlc.runtime import pool
 from dlc.runtime.pool_code import pool_ir
 from tests.examples.reference import build
-from tests.runtime.test_pool import Job, Run, make_run
+from tests.runtime.jobs import Job, Run, make_run
 
 ACCESS = re.compile(
     r"^(  (?:%\S+ = )?(?:load atomic|store atomic|cmpxchg|atomicrmw|fence|.*@syscall))", re.M)

@@ -9,135 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dlc.runtime import jit, pool
+from dlc.runtime import pool
 from dlc.runtime.errors import UserError
-from dlc.runtime.memory import address_of
 from dlc.runtime.pool_code import FIELDS, MACHINES, pool_ir
-
-# body(args = {counts, work}, chunk): spins work[chunk] turns, then adds 1 to counts[chunk].
-BODY = """
-define void @body(ptr %args, i64 %chunk) {
-begin:
-  %counts = load ptr, ptr %args
-  %work.at = getelementptr ptr, ptr %args, i64 1
-  %work = load ptr, ptr %work.at
-  %turns.at = getelementptr i64, ptr %work, i64 %chunk
-  %turns = load i64, ptr %turns.at
-  br label %spin
-spin:
-  %turn = phi i64 [0, %begin], [%next, %spin]
-  %next = add i64 %turn, 1
-  call void asm sideeffect "", ""()
-  %more = icmp slt i64 %next, %turns
-  br i1 %more, label %spin, label %end
-end:
-  %at = getelementptr i64, ptr %counts, i64 %chunk
-  %old = load i64, ptr %at
-  %new = add i64 %old, 1
-  store i64 %new, ptr %at
-  ret void
-}
-
-; nested(args = {counts, work, pool}, chunk): runs `body` for 4 chunks from within a chunk
-define void @nested(ptr %args, i64 %chunk) {
-  %pool.at = getelementptr ptr, ptr %args, i64 2
-  %pool = load ptr, ptr %pool.at
-  %counts = load ptr, ptr %args
-  %first = mul i64 %chunk, 4
-  %own = getelementptr i64, ptr %counts, i64 %first
-  %inner = alloca [2 x ptr]
-  store ptr %own, ptr %inner
-  %work.at = getelementptr ptr, ptr %args, i64 1
-  %work = load ptr, ptr %work.at
-  %inner.work = getelementptr ptr, ptr %inner, i64 1
-  store ptr %work, ptr %inner.work
-  %parallel = load ptr, ptr %pool
-  call void %parallel(ptr %pool, ptr @body, ptr %inner, i64 4, i64 1000000)
-  ret void
-}
-
-; many(args = {counts, work, pool}, stages): stage s is `body` over 2 + s % 7 chunks, on the
-; counts from 16 * (s % 7) on
-define void @many(ptr %args, i64 %stages) {
-begin:
-  %counts = load ptr, ptr %args
-  %work.at = getelementptr ptr, ptr %args, i64 1
-  %work = load ptr, ptr %work.at
-  %pool.at = getelementptr ptr, ptr %args, i64 2
-  %pool = load ptr, ptr %pool.at
-  %parallel = load ptr, ptr %pool
-  %inner = alloca [2 x ptr]
-  %inner.work = getelementptr ptr, ptr %inner, i64 1
-  store ptr %work, ptr %inner.work
-  br label %loop
-loop:
-  %s = phi i64 [0, %begin], [%next, %loop]
-  %kind = urem i64 %s, 7
-  %chunks = add i64 %kind, 2
-  %first = mul i64 %kind, 16
-  %own = getelementptr i64, ptr %counts, i64 %first
-  store ptr %own, ptr %inner
-  call void %parallel(ptr %pool, ptr @body, ptr %inner, i64 %chunks, i64 1000000)
-  %next = add i64 %s, 1
-  %more = icmp slt i64 %next, %stages
-  br i1 %more, label %loop, label %end
-end:
-  ret void
-}
-
-; mode(args, chunk): half of args[0] into args[chunk], as this thread computes it; some spinning
-define void @mode(ptr %args, i64 %chunk) {
-begin:
-  %from = load volatile float, ptr %args
-  %at = getelementptr float, ptr %args, i64 %chunk
-  %product = fmul float %from, 5.000000e-01
-  br label %spin
-spin:
-  %turn = phi i64 [0, %begin], [%next, %spin]
-  %next = add i64 %turn, 1
-  call void asm sideeffect "", ""()
-  %more = icmp slt i64 %next, 30000
-  br i1 %more, label %spin, label %end
-end:
-  store float %product, ptr %at
-  ret void
-}
-"""
-
-Run = Callable[[str, "np.ndarray | ctypes.Array", int, int], None]
+from tests.runtime.jobs import Job, Run, make_run
 
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    """`parallel` of the process's pool over one of the bodies above; `many` is called itself."""
+    """How a test runs chunks: see `jobs`."""
     return make_run()
-
-
-def make_run() -> Run:
-    """What the fixture gives."""
-    code = jit.load(jit.compile_text(BODY), ["body", "nested", "mode", "many"])
-    address = pool.address()
-    assert address is not None
-    place = ctypes.c_size_t.from_address(address + FIELDS["parallel"]).value
-    kinds = (ctypes.c_void_p,) * 3 + (ctypes.c_int64,) * 2
-    parallel = ctypes.CFUNCTYPE(None, *kinds)(place)
-
-    many = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address("many"))
-
-    def call(body: str, args: np.ndarray | ctypes.Array, chunks: int, cost: int = 10**9) -> None:
-        at = address_of(args) if isinstance(args, np.ndarray) else ctypes.addressof(args)
-        if body == "many":
-            many(at, chunks)
-        else:
-            parallel(address, code.address(body), at, chunks, cost)
-
-    return call
 
 
 @pytest.fixture(autouse=True)
@@ -156,21 +43,6 @@ def attempts() -> Iterator[int]:
     while time.monotonic() < deadline:
         yield turn
         turn += 1
-
-
-class Job:
-    """Counts and work of `chunks` chunks."""
-
-    def __init__(self, chunks: int, turns: int = 0) -> None:
-        self.counts = np.zeros(chunks + 1, np.int64)
-        self.work = np.full(chunks + 1, turns, np.int64)
-        pointers = (address_of(self.counts), address_of(self.work), pool.address())
-        self.args = (ctypes.c_void_p * 3)(*pointers)
-
-    def check(self, times: int) -> None:
-        """Each chunk has run so often, and none beyond the last."""
-        assert (self.counts[:-1] == times).all()
-        assert self.counts[-1] == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
@@ -221,6 +93,37 @@ def test_cheap_work_stays_with_the_caller(run: Run) -> None:
     for _ in range(200):
         run("body", Job(64, turns=2000).args, 64, 999)
     assert pool.worker_chunks() == before
+
+
+def all_asleep() -> None:
+    """Waits until every worker sleeps."""
+    assert pool._pool is not None
+    for _ in attempts():
+        time.sleep(0.002)
+        if ctypes.c_int32.from_address(pool._pool.address + FIELDS["sleepers"]).value == 2:
+            return
+    pytest.fail("workers do not go to sleep")
+
+
+def test_sleepers_are_woken_for_small_stages_once_they_are_many(run: Run) -> None:
+    pool.set_threads(3)
+    run("body", Job(8).args, 8)
+    pool.configure(wake_ns=20_000)
+    wake = ctypes.c_int32.from_address((pool.address() or 0) + FIELDS["wake"])
+    job = Job(8)
+    for _ in range(5):  # with pauses that make each the only one
+        all_asleep()
+        before = wake.value
+        run("body", job.args, 8, 6000)
+        assert wake.value == before
+    for _ in attempts():
+        all_asleep()
+        before = wake.value
+        for _ in range(4):
+            run("body", job.args, 8, 6000)
+        if wake.value == before + 1:
+            return
+    pytest.fail("nobody was woken")
 
 
 def test_random_work_from_two_threads(run: Run) -> None:
@@ -334,7 +237,8 @@ def test_one_late_worker_among_many_that_helped_changes_nothing(run: Run) -> Non
 FORK = """
 import os, sys, threading
 sys.path.insert(0, {root!r})
-from tests.runtime import test_pool as t
+from tests.runtime import jobs as t
+from tests.runtime.test_pool import attempts
 from dlc.runtime import pool
 run = t.make_run()
 pool.configure(serial_ns=0, wake_ns=0, solo_after_ns=0)
@@ -348,7 +252,7 @@ for _ in range(10):
     child = os.fork()
     if child == 0:
         before = pool.worker_chunks()
-        for turn in t.attempts():
+        for turn in attempts():
             job = t.Job(20, turns=20000); run("body", job.args, 20); job.check(1)
             if pool.worker_chunks() > before:
                 os._exit(0)

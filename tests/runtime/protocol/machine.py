@@ -13,11 +13,13 @@ from typing import NamedTuple, TypeVar
 
 from dlc.runtime.pool_code import FIELDS
 from tests.runtime.protocol.code import Flat, read
-from tests.runtime.protocol.threads import Operation, Role, Thread, Value
+from tests.runtime.protocol.threads import TIME, Operation, Role, Thread, Value
 
 NOT_BEGUN: Thread = -1
 ENDED: Thread = -2
 DATA = 1 << 20  # where chunks write: a place for each chunk of each stage
+TIMES = frozenset(FIELDS[name] for name in ("solo_length", "balance", "last"))
+"""Fields of the owner that hold times: what they hold is open, so nobody need know it."""
 _FULL = frozenset({"release", "acq_rel", "seq_cst"})
 T = TypeVar("T")
 Buffer = tuple[tuple[int, Value, bool], ...]  # address, value, whether it is a release
@@ -185,6 +187,9 @@ class Machine:
     def _accesses(self, state: State, at: int, operation: Operation) -> Iterator[State]:
         kind, address = operation[0], operation[1]
         assert isinstance(address, int)
+        if address in TIMES:
+            yield self._after(state, at, TIME)
+            return
         waiting = [value for place, value, _ in state.buffers[at] if place == address]
         if kind == "load":
             yield self._after(state, at, waiting[-1] if waiting else self._read(state, address))
