@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from dlc.compiler.passes.plan_memory import (
     align,
@@ -19,6 +18,7 @@ from dlc.compiler.passes.plan_memory import (
     planned,
     temp_bytes,
 )
+from dlc.ir.dataclass import dataclass
 from dlc.ir.loops import Alloc, For, If, Statement
 from dlc.ir.program import Program, ProgramBuffer
 

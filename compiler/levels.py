@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dlc.compiler.runner import Level
+from dlc.ir.dataclass import dataclass
 from dlc.ir.fused import FusedGraph
 from dlc.ir.program import Program
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import InternalError, UserError
 from dlc.ir.graph import Graph
 

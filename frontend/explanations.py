@@ -8,12 +8,12 @@ gives the error while the second is the first, mended. An error that is about no
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from dlc.frontend.errors import user_error
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import did_you_mean
 
 FOLDER: Final = Path(__file__).parent / "explained"

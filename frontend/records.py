@@ -7,11 +7,12 @@ one model, built with certain arguments, consists of: functions with their types
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from typing import Any, Final
 
 from dlc.frontend.training.train_plan import Input
+from dlc.ir.dataclass import dataclass
 
 SHARED: Final = ""  # stands for a model: the functions of a file that have no model round them
 INITIALIZER: Final = "init"  # the function of a model that makes all initial values

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlc.frontend.training.train_plan import Input
+from dlc.ir.dataclass import dataclass
 from dlc.runtime.dims import symbols_of
 from dlc.runtime.errors import ArgumentError
 from dlc.runtime.foreign import NoArray, array_of

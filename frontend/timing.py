@@ -10,12 +10,12 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from dlc.frontend.build import Build, BuiltModel
 from dlc.frontend.records import ProgramRecord
+from dlc.ir.dataclass import dataclass
 
 T = TypeVar("T")
 HEAVY = ("numpy", "lark", "llvmlite.binding", "dlc.frontend.elaborate.elaboration",

@@ -58,7 +58,7 @@ def _made(cls: type, options: dict[str, bool]) -> type:
     for base in cls.__mro__[-1:0:-1]:
         fields.update(getattr(base, "__dataclass_fields__", {}))
     if own is None or any(f._field_type is not _KIND or f.kw_only for f in fields.values()):
-        return dataclasses.dataclass(**options)(cls)  # type: ignore[call-overload, no-any-return]
+        return dataclasses.dataclass(**options)(cls)
     taken = {n for base in cls.__mro__[1:] for n in getattr(base, "__slots__", ())}
     fields.update(own)
     frozen, eq = options.get("frozen", False), options.get("eq", True)

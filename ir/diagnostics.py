@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from dlc.ir.dataclass import dataclass
 
 CAP: Final = 20  # diagnostics shown at once
 _LONGEST: Final = 60  # characters of a name that is held against others

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import mul
 from typing import Final
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.intervals import Interval, floor_divide, remainder, times
 
 

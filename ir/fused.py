@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.kernel import Layout

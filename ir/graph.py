@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, Poly
 from dlc.ir.types import DType, TensorType, Type, tensor
 

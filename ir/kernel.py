@@ -8,9 +8,10 @@ property of a buffer: accesses are logical.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbols
 from dlc.ir.equality import equal_by_fields
 from dlc.ir.types import DType

@@ -7,9 +7,9 @@ Vectors have `lanes` > 1 elements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.equality import equal_by_fields
 from dlc.ir.types import DType

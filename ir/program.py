@@ -7,9 +7,10 @@ has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Condition, Loc
 from dlc.ir.kernel import Kernel, Layout

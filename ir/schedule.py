@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 
 Edge = Literal["mask", "clamp", "scalar"]

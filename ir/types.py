@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, product, substitute, symbols
 from dlc.ir.dims_text import parse_dim
 

@@ -13,13 +13,14 @@ that is one contraction (see `turns.py`), else in a carried value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dlc.compiler.gradients.activity import Marks, body_marks, floats, live_carried
 from dlc.compiler.gradients.bodies import WayBack
 from dlc.compiler.gradients.saving import is_costly, keep_later, live, recipe
 from dlc.compiler.gradients.sweep import Sweep
 from dlc.compiler.gradients.turns import Turns
+from dlc.ir.dataclass import dataclass
 from dlc.ir.graph import Graph, Node, Param, Value, producers
 from dlc.ir.ops.loops import counts, length_of, stacked_type
 

@@ -9,10 +9,11 @@ needed: nothing is padded with zeros and no zeros are put in between.
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
 from dlc.compiler.options import Options
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import (
     Dim,
     ceildiv,

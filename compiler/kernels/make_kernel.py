@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from dlc.compiler.kernels.invert import Inverse, outer_names, outer_ranges
 from dlc.compiler.kernels.ranges import nonnegative, simplify
 from dlc.compiler.kernels.shapes import is_unit_reshape
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, substitute, symbol, symbols
 from dlc.ir.fused import Group
 from dlc.ir.graph import Node, Value

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dlc.compiler.kernels.make_kernel import At, KernelMaker
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol, symbols
 from dlc.ir.expression_text import computes
 from dlc.ir.graph import Node, Value

@@ -8,12 +8,12 @@ formula (a polynomial's fma counts 2); comparisons, selections and integers coun
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from math import prod
 from typing import Final
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import Access, Arg, Compute, Index, IndexValue, Kernel, Number, Opaque, Seq
 from dlc.ir.ops import OPS

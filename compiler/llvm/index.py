@@ -8,10 +8,10 @@ one that floors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from dlc.compiler.llvm.text import Writer
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Atom, Dim, Factor, Monomial, substitute, symbols
 
 Range = tuple[float, float]

@@ -7,10 +7,9 @@ to spare. `copy(args, chunk)`: memory to memory, past the caches. Both are chunk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dlc.compiler.llvm.target import Target, compile_module
 from dlc.compiler.llvm.text import suffix, vector
+from dlc.ir.dataclass import dataclass
 from dlc.ir.types import F32
 
 SPARE = 8  # registers that are no accumulators

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import InternalError
 from dlc.ir.types import DType
 

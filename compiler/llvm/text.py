@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.types import DType
 
 _FLOATS = {"f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}

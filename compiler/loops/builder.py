@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.loops import (
     Alloc,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Value
 from dlc.ir.kernel import Layout

@@ -7,7 +7,7 @@ threads. Nothing is measured, and nothing depends on the sizes of the first call
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import ceil, log2
 
 from dlc.compiler.kernels.accesses import loads_by, stride, uses
@@ -16,6 +16,7 @@ from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chunks import split
 from dlc.compiler.schedules.tiles import TileSearch, loop_order
 from dlc.compiler.schedules.turns import turned_indices
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS

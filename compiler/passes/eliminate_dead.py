@@ -12,9 +12,10 @@ and of calls: they are the signature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from dlc.compiler.rewriting.bodies import in_bodies
+from dlc.ir.dataclass import dataclass
 from dlc.ir.graph import Attr, Graph, Node
 from dlc.ir.ops import OPS
 from dlc.ir.ops.loops import carried_of, counts, first_given

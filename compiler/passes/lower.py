@@ -8,7 +8,7 @@ Bodies of loops and branches are lowered like graphs that are called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 from dlc.compiler.kernels.flatten import flatten
@@ -25,6 +25,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.pack_inputs import pack_in_body
 from dlc.ir.canonical import Key, kernel_key
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph, Group
 from dlc.ir.graph import Graph, Node, Value, names, producers, use_counts

@@ -16,10 +16,11 @@ it found there before, so all bits are the same; checks and prints keep their or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dlc.compiler.options import Options
 from dlc.compiler.passes.plan_memory import lifetimes, live_bytes, temp_bytes
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
 from dlc.ir.kernel import Kernel
 from dlc.ir.program import Branch, Check, Commit, Launch, Loop, Print, Program, Step, each_step

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from operator import or_
 from typing import Final, NamedTuple
 
 from dlc.compiler.options import Options
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import storage_size
 from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, Step

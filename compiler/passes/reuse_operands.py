@@ -13,10 +13,11 @@ launches in loops read stays apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from dlc.compiler.passes.plan_memory import Use, uses
 from dlc.ir.canonical import Key, kernel_key
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.kernel import Access, Arg, Buffer, Compute, Kernel
 from dlc.ir.program import Branch, Launch, Loop, Program, ProgramBuffer, Step, each_step

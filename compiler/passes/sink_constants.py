@@ -13,11 +13,12 @@ nodes share stays shared where they capture the same constants.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
+from dlc.ir.dataclass import dataclass
 from dlc.ir.graph import Builder, Graph, Node, Param, Value, names
 from dlc.ir.ops import OPS
 from dlc.ir.ops.loops import carried_of, counts, first_given

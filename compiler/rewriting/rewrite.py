@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 from dlc.compiler.rewriting.bodies import in_bodies
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import InternalError
 from dlc.ir.graph import Attr, Builder, Graph, Node, Value, names, use_counts
 from dlc.ir.ops import OPS

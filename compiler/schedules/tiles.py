@@ -8,10 +8,10 @@ takes: the larger of what the multipliers and the loads need, and of what sticks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import ceil
 
 from dlc.compiler.kernels.accesses import uses
+from dlc.ir.dataclass import dataclass
 from dlc.ir.kernel import Access, Index
 from dlc.ir.schedule import Tile
 

@@ -7,13 +7,14 @@ is drawn below eight.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import numpy as np
 
 from dlc.frontend.errors import user_error
 from dlc.frontend.training.train_plan import SPARSE, Input
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.dims import Expression, evaluate, symbols_of
 from dlc.runtime.errors import CheckFailed

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from dlc.compiler.llvm.timed import EVENT, HEADER, TOTALS
 from dlc.compiler.pipeline import compile_timed
+from dlc.ir.dataclass import dataclass
 from dlc.ir.program import Launch, Program, each_step
 from dlc.runtime.arguments import Arguments
 from dlc.runtime.artifact import Artifact

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from dlc.compiler.llvm.roofs import RoofCode, roof_code
 from dlc.compiler.llvm.target import host
+from dlc.ir.dataclass import dataclass
 from dlc.runtime import jit, pool
 from dlc.runtime.memory import address_of, aligned_bytes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -14,6 +13,7 @@ from dlc.compiler.llvm.timed import TOTALS
 from dlc.compiler.passes.emit import users_place
 from dlc.compiler.passes.plan_memory import at_sizes, byte_size
 from dlc.frontend.bench.measure import Times, launches_of
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import evaluate, symbols
 from dlc.ir.graph import Loc
 from dlc.ir.program import Launch, Program

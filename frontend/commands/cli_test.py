@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
@@ -11,6 +11,7 @@ from dlc.frontend.build import Build
 from dlc.frontend.driver import Model
 from dlc.frontend.errors import user_error
 from dlc.frontend.json_lines import print_json
+from dlc.ir.dataclass import dataclass
 from dlc.runtime.errors import CheckFailed
 from dlc.runtime.errors import UserError as RunError
 

@@ -7,7 +7,6 @@ then it has one type; params and states that one of them updates keep their valu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from dlc.frontend.elaborate.arithmetic import as_value, element_type, is_untyped
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
@@ -25,6 +24,7 @@ from dlc.frontend.elaborate.values import (
     describe,
 )
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 from dlc.ir.types import I32, DType
 

@@ -7,7 +7,6 @@ A builtin says its parameters as text: `"x, axis?, keepdims?"` (those with `?` m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of, integer_of
@@ -17,6 +16,7 @@ from dlc.frontend.elaborate.values import Listing, Many, Number, Value, describe
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import NAMED
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span, did_you_mean, plural
 from dlc.ir.dims import Dim
 from dlc.ir.types import DType

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, Literal
 
 from dlc.frontend.elaborate.levels import Store
@@ -13,6 +13,7 @@ from dlc.frontend.elaborate.modules import Module, Program
 from dlc.frontend.elaborate.values import Instance, Many, Poisoned, Value, Variable
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span
 from dlc.ir.dims import Dim, at_least, symbols
 from dlc.ir.graph import Attr, Builder, Condition, Loc

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dlc.frontend.elaborate.arithmetic import (
     as_value,
@@ -15,6 +14,7 @@ from dlc.frontend.elaborate.arithmetic import (
 from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.values import Listing, Number, Table, Value, describe
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 from dlc.ir.dims import Dim, at_least, product
 from dlc.ir.graph import Builder

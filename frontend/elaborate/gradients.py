@@ -8,11 +8,12 @@ differentiated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from dlc.frontend.elaborate.frames import Fault, Frame
 from dlc.frontend.elaborate.values import Variable
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 from dlc.ir.graph import Graph, Node
 from dlc.ir.ops.loops import carried_of

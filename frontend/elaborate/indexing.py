@@ -3,7 +3,7 @@ data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of
 from dlc.frontend.elaborate.frames import Fault, Frame, Silent
@@ -24,6 +24,7 @@ from dlc.frontend.elaborate.values import (
 )
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span, plural
 from dlc.ir.dims import Dim, at_least, ceildiv
 

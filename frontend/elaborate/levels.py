@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from dlc.frontend.elaborate.values import Variable
+from dlc.ir.dataclass import dataclass
 from dlc.ir.graph import Builder, Graph, Node, Param, Value
 from dlc.ir.types import I64, tensor
 

@@ -7,7 +7,7 @@ Params and states that are updated in it are carried by themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from dlc.frontend.elaborate.arithmetic import as_value, constant_of, is_untyped
 from dlc.frontend.elaborate.declared import conform
@@ -20,6 +20,7 @@ from dlc.frontend.elaborate.scanned import flags_of, sources_of
 from dlc.frontend.elaborate.values import Listing, Many, Tensor, Truth, Value, Variable, describe
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 from dlc.ir.ops.loops import item_type
 from dlc.ir.types import BOOL, I64

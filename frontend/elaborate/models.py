@@ -10,7 +10,6 @@ variables' initial values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate import builtins, sparse
@@ -44,6 +43,7 @@ from dlc.frontend.elaborate.values import (
 from dlc.frontend.records import INITIALIZER
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, Span, UserError, did_you_mean
 from dlc.ir.dims import Dim, at_least, symbol
 from dlc.ir.graph import Graph, Param

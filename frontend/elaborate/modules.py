@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,7 @@ from dlc.frontend.elaborate.library_text import Named, library_definitions, with
 from dlc.frontend.text import syntax
 from dlc.frontend.text.habits import MODULES
 from dlc.frontend.text.parse import Parsed, parse_partly, read_source
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostics, SourceFile, Span, UserError, did_you_mean
 from dlc.ir.types import F32, DType
 

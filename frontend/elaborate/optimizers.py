@@ -7,7 +7,7 @@ graph through reshapes, so that one kernel serves them all. Otherwise each type 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from dlc.frontend.elaborate.arguments import assign_arguments
 from dlc.frontend.elaborate.arithmetic import as_value
@@ -16,6 +16,7 @@ from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.values import Optimizer, Tensor, Value, Variable
 from dlc.frontend.text import syntax
 from dlc.ir import graph as ir
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostics, Span
 from dlc.ir.dims import product, symbol
 from dlc.ir.graph import Graph, Node, Param

@@ -8,7 +8,6 @@ compiled like any other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from dlc.frontend.elaborate.arguments import assign_arguments
@@ -21,6 +20,7 @@ from dlc.frontend.records import PhaseRecord
 from dlc.frontend.text import syntax
 from dlc.frontend.training.data import DATA_SETS
 from dlc.frontend.training.train_plan import KEYS
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostics, did_you_mean
 from dlc.ir.dims import symbol
 from dlc.ir.graph import Graph, Param

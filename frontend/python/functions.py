@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -18,6 +17,7 @@ from dlc.frontend.python.trace import current, error, leaf, tracing
 from dlc.frontend.python.types import result_syntax, type_syntax
 from dlc.frontend.python.values import Operand, call, expression, wrap
 from dlc.frontend.text import syntax
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 
 if TYPE_CHECKING:

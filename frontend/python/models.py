@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from abc import ABCMeta
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dlc.frontend import driver
@@ -19,6 +18,7 @@ from dlc.frontend.python.types import type_syntax
 from dlc.frontend.python.units import Defined, Traced, Unit, part_here
 from dlc.frontend.python.values import Delayed, Operand, call, expression, set_member, wrap
 from dlc.frontend.text import syntax
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span, did_you_mean
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from dlc.frontend.errors import user_error
 from dlc.frontend.python import library, places
 from dlc.frontend.python.fingerprints import fingerprint
 from dlc.frontend.python.types import TYPES
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, UserError
 from dlc.ir.graph import Attr, Builder, Graph, Node, Param, Value
 from dlc.ir.interpret import run_body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from threading import Event
 
@@ -13,6 +13,7 @@ from dlc.frontend.elaborate.modules import Program, read_program
 from dlc.frontend.elaborate.values import Poisoned, Value
 from dlc.frontend.server.texts import Texts
 from dlc.frontend.text import syntax
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, SourceFile, Span, UserError
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from threading import Event
 from typing import Final
 
 from dlc.frontend.server.analysis import Analysis, Stale, analyse
 from dlc.frontend.server.texts import Texts
+from dlc.ir.dataclass import dataclass
 
 DELAY: Final = 0.15  # seconds of rest before a check
 PATIENCE: Final = 2.0  # seconds that a question waits for the check of what is shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from dlc.frontend.text.recovery import without_texts
 from dlc.frontend.text.words import values
 from dlc.frontend.training.data import DATA_SETS
 from dlc.frontend.training.train_plan import KEYS
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import UserError
 
 _CHAIN: Final = r"[A-Za-z_]\w*(?:\[[^\[\]]*\]|\.[A-Za-z_]\w*)*"

@@ -4,7 +4,7 @@ wrong elsewhere, too. The order in which a name is looked up is that of `elabora
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from dlc.frontend.elaborate.builtins import BUILTINS
@@ -13,6 +13,7 @@ from dlc.frontend.server.places import Point, start
 from dlc.frontend.server.tree import Binding, bindings
 from dlc.frontend.text import syntax
 from dlc.frontend.text.words import NAMED_CONSTANTS
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 
 _DEEPEST: Final = 40  # names that lead to names

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dlc.frontend.text import syntax
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 
 

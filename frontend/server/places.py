@@ -6,8 +6,7 @@ UTF-16, unless both sides agree on another encoding: a character beyond U+FFFF i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import SourceFile, Span
 
 Point = tuple[int, int]  # a line and a column, both from 1, in characters

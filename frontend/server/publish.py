@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from dlc.frontend.explanations import FOLDER, HEAD
 from dlc.frontend.server.analysis import Analysis
 from dlc.frontend.server.places import Places
 from dlc.frontend.text import syntax
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, SourceFile, Span
 
 UriOf = Callable[[Path], str]

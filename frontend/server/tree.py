@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
 from dlc.frontend.server.places import Point, end, holds, start
 from dlc.frontend.text import syntax
+from dlc.ir.dataclass import dataclass
 
 
 @cache

@@ -7,8 +7,9 @@ new line, and the groups inside are tried one by one. (After Wadler, "A prettier
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from dlc.ir.dataclass import dataclass
 
 WIDTH: Final = 100
 INDENT: Final = 4

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lark import Token, Tree
+
+from dlc.ir.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

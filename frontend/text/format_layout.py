@@ -8,7 +8,6 @@ begins a line, and empty lines.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -25,6 +24,7 @@ from dlc.frontend.text.format_rules import (
     name_of,
     space,
 )
+from dlc.ir.dataclass import dataclass
 
 _CLOSING: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _NEW: Final = d.Line()

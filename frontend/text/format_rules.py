@@ -5,10 +5,11 @@ A rule that is not in `STYLES` is not formatted: tests hold the table against th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lark import Token, Tree
+
+from dlc.ir.dataclass import dataclass
 
 Node = Tree[Token] | Token
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from dlc.frontend.text.newlines import Newlines, SyntaxFault
 from dlc.frontend.text.recovery import Blanked
 from dlc.frontend.text.syntax_errors import explain
 from dlc.frontend.text.transform import Transform, check_depth
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, SourceFile, Span, UserError
 
 _FOLDER: Final = Path(__file__).parent

@@ -7,7 +7,7 @@ Nodes are frozen; `dump` prints any of them. What is sugar is kept only where it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Literal
 
 from dlc.frontend.text.syntax_expressions import (
@@ -39,6 +39,7 @@ from dlc.frontend.text.syntax_expressions import (
     TypeExpr,
     Unary,
 )
+from dlc.ir.dataclass import dataclass
 
 __all__ = [
     "Argument", "Assert", "Assign", "Binary", "Block", "Boolean", "Call", "Carried", "Cast",

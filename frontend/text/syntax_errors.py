@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
 from typing import Final
 
 from lark import Token, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from dlc.frontend.text import habits
 from dlc.frontend.text.newlines import span_of
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostic, Span, did_you_mean, nearest
 from dlc.ir.types import DTYPES
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from math import prod
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dlc.frontend.training.data import DataSet, Field, Part
 from dlc.frontend.training.train_plan import Input, Phase, Setting, fed
+from dlc.ir.dataclass import dataclass
 from dlc.ir.types import DTYPES
 
 Array = NDArray[Any]

@@ -7,11 +7,12 @@ each setting names one, that the data set is known.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, Protocol
 
 from dlc.frontend.errors import user_error
 from dlc.frontend.training.data import Field, find
+from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import did_you_mean
 
 Dim = int | str | Sequence["Dim"]

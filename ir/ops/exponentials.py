@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.scalar import ScalarBuilder
 from dlc.ir.types import F32, F64, I32, I64, DType
 

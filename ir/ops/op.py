@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, Env
 from dlc.ir.scalar import Array, ScalarBuilder
 from dlc.ir.types import TensorType, Type
