@@ -35,8 +35,8 @@ class Failure(Exception):
 
 @dataclass(slots=True)
 class Result:
-    """What one framework did: `lacks` says why it did nothing, `measured` when it ended and how
-    busy the machine was; turns hold a round each."""
+    """What one framework did: `lacks` says why it did nothing, `measured` when it ended, by how
+    many turns, and how busy the machine was; turns hold a round each."""
 
     lacks: str = ""
     measured: str = ""
@@ -134,7 +134,7 @@ def contest(workload: Workload, frameworks: Sequence[str], rules: Rules,
             for name in list(workers)[:: 1 if number % 2 == 0 else -1]:
                 _take_turns(workers[name], results[name], rules, spins)
     for result in results.values():
-        result.measured = f"{now()[5:16]}, {load()}"
+        result.measured = f"{now()[5:16]}, {rules.rounds} x {rules.seconds:g} s, {load()}"
     return results
 
 

@@ -97,8 +97,7 @@ def sections(rules: Rules, rows: Mapping[str, Sequence[list[str]]]) -> list[str]
     """The tables of one number of threads, as Markdown."""
     ending = f"{rules.threads} thread{'s' * (rules.threads > 1)}"
     names = ["workload", *FRAMEWORKS]
-    how = f"{rules.rounds} rounds of {rules.seconds:g} s each."
-    made = [f"## Workloads, {ending}\n\n{how} {TIMES}\n\n" + table(
+    made = [f"## Workloads, {ending}\n\n{TIMES}\n\n" + table(
         [*names, "of the best peer's: median", "minimum", "best peer", "asked", "of the roof",
          "measured"], list(rows["times"]))]
     made.append(f"## First calls and memory, {ending}\n\n{MEMORY}\n\n" + table(
