@@ -53,7 +53,7 @@ def main() -> None:
 
 def workload_sections(options: argparse.Namespace) -> list[str]:
     """The tables of all workloads, for each number of threads; rows are printed as they come.
-    What failed is told at the end, and has no row."""
+    What failed is told at the end, and has no row. Ctrl-C ends with those that are done."""
     absent = missing(options.python, options.peers)
     frameworks = ["dlc", *options.peers]
     roofs = measured_roofs()
@@ -67,8 +67,17 @@ def workload_sections(options: argparse.Namespace) -> list[str]:
                 options.failures.append(str(failure))
                 print(f"{workload.name} failed", flush=True)
                 continue
+            except KeyboardInterrupt:
+                options.failures.append(f"interrupted at {workload.name}: the rest is as it was")
+                return finished(options, found, roofs)
             found.setdefault(threads, []).append((workload, results))
             print(*report.times(workload, results, threads, roofs), sep=" | ", flush=True)
+    return finished(options, found, roofs)
+
+
+def finished(options: argparse.Namespace, found: Mapping[int, list[tuple[Any, Any]]],
+             roofs: dict[str, Any]) -> list[str]:
+    """The tables of what was measured, with the roofs, which are measured once more."""
     roofs = best_of(roofs, measured_roofs())
     sections = [report.roofs_section(roofs)]
     for threads, pairs in found.items():

@@ -32,6 +32,8 @@ FRAMEWORKS: Mapping[str, tuple[str, str, str]] = {
 }
 CHECKED_STEPS = 3
 WARM_SECONDS = 0.05
+FEWEST = 5  # calls of a turn,
+LATEST = 1.0  # unless they are so many seconds late
 
 
 def main() -> None:
@@ -93,12 +95,13 @@ def limit_threads(threads: int) -> None:
 
 def measure(call: Callable[[], object], seconds: float) -> dict[str, float]:
     """Times of calls for so long, in milliseconds, after some that do not count."""
+    call()
     begun = time.perf_counter()
     while time.perf_counter() < begun + min(WARM_SECONDS, seconds):
         call()
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
+    while (now := time.perf_counter()) < end or (len(times) < FEWEST and now < end + LATEST):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
