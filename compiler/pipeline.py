@@ -31,6 +31,7 @@ from dlc.compiler.passes.name_sizes import name_sizes
 from dlc.compiler.passes.order_steps import order_steps
 from dlc.compiler.passes.pack_inputs import pack_inputs
 from dlc.compiler.passes.plan_memory import plan_memory
+from dlc.compiler.passes.rematerialise import rematerialise
 from dlc.compiler.passes.reuse_operands import reuse_operands
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
@@ -81,6 +82,10 @@ def passes(options: Options) -> tuple[Pass, ...]:
     """All passes, from a Graph to a module of LLVM IR."""
     return (
         *graph_passes(options),
+        Pass("rematerialise", partial(rematerialise, options=options), GRAPH, GRAPH,
+             "after the last pass that would merge a copy with what it is of"),
+        Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
+             "what is computed again where it is read may have no reader left"),
         Pass("split_reductions", partial(split_reductions, options=options), GRAPH, GRAPH,
              "after simplify, which would merge the parts again"),
         Pass("pack_inputs", partial(pack_inputs, options=options), GRAPH, GRAPH,

@@ -19,6 +19,7 @@ from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline
 from dlc.compiler.passes.lower_precision import lower_precision
+from dlc.compiler.passes.rematerialise import rematerialise
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.ir.graph import Graph
@@ -44,6 +45,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "hoist_from_loops": lambda graph: eliminate_dead(verified(hoist_from_loops(graph))),
     "inline": inline,
     "lower_precision": lambda graph: lower_precision(graph, Options(precision="bf16")),
+    "rematerialise": lambda graph: eliminate_dead(verified(rematerialise(graph, Options()))),
     "sink_constants": sink_constants,
     # hoist_from_loops and rules leave what nobody reads now behind; what stays is easier to read.
     "simplify": lambda graph: eliminate_dead(simplify(graph)),
