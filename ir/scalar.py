@@ -82,6 +82,13 @@ class ScalarBuilder(ABC, Generic[T]):
         """a where c, else b"""
         return self.primitive("select", c, a, b)
 
+    def rarely(
+        self, where: T, compute: Callable[[], tuple[T, ...]], usual: tuple[T, ...]
+    ) -> tuple[T, ...]:
+        """`compute()` where `where` holds, else `usual`. It is computed only if it holds somewhere,
+        which is to be rare: code may branch round it."""
+        return tuple(self.select(where, a, b) for a, b in zip(compute(), usual, strict=True))
+
     def compare(self, op: str, a: T, b: T) -> T:
         """A comparison: one of `COMPARISONS`."""
         return self.primitive(op, a, b)
@@ -130,6 +137,11 @@ class NumpyBuilder(ScalarBuilder[Array]):
                 shifted = np.right_shift(unsigned, args[1].astype(unsigned.dtype))
                 return np.asarray(shifted).view(args[0].dtype)
             return np.asarray(_NUMPY[op](*args))
+
+    def rarely(
+        self, where: Array, compute: Callable[[], tuple[Array, ...]], usual: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        return super().rarely(where, compute, usual) if where.any() else usual
 
     def const(self, dtype: DType, value: float) -> Array:
         return np.asarray(value, dtype.numpy)

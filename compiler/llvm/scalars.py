@@ -82,6 +82,25 @@ class LlvmBuilder(ScalarBuilder[Operand]):
             return Operand(x.text, to, x.lanes)
         return self._convert("bitcast", x, to)
 
+    def rarely(
+        self, where: Operand, compute: Callable[[], tuple[Operand, ...]],
+        usual: tuple[Operand, ...],
+    ) -> tuple[Operand, ...]:
+        emit, line = self.writer.emit, self.writer.line
+        somewhere = where.text if self.lanes == 1 else emit(
+            f"call i1 @llvm.vector.reduce.or.v{self.lanes}i1({where})", "c")
+        rare, after = self.writer.label("rare"), self.writer.label("after")
+        before = self.writer.scopes[-1].block
+        line(f"br i1 {somewhere}, label %{rare}, label %{after}")
+        self.writer.start(rare)
+        chosen = super().rarely(where, compute, usual)
+        last = self.writer.scopes[-1].block
+        line(f"br label %{after}")
+        self.writer.start(after)
+        return tuple(
+            self._emit(f"phi {a.kind} [{a.text}, %{last}], [{b.text}, %{before}]", a.dtype)
+            for a, b in zip(chosen, usual, strict=True))
+
     def _emit(self, text: str, dtype: DType) -> Operand:
         return Operand(self.writer.emit(text, "v"), dtype, self.lanes)
 

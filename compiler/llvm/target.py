@@ -63,10 +63,14 @@ class Target:
 
 
 # What a CPU given by name has of what is asked for here; LLVM knows the rest by the name.
-_LEVELS = {
-    "x86-64": "", "x86-64-v2": "", "x86-64-v3": "+avx2,+fma",
-    "x86-64-v4": "+avx2,+fma,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl",
-}
+_V3 = "+avx2,+fma"
+_V4 = f"{_V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+_LEVELS = {"x86-64": "", "x86-64-v2": "", "x86-64-v3": _V3, "x86-64-v4": _V4} | dict.fromkeys(
+    ("haswell", "broadwell", "skylake", "alderlake", "raptorlake", "arrowlake", "znver1", "znver2",
+     "znver3"), _V3) | dict.fromkeys(
+    ("skylake-avx512", "cascadelake", "cooperlake", "icelake-client", "icelake-server",
+     "tigerlake", "rocketlake", "sapphirerapids", "graniterapids", "znver4", "znver5"), _V4)
+_ARM = ("neoverse", "cortex", "apple", "ampere")
 
 
 @cache
@@ -79,11 +83,13 @@ def host() -> Target:
 
 
 def target(cpu: str = "", features: str = "") -> Target:
-    """The target `cpu` (the host if empty): an x86 level, `aarch64`, or a CPU of this family."""
+    """The target `cpu` (the host if empty): an x86 level or CPU, `aarch64` or a CPU of that, or
+    any other of the host's family, with its features."""
     if not cpu:
         return host()
-    if cpu == "aarch64":
-        return Target("aarch64-unknown-linux-gnu", "generic", features or "+neon")
+    if cpu == "aarch64" or cpu.startswith(_ARM):
+        name = "generic" if cpu == "aarch64" else cpu
+        return Target("aarch64-unknown-linux-gnu", name, features or "+neon")
     if cpu in _LEVELS:
         return Target("x86_64-unknown-linux-gnu", cpu, features or _LEVELS[cpu])
     import llvmlite.binding as llvm

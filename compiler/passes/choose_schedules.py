@@ -25,6 +25,7 @@ from dlc.ir.schedule import Edge, Schedule, Tile
 
 CYCLES_PER_NS = 3.0
 MANY = 32  # vector registers, enough for two vectors at a time
+LONG = 16  # cost of a formula that needs many registers itself
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
 
 
@@ -158,8 +159,9 @@ class Chooser:
         index = next((i for i in self.kernel.outer if i.name == vector), None)
         if index is None or self.options.registers < MANY or self.extent(index) <= one:
             return one
-        kinds = {op.dtype.size for c in computes for op in c.body}
-        if any(c.combine or c.over for c in computes) or max(kinds, default=0) > 4 or any(
+        wide = any(op.dtype.size > 4 or (op.op in OPS and OPS[op.op].cost >= LONG)
+                   for c in computes for op in c.body)
+        if wide or any(c.combine or c.over for c in computes) or any(
                 stride(self.kernel, a, index, two) not in (0, 1)
                 for c in computes for a in accesses(c) if a.at):
             return one

@@ -186,10 +186,13 @@ def _exp_negative(b: ScalarBuilder[T], x: T) -> T:
 
 # Logarithms.
 
-# log(1 + f) = f - f**2 / 2 + f**3 P(f) on [sqrt(1/2) - 1, sqrt(2) - 1], 2**-30.4.
+# (log(1 + f) - f) / f**2 on [sqrt(1/2) - 1, sqrt(2) - 1] and on [0, 1]: 2**-30.3 and 2**-30.1.
 _LOG_F32: Final = (
-    0.06915536, -0.117898636, 0.11872927, -0.12384336, 0.14218664, -0.16669253, 0.20002227,
-    -0.24999987, 0.3333331)
+    0.067492768, -0.11670105, 0.1188355, -0.12406234, 0.14220358, -0.16667989, 0.20002072,
+    -0.25000009, 0.33333313, -0.5)
+_LOG1P_F32: Final = (
+    0.0020844401, -0.013691187, 0.042113908, -0.08323805, 0.12479481, -0.16135158, 0.19899622,
+    -0.24988864, 0.33332714, -0.49999988)
 # (log((1 + s) / (1 - s)) / s - 2) / s**2 in s**2, |s| <= 3 - sqrt(8), 2**-58.5 and 2**-43.9.
 LOG_F64: Final = (
     0.14795949502386863, 0.1531405056332274, 0.18183564326067939, 0.22222198573177263,
@@ -200,24 +203,41 @@ LOG_SHORT: Final = (
 
 
 def split(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
-    """`(e, m)` with x = 2**e m and sqrt(1/2) <= m < sqrt(2), for positive normal x; e as bits."""
+    """`(e + bias, m)` with x = 2**e m and sqrt(1/2) <= m < sqrt(2), for positive normal x."""
     f = _format(b, x)
     offset = (f.bias << f.mantissa) - f.sqrt_half
     shifted = b.add(b.bitcast(x, f.bits), b.const(f.bits, offset))
-    e = b.sub(b.primitive("lshr", shifted, b.const(f.bits, f.mantissa)), b.const(f.bits, f.bias))
     low = b.primitive("and", shifted, b.const(f.bits, (1 << f.mantissa) - 1))
-    return e, b.bitcast(b.add(low, b.const(f.bits, f.sqrt_half)), f.dtype)
+    m = b.bitcast(b.add(low, b.const(f.bits, f.sqrt_half)), f.dtype)
+    return b.primitive("lshr", shifted, b.const(f.bits, f.mantissa)), m
+
+
+def unbiased(b: ScalarBuilder[T], exponent: T, m: T) -> T:
+    """e of `split` as a number: the last bits of 2**mantissa + bias + e, less the rest of it."""
+    f = _format(b, m)
+    first = b.const(f.bits, (f.bias + f.mantissa) << f.mantissa)
+    number = b.bitcast(b.primitive("or", exponent, first), f.dtype)
+    return b.sub(number, b.like(m, 2.0**f.mantissa + f.bias))
+
+
+def split_denormal(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
+    """`(e, m)` as of `split`, e being a number, for all positive finite x."""
+    f = _format(b, x)
+    small = b.compare("lt", x, b.like(x, f.smallest))
+    up = f.mantissa + 1
+    exponent, m = split(b, b.select(small, b.mul(x, b.like(x, 2.0**up)), x))
+    e = unbiased(b, exponent, m)
+    return b.select(small, b.sub(e, b.like(x, up)), e), m
 
 
 def _log_sum(b: ScalarBuilder[T], part: T, e: T, coefficients: Coefficients = LOG_F64) -> T:
     """log(1 + part) + e ln 2."""
     f = _format(b, part)
-    high, low = b.like(part, f.ln2[0]), b.like(part, f.ln2[1])
     square = b.mul(part, part)
     if f is _F32:
-        tail = b.mul(b.mul(part, square), b.polynomial(part, _LOG_F32))
-        tail = b.fma(square, b.like(part, -0.5), b.fma(e, low, tail))
-        return b.fma(e, high, b.add(part, tail))
+        log = b.fma(square, b.polynomial(part, _LOG_F32, square), part)
+        return b.fma(e, b.like(part, math.log(2)), log)
+    high, low = b.like(part, f.ln2[0]), b.like(part, f.ln2[1])
     s = b.div(part, b.add(part, b.like(part, 2)))
     z = b.mul(s, s)
     half = b.mul(square, b.like(part, 0.5))
@@ -227,21 +247,22 @@ def _log_sum(b: ScalarBuilder[T], part: T, e: T, coefficients: Coefficients = LO
 
 def log_inside(b: ScalarBuilder[T], x: T, coefficients: Coefficients = LOG_F64) -> T:
     """log where x is positive, normal and finite; anything elsewhere."""
-    e, m = split(b, x)
-    return _log_sum(b, b.sub(m, b.like(x, 1)), b.cast(e, b.dtype(x)), coefficients)
+    exponent, m = split(b, x)
+    return _log_sum(b, b.sub(m, b.like(x, 1)), unbiased(b, exponent, m), coefficients)
 
 
-def _log_edges(b: ScalarBuilder[T], x: T, y: T, zero: float, tiny: float, at: str) -> T:
+def _log_edges(b: ScalarBuilder[T], x: T, y: T, zero: float) -> T:
     """`y` with the values of a logarithm outside: -inf at the pole `zero`, nan below it."""
     y = b.select(b.compare("le", x, b.like(x, _format(b, x).largest)), y, x)
     below = b.compare("lt", x, b.like(x, zero))
     low = b.select(below, b.like(x, math.nan), b.like(x, -math.inf))
-    return b.select(b.compare(at, x, b.like(x, tiny)), low, y)
+    return b.select(b.compare("le", x, b.like(x, zero)), low, y)
 
 
 def log(b: ScalarBuilder[T], x: T) -> T:
     """The natural logarithm; -inf at 0, nan below."""
-    return _log_edges(b, x, log_inside(b, x), 0, _format(b, x).smallest, "lt")
+    e, m = split_denormal(b, x)
+    return _log_edges(b, x, _log_sum(b, b.sub(m, b.like(x, 1)), e), 0)
 
 
 def _log1p_inside(b: ScalarBuilder[T], x: T) -> T:
@@ -251,23 +272,26 @@ def _log1p_inside(b: ScalarBuilder[T], x: T) -> T:
     u = b.add(x, one)
     back = b.sub(u, one)
     error = b.add(b.sub(one, b.sub(u, back)), b.sub(x, back))
-    e, m = split(b, u)
+    exponent, m = split(b, u)
     # 2**(1 - e), for 2**-e may be too small to be normal.
-    exponent = b.sub(b.const(f.bits, f.bias + 1), e)
-    inverse = b.bitcast(b.primitive("shl", exponent, b.const(f.bits, f.mantissa)), f.dtype)
+    opposite = b.sub(b.const(f.bits, 2 * f.bias + 1), exponent)
+    inverse = b.bitcast(b.primitive("shl", opposite, b.const(f.bits, f.mantissa)), f.dtype)
     part = b.fma(b.mul(error, b.like(x, 0.5)), inverse, b.sub(m, one))
-    return _log_sum(b, part, b.cast(e, f.dtype))
+    return _log_sum(b, part, unbiased(b, exponent, m))
 
 
 def log1p(b: ScalarBuilder[T], x: T) -> T:
     """log(1 + x); -inf at -1, nan below."""
-    y = _log_edges(b, x, _log1p_inside(b, x), -1, -1, "le")
-    return b.select(b.compare("eq", x, b.like(x, 0)), x, y)  # -0 stays -0
+    return with_sign_of(b, _log_edges(b, x, _log1p_inside(b, x), -1), x)  # -0 stays -0
 
 
 def _log1p_exp(b: ScalarBuilder[T], x: T) -> T:
     """log(1 + exp(-|x|))."""
-    return _log1p_inside(b, _exp_negative(b, x))
+    e = _exp_negative(b, x)
+    if _format(b, x) is _F64:
+        return _log1p_inside(b, e)
+    square = b.mul(e, e)
+    return b.fma(square, b.polynomial(e, _LOG1P_F32, square), e)
 
 
 def softplus(b: ScalarBuilder[T], x: T) -> T:

@@ -68,12 +68,12 @@ _unary("tanh", "the hyperbolic tangent", exponentials.tanh, np.tanh,
 _unary("sigmoid", "1 / (1 + exp(-a))", exponentials.sigmoid, _sigmoid,
        lambda b, x, y: b.op("mul", y, _one_minus(b, y)), cost=10)
 _unary("softplus", "log(1 + exp(a))", exponentials.softplus, _softplus,
-       lambda b, x, y: b.op("sigmoid", x), cost=16)
+       lambda b, x, y: b.op("sigmoid", x), cost=12)
 _unary("log_sigmoid", "log(sigmoid(a))", exponentials.log_sigmoid, lambda x: -_softplus(-x),
-       lambda b, x, y: b.op("sigmoid", b.op("neg", x)), cost=16)
-_unary("sin", "the sine; nan where |a| is above 2**48 (2**30 in f64)", circular.sin, np.sin,
+       lambda b, x, y: b.op("sigmoid", b.op("neg", x)), cost=12)
+_unary("sin", "the sine; in f64 nan where |a| is above 2**30", circular.sin, np.sin,
        lambda b, x, y: b.op("cos", x), cost=16)
-_unary("cos", "the cosine; nan where |a| is above 2**48 (2**30 in f64)", circular.cos, np.cos,
+_unary("cos", "the cosine; in f64 nan where |a| is above 2**30", circular.cos, np.cos,
        lambda b, x, y: b.op("neg", b.op("sin", x)), cost=16)
 _unary("erf", "the error function", special.erf, np.vectorize(math.erf, otypes=[np.float64]),
        _gauss, cost=16)

@@ -94,9 +94,8 @@ def _power_f64(b: ScalarBuilder[T], x: T, y: T) -> T:
 
 
 def _log_pair(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
-    """log(x) as a sum of two f64, to 2**-60; x positive, normal and finite."""
-    e, m = base.split(b, x)
-    n = b.cast(e, F64)
+    """log(x) as a sum of two f64, to 2**-60; x positive and finite."""
+    n, m = base.split_denormal(b, x)
     one = b.like(x, 1)
     part = b.sub(m, one)
     whole = b.add(m, one)
