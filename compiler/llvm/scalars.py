@@ -61,6 +61,8 @@ class LlvmBuilder(ScalarBuilder[Operand]):
     def cast(self, x: Operand, to: DType) -> Operand:
         if x.dtype is to:
             return x
+        if x.dtype is BF16:
+            return self.cast(self._from_bf16(x), to)
         if to is BOOL:
             return self._compare("ne", x, self.like(x, 0))
         if x.dtype is BOOL:
@@ -307,9 +309,13 @@ class LlvmBuilder(ScalarBuilder[Operand]):
             x = self._convert("fpext", x, F32)
         return self._saturate(x, to)
 
+    def _from_bf16(self, x: Operand) -> Operand:
+        """An f32 whose upper half it is."""
+        wide = self._convert("zext", x, I32)
+        return self.bitcast(self._binary("shl", wide, self.like(wide, 16)), F32)
+
     def _to_bf16(self, x: Operand) -> Operand:
-        """The upper half of an f32, rounded to even: many CPUs have no instruction for it, and LLVM
-        would call a library that is not there."""
+        """The upper half of an f32, rounded to even: many CPUs have no instruction for it."""
         bits = self.bitcast(x, I32)
         last = self._binary("and", self._binary("lshr", bits, self.like(bits, 16)),
                             self.like(bits, 1))

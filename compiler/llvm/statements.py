@@ -35,7 +35,7 @@ from dlc.ir.loops import (
 )
 from dlc.ir.ops import OPS
 from dlc.ir.scalar import PRIMITIVES
-from dlc.ir.types import BF16, BOOL, I8, I16, I32, I64, DType
+from dlc.ir.types import BOOL, I8, I16, I32, I64, DType
 
 LINE = 64  # bytes of a cache line; stack buffers are aligned to it
 
@@ -149,16 +149,12 @@ class StatementEmitter:
         self._set(s.name, register, s.dtype, s.lanes)
 
     def _masked_load(self, s: Load, place: str) -> str:
-        one = _masked(s.dtype)
+        one = stored(s.dtype)
         kind, mask = f"<{s.lanes} x {one}>", self._mask_vector(s.mask)
         name = f"@llvm.masked.load.v{s.lanes}{suffix(one)}.p0"
         loaded = self.writer.emit(
             f"call {kind} {name}(ptr {place}, i32 {s.dtype.size}, {mask},"
             f" {kind} zeroinitializer)", s.name)
-        if one != stored(s.dtype):
-            own = f"<{s.lanes} x {stored(s.dtype)}>"
-            loaded = self.writer.emit(f"bitcast {kind} {loaded} to {own}", s.name)
-            one, kind = stored(s.dtype), own
         if s.lanes > 1:
             return loaded
         return self.writer.emit(f"extractelement {kind} {loaded}, i64 0", s.name)
@@ -184,10 +180,6 @@ class StatementEmitter:
         if s.lanes == 1:
             kind = f"<1 x {one}>"
             text = self.writer.emit(f"insertelement {kind} poison, {one} {text}, i64 0", "s")
-        if one != _masked(s.dtype):
-            one, own = _masked(s.dtype), kind
-            kind = f"<{s.lanes} x {one}>"
-            text = self.writer.emit(f"bitcast {own} {text} to {kind}", "s")
         name = f"@llvm.masked.store.v{s.lanes}{suffix(one)}.p0"
         mask = self._mask_vector(s.mask)
         self.writer.line(
@@ -291,14 +283,6 @@ class StatementEmitter:
         register = self._builder(1).cast(value, I64).text
         low = 0.0 if value.dtype.kind == "uint" else -inf
         self.indices.define(name, Name(register, self.writer.depth, (low, inf), True))
-
-
-def _masked(dtype: DType) -> str:
-    """The type under which elements are loaded and stored where a mask is on.
-
-    LLVM (22) fails to make code for vectors of bfloat whose mask was made of one bool.
-    """
-    return "i16" if dtype is BF16 else stored(dtype)
 
 
 def _count(dtype: DType, lanes: int, step: int) -> str:

@@ -9,7 +9,8 @@ from dataclasses import field
 from dlc.ir.dataclass import dataclass
 from dlc.ir.types import DType
 
-_FLOATS = {"f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
+# bf16 as its bits: LLVM would call a library, which is not there, for many CPUs.
+_FLOATS = {"f16": "half", "bf16": "i16", "f32": "float", "f64": "double"}
 _LETTERS = re.compile(r"[^A-Za-z0-9_.]")
 
 
@@ -32,7 +33,7 @@ def vector(kind: str, lanes: int) -> str:
 
 def suffix(kind: str, lanes: int = 1) -> str:
     """How the name of an intrinsic spells a type: `v16f32`, `i64`."""
-    names = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
+    names = {"half": "f16", "float": "f32", "double": "f64"}
     short = names.get(kind, kind)
     return short if lanes == 1 else f"v{lanes}{short}"
 
@@ -46,14 +47,14 @@ def number(dtype: DType, value: float) -> str:
     """A constant of one element."""
     if dtype.kind == "bool":
         return "true" if value else "false"
-    if dtype.is_integer:
+    if dtype.name == "bf16":
+        value = _bfloat(value)
+    if dtype.is_integer or dtype.name == "bf16":
         bits = dtype.size * 8
         wrapped = int(value) & ((1 << bits) - 1)
         return str(wrapped - (1 << bits) if wrapped >> (bits - 1) else wrapped)
     if dtype.name == "f16":
         return "0xH" + _pack("e", value)[::-1].hex().upper()
-    if dtype.name == "bf16":
-        return f"0xR{_bfloat(value):04X}"
     wide = struct.unpack("<f", _pack("f", value))[0] if dtype.name == "f32" else value
     return "0x" + struct.pack(">d", wide).hex().upper()
 
