@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from dlc.ir.scalar import ScalarBuilder
@@ -73,7 +74,7 @@ def _reduce_far(b: ScalarBuilder[T], x: T) -> tuple[T, T]:
     """
     size = b.primitive("abs", x)
     scaled = b.mul(b.cast(x, F64), _by_magnitude(b, size, lambda up: 2.0**-up))
-    products = [b.mul(scaled, _by_magnitude(b, size, lambda up, k=k: _piece(up, k)))
+    products = [b.mul(scaled, _by_magnitude(b, size, partial(_piece, k)))
                 for k in range(_PIECES)]
     quarter, four = b.const(F64, 0.25), b.const(F64, 4)
     first, second = (b.sub(p, b.mul(b.primitive("round", b.mul(p, quarter)), four))
@@ -92,7 +93,7 @@ def _by_magnitude(b: ScalarBuilder[T], size: T, constant: Callable[[int], float]
     return chosen
 
 
-def _piece(up: int, k: int) -> float:
+def _piece(k: int, up: int) -> float:
     """The k-th of the pieces of (2**up 2 / pi) modulo 4."""
     last = (_PIECES - 1 - k) * _PIECE
     low = _PIECES * _PIECE - 2  # binary places in all

@@ -26,7 +26,9 @@ def _inputs(name: str, dtype: DType) -> list[np.ndarray]:
     usual = rng.uniform(-1, 1, 20_000) * 10.0 ** rng.integers(-3, 3, 20_000)
     tiny, top = SMALLEST[dtype], float(np.finfo(dtype.numpy).max)
     special = np.array([0.0, tiny, tiny / 16, top, np.inf, np.nan, 1.0, 88.7, 89, 710, 745])
-    x = np.concatenate([bits.view(dtype.numpy), usual, special, -special]).astype(dtype.numpy)
+    with np.errstate(all="ignore"):
+        usual, special = (each.astype(dtype.numpy) for each in (usual, special))
+        x = np.concatenate([bits.view(dtype.numpy), usual, special, -special])
     if name in ("sin", "cos") and dtype is F64:
         x = x[~(np.abs(x) > FAR_F64)]
     if name != "pow":
@@ -50,7 +52,7 @@ def test_accuracy(name: str, dtype: DType) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("name", WORST)
 def test_the_worst_inputs_that_are_known(name: str, dtype: DType) -> None:
     worst = WORST[name][dtype]
     assert worst.units <= BOUNDS[dtype]
@@ -81,7 +83,7 @@ def test_digits_of_the_reference() -> None:
     known = {("exp", 1.0): "2.71828182845904523536028747135266249775724709369995957496697",
              ("log", 2.0): "0.693147180559945309417232121458176568075500134360255254120680",
              ("sin", 1.0): "0.841470984807896506652502321630298999622563060798371065672752",
-             ("cos", 1e22): "0.523214785395138945497594425884",
+             ("cos", 1e22): "0.523214785395138945497594473384709492",
              ("erf", 1.0): "0.842700792949714869341220635082609259296066997966302908459938",
              ("tanh", 0.5): "0.462117157260009758502318483643672548730289280330113038552732"}
     for (name, x), digits in known.items():

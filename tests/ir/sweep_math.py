@@ -151,6 +151,8 @@ def true_error(name: str, dtype: DType, at: tuple[float, ...]) -> float:
 def read_table() -> dict[str, dict[DType, Worst]]:
     """What ACCURACY.md says."""
     rows: dict[str, dict[DType, Worst]] = {}
+    if not TABLE.exists():
+        return rows
     for line in TABLE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 5 and cells[0] in WIDE:
@@ -185,8 +187,7 @@ def main(arguments: list[str]) -> int:
         for dtype, worst in found.items():
             print(f"{name} {dtype}: {worst.units:.4f} ulp at {worst.at}", flush=True)
         if given.write:
-            rows = read_table() if TABLE.exists() else {}
-            TABLE.write_text(table(rows | {name: found}))
+            TABLE.write_text(table(read_table() | {name: found}))
     return 0
 
 
