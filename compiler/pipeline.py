@@ -9,7 +9,8 @@ from typing import Final
 
 from dlc.compiler.footprint import report
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
-from dlc.compiler.llvm.codegen import begin_code
+from dlc.compiler.llvm.codegen import Begun, begin_code
+from dlc.compiler.llvm.program import Begin
 from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
 from dlc.compiler.options import Options
@@ -78,8 +79,8 @@ def graph_passes(options: Options) -> tuple[Pass, ...]:
 GRAPH_PASSES: Final = graph_passes(Options())
 
 
-def passes(options: Options) -> tuple[Pass, ...]:
-    """All passes, from a Graph to a module of LLVM IR."""
+def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ...]:
+    """All passes, from a Graph to a module of LLVM IR; see `emit` for `begin`."""
     return (
         *graph_passes(options),
         Pass("rematerialise", partial(rematerialise, options=options), GRAPH, GRAPH,
@@ -106,7 +107,7 @@ def passes(options: Options) -> tuple[Pass, ...]:
              "after lower: lifetimes are counted in launches"),
         Pass("apply_schedules", apply_schedules, PROGRAM, LOOPS,
              "the same for every target"),
-        Pass("emit", partial(emit, options=options), LOOPS, MODULE,
+        Pass("emit", partial(emit, options=options, begin=begin), LOOPS, MODULE,
              "last: prints what was decided"),
     )
 
@@ -126,8 +127,9 @@ def begin_graph(
     """As `compile_graph`, up to the work of LLVM, which goes on in threads; what is returned waits
     for it."""
     options = _for_target(options or Options())
-    module = _run(graph, options, None)
-    wait = begin_code(module, _target(options))
+    begun = Begun(_target(options))
+    module = _run(graph, options, None, begun.begin)
+    wait = begin_code(module, _target(options), None, begun)
     return lambda: (wait(), module.manifest)
 
 
@@ -212,9 +214,11 @@ def dump_all(graph: Graph, options: Options | None = None) -> Iterator[tuple[str
     yield "asm", emit_assembly(module.text, _target(options))
 
 
-def _run(graph: Graph, options: Options, observer: Observer | None) -> Compiled:
+def _run(
+    graph: Graph, options: Options, observer: Observer | None, begin: Begin = lambda part: None
+) -> Compiled:
     verify = "each" if options.verify else "ends"
-    module = run_passes(passes(options), graph, verify=verify, observer=observer)  # type: ignore[arg-type]
+    module = run_passes(passes(options, begin), graph, verify=verify, observer=observer)  # type: ignore[arg-type]
     assert isinstance(module, Compiled)
     return module
 

@@ -19,23 +19,43 @@ from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm.pages import release_pages
 from dlc.compiler.llvm.target import CODE_LEVEL, GLUE_LEVEL, Target, new_machine, parse
 
-__all__ = ["begin_code"]
+__all__ = ["Begun", "begin_code"]
 
 Told = Callable[[str, float], None]  # what was done, and the seconds that it took
 _HEAD: Final = b"!<arch>\n"  # an archive of objects, as `ar` makes it
 
 
-def begin_code(module: Compiled, kind: Target, told: Told | None = None) -> Callable[[], bytes]:
-    """Begins to make object code of a module; what is returned waits for it.
+class Begun:
+    """Parts of a module whose code is being made while the rest of the module is not there yet."""
+
+    def __init__(self, kind: Target) -> None:
+        self._kind = kind
+        self._jobs: dict[str, _Job] = {}
+
+    def begin(self, part: str) -> None:
+        """Begins with one more."""
+        self._jobs[part] = _Job(part, self._kind)
+
+    def job(self, part: str) -> _Job:
+        """That of a part, which begins now if it has not."""
+        return self._jobs.pop(part, None) or _Job(part, self._kind)
+
+
+def begin_code(
+    module: Compiled, kind: Target, told: Told | None = None, begun: Begun | None = None
+) -> Callable[[], bytes]:
+    """Begins to make object code of a module, or goes on with what has begun; what is returned
+    waits for it.
 
     It is one object, or an archive of several. `told` is given seconds, of all parts together.
     """
+    begun = begun or Begun(kind)
     release_pages()  # of what only loading the library needed
     if module.parts:
         *kernels, glue = module.parts
-        jobs = [*(_Job(text, kind) for text in kernels), _Job(glue, kind, GLUE_LEVEL)]
+        jobs = [*map(begun.job, kernels), _Job(glue, kind, GLUE_LEVEL)]
     else:
-        jobs = [_Job(module.text, kind)]
+        jobs = [begun.job(module.text)]
 
     def wait() -> bytes:
         codes = [job.wait() for job in jobs]

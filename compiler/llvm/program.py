@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
 from dlc.compiler.llvm.entry import EntryEmitter, load_symbols, table_name
@@ -19,6 +19,7 @@ from dlc.compiler.passes.plan_memory import ALIGNMENT, byte_size, planned
 from dlc.ir.dims import Dim
 from dlc.ir.program import Launch, Program, ProgramBuffer, each_step
 
+Begin = Callable[[str], object]
 PART: Final = 1500
 """Lines of a module that are compiled as one: LLVM takes some 20 µs a line."""
 _LAUNCH = """
@@ -47,36 +48,41 @@ done:
 
 
 def emit_module(
-    program: Program, target: Target, timed: bool = False
+    program: Program, target: Target, timed: bool = False, begin: Begin = lambda part: None
 ) -> tuple[str, tuple[str, ...]]:
     """The module of a program whose memory is planned and whose loops are made; if `timed`, one
-    that takes the time of each launch. A large one is there in parts too."""
+    that takes the time of each launch. A large one is there in parts too, each of which is told to
+    `begin` as soon as it is there."""
     used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
     loops = [f for f in program.loops if f.name in used]
-    functions = [emit_function(f, target) for f in loops]
-    constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
     head = f'target triple = "{target.triple}"\n'
-    entry = "\n".join((
+    end = f"attributes #0 = {{ {target.attributes} }}\n"
+    functions: list[str] = []
+    parts: list[str] = []
+    waiting: list[str] = []  # functions of no part yet
+    for loop in loops:
+        functions.append(emit_function(loop, target))
+        waiting.append(functions[-1].replace("define internal", "define", 1))
+        if not timed and _lines(waiting) >= PART:
+            parts.append("\n".join((head, *waiting, end)))
+            begin(parts[-1])
+            waiting = []
+    constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
+    glue = "\n".join((
         *constants, _LAUNCH,
         emit_timed(program, target) if timed else EntryEmitter(program, target).emit(),
-        emit_layout(program), f"attributes #0 = {{ {target.attributes} }}\n"))
-    whole = "\n".join((head, *functions, entry))
-    if timed or whole.count("\n") <= PART:
+        emit_layout(program), end))
+    whole = "\n".join((head, *functions, glue))
+    if timed or (not parts and _lines([whole]) <= PART):
         return whole, ()
+    if waiting:
+        parts.append("\n".join((head, *waiting, end)))
     declared = "".join(f"declare void {function_name(f)}(ptr, i64)\n" for f in loops)
-    return whole, (*_parts(functions, head, target), "\n".join((head, declared, entry)))
+    return whole, (*parts, "\n".join((head, declared, glue)))
 
 
-def _parts(functions: list[str], head: str, target: Target) -> Iterator[str]:
-    """Modules with some of the functions each, which others may call."""
-    end = f"attributes #0 = {{ {target.attributes} }}\n"
-    part, lines = [head], 0
-    for at, function in enumerate(functions, 1):
-        part.append(function.replace("define internal", "define", 1))
-        lines += function.count("\n")
-        if lines >= PART or at == len(functions):
-            yield "\n".join((*part, end))
-            part, lines = [head], 0
+def _lines(texts: list[str]) -> int:
+    return sum(text.count("\n") for text in texts)
 
 
 def _constant(buffer: ProgramBuffer) -> str:

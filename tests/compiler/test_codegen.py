@@ -84,6 +84,29 @@ def test_what_is_told_is_of_all_parts() -> None:
     assert all(seconds > 0 for _, seconds in told)
 
 
+def test_parts_begin_before_the_rest_is_there() -> None:
+    begun = codegen.Begun(host())
+    made = module(*TEXTS)
+    begun.begin(made.parts[0])
+    (job,) = begun._jobs.values()
+    code = codegen.begin_code(made, host(), None, begun)()
+    assert code == codegen.begin_code(made, host())()
+    assert not begun._jobs
+    assert job.emitting > 0
+
+
+def test_large_modules_tell_their_parts_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "PART", 300)
+    model = driver.load(MODEL).model("PlainLeNet5", seed=0)
+    options = pipeline._for_target(model.built.options("fit"))
+    told: list[str] = []
+    made = pipeline._run(model.built.graph("fit"), options, None, told.append)
+    assert 1 < len(told) < len(made.parts)
+    assert list(made.parts[: len(told)]) == told
+    assert sum(part.count("define void @kernel") for part in made.parts) == made.text.count(
+        "define internal void @kernel")
+
+
 def test_an_error_is_raised_where_the_code_is_waited_for() -> None:
     wait = codegen.begin_code(module(TEXTS[0], "define nonsense"), host())
     with pytest.raises(InternalError, match="llvm"):
