@@ -40,9 +40,12 @@ class _Pool:
         start = ctypes.addressof(self._memory)
         self.address = start + -start % _LINE
         self._code = jit.load(_object_code(), _SYMBOLS)
-        parallel, stop, acquire, self.watch, steps = map(self._code.address, _SYMBOLS)
+        parallel, stop, acquire, release, self.watch, steps = map(
+            self._code.address, _SYMBOLS
+        )
         self.steps = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(steps)
         self._stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(stop)
+        self._release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(release)
         self._acquire = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(acquire)
         self.write("parallel", parallel)
         self.write("wanted", workers)
@@ -64,7 +67,7 @@ class _Pool:
 
     def release(self) -> None:
         """Let stages run again."""
-        ctypes.c_int32.from_address(self.address + FIELDS["owner"]).value = 0
+        self._release(self.address)
 
     def resize(self, workers: int) -> None:
         """End all workers; `workers` new ones start when there is work."""
@@ -83,7 +86,14 @@ class _Pool:
         self.release()
 
 
-_SYMBOLS = ("dlc_pool_parallel", "dlc_pool_stop", "dlc_pool_acquire", "dlc_watch", "dlc_steps")
+_SYMBOLS = (
+    "dlc_pool_parallel",
+    "dlc_pool_stop",
+    "dlc_pool_acquire",
+    "dlc_pool_release",
+    "dlc_watch",
+    "dlc_steps",
+)
 
 
 def _object_code() -> bytes:

@@ -113,9 +113,9 @@ declare void @llvm.aarch64.set.fpcr(i64)
 def pool_ir(machine: str) -> str:
     """The pool's code for a family of `MACHINES`.
 
-    It exports `dlc_pool_parallel`, `dlc_pool_stop(pool)` and `dlc_pool_acquire(pool, ns) -> i32`
-    (1 if it became the owner within that time); and `dlc_watch` and `dlc_steps`, which need the
-    clock as well.
+    It exports `dlc_pool_parallel`, `dlc_pool_stop(pool)`, `dlc_pool_acquire(pool, ns) -> i32` (1 if
+    it became the owner within that time) and `dlc_pool_release(pool)`; and `dlc_watch` and
+    `dlc_steps`, which need the clock as well.
     """
     family = MACHINES[machine]
     offsets = {name: str(offset) for name, offset in FIELDS.items()}

@@ -207,6 +207,12 @@ end:
   ret void
 }
 
+define void @dlc_pool_release(ptr %pool) nounwind {
+  %owner = getelementptr i8, ptr %pool, i64 $owner
+  store atomic i32 0, ptr %owner release, align 4
+  ret void
+}
+
 define i32 @dlc_pool_acquire(ptr %pool, i64 %ns) nounwind {
 begin:
   %owner = getelementptr i8, ptr %pool, i64 $owner

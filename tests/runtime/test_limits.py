@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,26 @@ def test_quotas_of_control_groups(tmp_path: Path) -> None:
     assert limits._share_v1(inner) == float("inf")
     (inner / "cpu.cfs_quota_us").write_text("250000\n")
     assert limits._share_v1(inner) == 2.5
+
+
+SHARED = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[1])])
+from dlc.runtime import pool
+from tests.runtime.jobs import Job, make_run
+run, job = make_run(), Job(64, turns=20_000)
+before = len(os.listdir("/proc/self/task"))
+run("body", job.args, 64)
+job.check(1)
+print(pool.threads(), len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity and /proc are Linux's")
+@pytest.mark.parametrize(("cores", "chosen"), [(1, ""), (1, "7"), (64, "1"), (64, "2")])
+def test_threads_begin_as_many_as_are_allowed(cores: int, chosen: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHARED, str(cores)], cwd=Path(__file__).parents[2],
+        env={**os.environ, "DLC_THREADS": chosen}, capture_output=True, text=True, check=True)
+    allowed = min(cores, int(chosen or 64), limits.allowed_threads())
+    assert done.stdout.split() == [str(allowed), str(allowed - 1)]

@@ -337,7 +337,10 @@ def _scripts(callers: tuple[tuple[int, ...], ...]) -> str:
             lines += ["br label %own", "own:",
                       "%owns = call i32 @dlc_pool_acquire(ptr %pool, i64 1)",
                       "%mine = icmp eq i32 %owns, 1", "br i1 %mine, label %stop, label %own",
-                      "stop:", "call void @dlc_pool_stop(ptr %pool)"]
+                      "stop:", "call void @dlc_pool_stop(ptr %pool)",
+                      f"%wanted = getelementptr i8, ptr %pool, i64 {FIELDS['wanted']}",
+                      "store atomic i64 0, ptr %wanted monotonic, align 8",
+                      "call void @dlc_pool_release(ptr %pool)"]
         body = "\n  ".join((*lines, "ret void"))
         texts.append(f"define void @script{at}(ptr %pool) nounwind {{\n  {body}\n}}\n")
     return "".join(texts)
