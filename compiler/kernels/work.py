@@ -15,10 +15,10 @@ from typing import Final
 
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, symbols
-from dlc.ir.kernel import Access, Arg, Compute, Index, IndexValue, Kernel, Number, Opaque, Seq
+from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
 from dlc.ir.scalar import COMPARISONS, ScalarBuilder
-from dlc.ir.types import BOOL, DType
+from dlc.ir.types import BOOL, F32, DType
 
 COUNTED: Final = 4096  # points at which coupled indices are counted; beyond, evenly spread ones
 LOADED: Final = 8  # turns of an index whose bounds lie in memory
@@ -47,9 +47,10 @@ def work(kernel: Kernel, sizes: Sizes) -> Work:
     """The work of one launch, in which the kernel's symbols have these sizes."""
     total = 0.0
     touched: dict[tuple[str, bool], float] = {}
+    types = {b.name: b.dtype for b in (*kernel.params, *kernel.locals)}
     for compute, nest in _computes(kernel.body, kernel.outer):
         points = count_points(nest, compute.where, sizes)
-        total += points * operations(compute)
+        total += points * operations(compute, types)
         for access, write in _accesses(compute):
             key = access.buffer, write
             touched[key] = touched.get(key, 0.0) + _places(access, nest, sizes)
@@ -68,24 +69,23 @@ def _computes(
             yield step, (*nest, *step.over)
 
 
-def operations(compute: Compute) -> int:
-    """Floating-point operations at one point of a compute."""
-    types: dict[str, DType] = {}
+def operations(compute: Compute, types: Mapping[str, DType]) -> int:
+    """Floating-point operations at one point of a compute; `types` are those of buffers."""
+    known = dict(types)
     total = 0
     for op in compute.body:
-        operands = tuple(_dtype(a, types, op.dtype) for a in op.args)
-        total += _operations(op.op, operands, op.attrs)
-        types[op.name] = op.dtype
+        total += _operations(op.op, tuple(_dtype(a, known) for a in op.args), op.attrs)
+        known[op.name] = op.dtype
     if compute.combine is not None and compute.combine.dtype.is_float:
         total += 1
     return total
 
 
-def _dtype(arg: Arg, types: Mapping[str, DType], otherwise: DType) -> DType:
-    """The type of an operand, as far as a compute says it."""
-    if isinstance(arg, str):
-        return types.get(arg, otherwise)
-    return arg.dtype if isinstance(arg, Number | IndexValue) else otherwise
+def _dtype(arg: Arg, known: Mapping[str, DType]) -> DType:
+    """The type of an operand; of results of ops that other computes hold, f32."""
+    if isinstance(arg, Access):
+        return known[arg.buffer]
+    return known.get(arg, F32) if isinstance(arg, str) else arg.dtype
 
 
 @cache

@@ -268,6 +268,8 @@ class Lowering:
         fresh = Value(f"copy of {target}", source.type)
         self.storage.place[fresh] = target
         group = Group("copy", source.dims, (), (fresh,))
+        if not nodes and source in self.memory.made:
+            nodes = (self.memory.made[source],)
         maker = KernelMaker(group, self.memory)
         kernel = maker.make_copy(source)
         return self._launch(kernel, maker.buffers, nodes, "copy")

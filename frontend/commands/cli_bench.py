@@ -21,6 +21,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dlc.compiler.passes.name_sizes import SUFFIX
 from dlc.frontend.bench.inputs import Given, find_arguments
 from dlc.frontend.bench.measure import Timed, Times, measure, sizes_of
 from dlc.frontend.bench.roofs import Roofs
@@ -55,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
     found = profile(timed.program, sizes, times, options.launches)
     if options.trace is not None:
         _write_trace(Path(options.trace), name, found, times)
-    _show(options, name, sizes, found, measure_roofs())
+    told = {symbol.removesuffix(SUFFIX): size for symbol, size in sizes.items()}
+    _show(options, name, told, found, measure_roofs())
     return 0
 
 

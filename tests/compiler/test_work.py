@@ -54,6 +54,12 @@ def test_integers_are_no_floating_point(works: Works) -> None:
     assert found == Work(0, 800, 400)
 
 
+def test_the_types_of_what_is_read_count(works: Works) -> None:
+    """Sorting reads floats as bits: formulas ask of what type they are."""
+    found = works("fn f(x: f32[N]) -> i32[N] = argsort(x)", N=100)
+    assert sum(each.written for each in found) >= 400
+
+
 def test_a_sum(works: Works) -> None:
     found = works("fn f(x: f32[N, 10]) -> f32[N] = sum(x, axis=1)", N=100)[-1]
     assert found == Work(1000, 4000, 400)

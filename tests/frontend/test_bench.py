@@ -50,6 +50,7 @@ fn running(x: f32[T, N, 32], w: f32[32, 32]) -> f32[N, 32] {
 
 fn rows(table: f32[10, 4], at: i32[N]) -> f32[N, 4] = table[at]
 fn product(x: f32[M, 512], y: f32[512, 512]) -> f32[M, 512] = x @ y
+fn head(x: f32[N], count: int) -> f32[count] = sort(x)[0:count]
 model Wide(width: int) {
     dense = nn.Dense(width, width)
     fn forward(x: f32[N, width]) -> f32[N, width] = dense(x)
@@ -123,6 +124,15 @@ def test_what_a_loop_runs_is_counted(bench: Bench) -> None:
     assert max(row["launches"] for row in told["rows"]) >= 8
     products = sum(row["operations"] for row in told["rows"])
     assert products >= 9 * 2 * 4 * 32 * 32
+
+
+def test_sizes_that_are_arguments_have_the_names_that_the_user_gave(bench: Bench) -> None:
+    assert bench("--function", "head", "--size", "count=3")["sizes"] == {"N": 64, "count": 3}
+
+
+def test_every_launch_has_its_lines(bench: Bench) -> None:
+    for name in ("running", "product", "head"):
+        assert all(row["lines"] for row in bench("--function", name)["rows"])
 
 
 def test_ids_are_drawn_below_what_the_function_checks(bench: Bench) -> None:
