@@ -2,14 +2,14 @@
 
 With `--json` one object is printed for each function: `{"function", "stage", "text"}`, or for the
 stage `timing` (whose first object, with the function "", is of the program as a whole)
-`{"function", "stage", "seconds", "rows": [{"group", "name", "seconds"}, …]}`.
+`{"function", "stage", "seconds", "elapsed", "rows": [{"group", "name", "seconds"}, …]}`.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from dlc.frontend import timing
@@ -54,8 +54,8 @@ def _tell_text(options: argparse.Namespace, function: str, stage: str, text: str
 
 def _timing(options: argparse.Namespace, build: Build) -> int:
     """Compiles anew, and prints the seconds of each step."""
-    program, spans = timing.time_program(build)
-    _tell_times(options, "", build.path.name, spans)
+    program, times = timing.time_program(build)
+    _tell_times(options, "", build.path.name, times)
     shared = build.model(SHARED, {}).record.functions
     built = build.model(*choose_model(options, program, shared))
     for name in _functions(options, built):
@@ -64,12 +64,12 @@ def _timing(options: argparse.Namespace, build: Build) -> int:
 
 
 def _tell_times(
-    options: argparse.Namespace, function: str, title: str, spans: Sequence[timing.Span]
+    options: argparse.Namespace, function: str, title: str, times: timing.Times
 ) -> None:
     if options.json:
-        print_json({"function": function, "stage": "timing", **timing.as_json(spans)})
+        print_json({"function": function, "stage": "timing", **timing.as_json(times)})
     else:
-        print(timing.report(title, spans))
+        print(timing.report(title, times))
 
 
 def _functions(options: argparse.Namespace, built: BuiltModel) -> list[str]:

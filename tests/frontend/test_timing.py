@@ -44,6 +44,7 @@ def test_each_step_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(row["group"] == "verify" for row in fit["rows"])
     for each in (program, fit):
         assert all(row["seconds"] >= 0 for row in each["rows"])
+        assert each["elapsed"] > 0
         assert math.isclose(each["seconds"], sum(row["seconds"] for row in each["rows"]))
 
 
