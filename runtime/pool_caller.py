@@ -254,8 +254,12 @@ end:
   %slow = icmp sgt i64 %total, %limit
   %on = icmp sgt i64 %after, 0
   %late = and i1 %slow, %on
-  %spent = sub i64 %until, %started
-  %dear = call i1 @book(ptr %pool, i1 %late, i64 %total, i64 %spent)
+  %idle = icmp eq i64 %own, 0
+  %each = select i1 %idle, i64 %share, i64 %mean
+  %all.64 = zext i32 %n to i64
+  %theirs = sub i64 %all.64, %own
+  %saved = mul i64 %theirs, %each
+  %dear = call i1 @book(ptr %pool, i1 %late, i64 %total, i64 %saved)
   br i1 %dear, label %note, label %leave
 
 note:
@@ -268,18 +272,11 @@ leave:
 """
 
 _BOOK = """
-; whether late workers have cost more than working alone would have. With p threads a stage that
-; took `spent` ns would have taken p times that alone, so time lost counts p times, time spent
-; counts p - 1 times for the workers, and for no more than 20 ms: what was long ago is forgotten
-define internal i1 @book(ptr %pool, i1 %late, i64 %waited, i64 %spent) nounwind {
+; whether waiting for workers has cost more than their chunks would have. What was saved counts up
+; to 20 ms: what was long ago is forgotten
+define internal i1 @book(ptr %pool, i1 %late, i64 %waited, i64 %saved) nounwind {
 begin:
-  %workers.at = getelementptr i8, ptr %pool, i64 $workers
-  %workers = load i64, ptr %workers.at
-  %threads = add i64 %workers, 1
-  %lost = select i1 %late, i64 %waited, i64 0
-  %loss = mul i64 %lost, %threads
-  %gain = mul i64 %spent, %workers
-  %change = sub i64 %loss, %gain
+  %change = sub i64 %waited, %saved
   %balance.at = getelementptr i8, ptr %pool, i64 $balance
   %before = load i64, ptr %balance.at
   %sum = add i64 %before, %change

@@ -11,11 +11,11 @@ until `done` is n: it counts chunks, never threads, so a late worker costs nothi
 without workers is right too.
 
 The caller of a nested or concurrent call finds `owner` taken and runs its chunks itself, in
-order. A worker that has claimed a chunk may be preempted, for some 4 ms where another process wants
-its core. A caller that waits for it books what that costs against what workers save (`@book`): one
-late chunk now and then costs less than working alone would. Where it costs more, the caller works
-alone for a while (20 ms, doubling to 1 s while it recurs). The bits of the results don't depend on
-it.
+order. A worker that has claimed a chunk may be preempted, for some 4 ms where another process
+wants its core. The caller books what it waits against what the workers' chunks would have taken it
+(`@book`): one late chunk now and then costs less than working alone would. Where it costs more, the
+caller works alone for a while (20 ms, doubling to 1 s while it recurs). The bits of the results
+don't depend on it.
 
 Workers spin for 50 µs and then sleep on the futex `wake`. They add themselves to `sleepers`
 *before* they look at the word for the last time, and the caller looks at `sleepers` *after* it
@@ -62,7 +62,7 @@ FIELDS = {
     "solo_length": 648,  # i64: ns
     "missed": 664,  # i64: ns of the last stages that sleepers were not woken for
     "last": 672,  # i64: time, when the last stage began
-    "balance": 656,  # i64: ns that late workers have cost, less what workers have gained
+    "balance": 656,  # i64: ns waited for workers, less those that their chunks would have taken
     "waiting": 704,  # i32: 1 while the caller sleeps on `done`
     "handles": 768,  # pthread_t of the workers
 }
