@@ -41,7 +41,8 @@ def main() -> None:
     for name, made in ALONE.items():
         if name in options.names:
             sections.append(made())
-    command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
+    words = ["PATH" if word == options.python else word for word in sys.argv[1:]]
+    command = " ".join(["python -m tests.benchmarks", *words])
     mark = f"{now()}, {cpu_name()}, {load()}, by `{command}`."
     sections = [text.replace("\n\n", f"\n\n{mark}\n\n", 1) for text in sections]
     print("\n".join(sections))
