@@ -134,7 +134,10 @@ def _values(names: list[str]) -> Any:
 
     if len(names) > 1:
         return attrgetter(*names)
-    return lambda self: tuple(getattr(self, name) for name in names)
+    if not names:
+        return lambda self: ()
+    value = attrgetter(names[0])
+    return lambda self: (value(self),)
 
 
 def _equality(names: list[str]) -> Any:

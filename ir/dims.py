@@ -9,29 +9,13 @@ object and `==` costs nothing. The same class serves below the Graph, where kern
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, reduce
 from operator import mul
 from typing import Final
 
-from dlc.ir.dataclass import dataclass
+from dlc.ir.atoms import Atom as Atom
 from dlc.ir.intervals import Interval, floor_divide, remainder, times
-
-
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """A factor that is no polynomial: `left // right`, `left % right`, `max(…)` or `min(…)`."""
-
-    kind: str
-    left: Dim
-    right: Dim
-
-    def __str__(self) -> str:
-        if self.kind in ("max", "min"):
-            return f"{self.kind}({self.left}, {self.right})"
-        return f"{_operand(self.left)} {self.kind} {_operand(self.right)}"
-
 
 Factor = str | Atom
 Monomial = tuple[tuple[Factor, int], ...]  # (factor, power), sorted by text; () is the constant
@@ -369,11 +353,6 @@ def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
             out[tuple((f, p) for f, p in rest.items() if p)] = c // coefficient
     whole = _make(out)
     return whole, a - whole * b
-
-
-def _operand(dim: Dim) -> str:
-    text = str(dim)
-    return text if re.fullmatch(r"[\w.]+", text) else f"({text})"
 
 
 def _print(terms: tuple[tuple[Monomial, int], ...]) -> str:

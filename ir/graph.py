@@ -46,6 +46,10 @@ class Value:
     name: str
     type: Type
 
+    def __hash__(self) -> int:
+        """Of the name alone, which is nearly always enough: values are keys everywhere."""
+        return hash(self.name)
+
     @property
     def tensor(self) -> TensorType:
         """Its type, where it is known to be a dense tensor; TypeError otherwise."""

@@ -1,0 +1,46 @@
+"""What is no polynomial in a dim: divisions, remainders, and the larger or smaller of two dims."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlc.ir.dims import Dim
+
+
+class Atom:
+    """A factor that is no polynomial: `left // right`, `left % right`, `max(…)` or `min(…)`.
+
+    Equal ones are one object, as dims are: they are looked up again and again.
+    """
+
+    __slots__ = ("kind", "left", "right")
+    kind: str
+    left: Dim
+    right: Dim
+
+    def __new__(cls, kind: str, left: Dim, right: Dim) -> Atom:
+        """The atom of that kind of two dims."""
+        found = _made.get((kind, left, right))
+        if found is None:
+            found = super().__new__(cls)
+            found.kind, found.left, found.right = kind, left, right
+            found = _made.setdefault((kind, left, right), found)
+        return found
+
+    def __str__(self) -> str:
+        if self.kind in ("max", "min"):
+            return f"{self.kind}({self.left}, {self.right})"
+        return f"{operand(self.left)} {self.kind} {operand(self.right)}"
+
+    __repr__ = __str__
+
+
+_made: dict[tuple[str, Dim, Dim], Atom] = {}
+
+
+def operand(dim: Dim) -> str:
+    """A dim as it is written beside an operator."""
+    text = str(dim)
+    return text if re.fullmatch(r"[\w.]+", text) else f"({text})"
