@@ -8,7 +8,7 @@ sizes are large enough. Costs are cycles at the likely sizes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil, inf
 
 from dlc.compiler.options import Options
@@ -18,11 +18,12 @@ from dlc.ir.ops.contract import extents_of, map_of, maps_of
 
 ADDED_LANES = 3.0  # cycles for the sum over the lanes of one result
 TURNED = 0.5  # cycles to store an element where it is no neighbour of the one before it
+SLID = 1.2  # for vectors at all places of an axis: most lie across two cache lines
 PRODUCTS_PER_CYCLE = 2.0
 APART = 1.5  # cycles to load an element that is no neighbour of the one before it
 
 
-def batch_in_lanes(nodes: Iterable[Node], options: Options) -> str | None:
+def batch_in_lanes(nodes: Sequence[Node], options: Options) -> str | None:
     """The symbol whose values are best stored in the lanes, if there is one.
 
     It is the whole extent of some index, and at least half of all multiplications run over it.
@@ -43,9 +44,21 @@ def batch_in_lanes(nodes: Iterable[Node], options: Options) -> str | None:
             lanes[name] = lanes.get(name, 0) + costs.lanes(name) - rows
         whole |= {str(e) for e in costs.extents.values() if str(e) in symbols(e)}
     best = max(whole, key=lambda name: (work[name], name), default=None)
-    if best is None or 2 * work[best] < total or lanes[best] >= 0:
+    if best is None or 2 * work[best] < total or lanes[best] + _copies(nodes, best, options) >= 0:
         return None
     return best
+
+
+def _copies(nodes: Sequence[Node], batch: str, options: Options) -> float:
+    """What it costs to bring what products read of arguments into the lanes."""
+    made = {v for node in nodes for v in node.results}
+    read = {v for node in nodes if node.op == "contract" and len(node.operands) > 1
+            for v in node.operands if v not in made and symbol(batch) in v.dims}
+    return sum(TURNED * _likely(product(v.dims), options) for v in read)
+
+
+def _likely(dim: Dim, options: Options) -> int:
+    return max(1, evaluate(dim, {name: options.hint(name) for name in symbols(dim)}))
 
 
 def is_convolution(node: Node) -> bool:
@@ -60,16 +73,13 @@ class _Costs:
     def __init__(self, node: Node, options: Options) -> None:
         self.node, self.options = node, options
         self.extents = extents_of(node)
-        self.sizes = {name: self._size(extent) for name, extent in self.extents.items()}
+        self.sizes = {name: _likely(extent, options) for name, extent in self.extents.items()}
         self.maps = maps_of(node)
         self.out = map_of(node.attr("out"))
         self.count = 1.0
         for size in self.sizes.values():
             self.count *= size
-        self.results = self._size(product(node.result.dims))
-
-    def _size(self, dim: Dim) -> int:
-        return max(1, evaluate(dim, {name: self.options.hint(name) for name in symbols(dim)}))
+        self.results = _likely(product(node.result.dims), options)
 
     def lanes(self, batch: str) -> float:
         """With the batch in the lanes."""
@@ -107,6 +117,7 @@ class _Costs:
         for at in self.maps:
             used = [k for k, e in enumerate(at) if index in symbols(e)]
             if not used or (used == [len(at) - 1] and coefficient(at[-1], index) == 1):
+                cycles *= SLID if used and len(symbols(at[-1])) > 1 else 1
                 continue
             cycles += self._turned(at, index) if not summed else inf
         return cycles + self.results * ADDED_LANES if summed else cycles

@@ -61,16 +61,29 @@ class Blocks(Turning):
         outside, inner = over[:self.schedule.outside], over[self.schedule.outside:]
         if self.schedule.panel and not outside:
             low, high = (self._bound(b, self.point) for b in (inner[0].low, inner[0].high))
-            span = self.simple(high - low)
-            if isinstance(span, int) and span <= self.schedule.depth:
-                self._whole(compute, after, turns, Index(inner[0].name, high, low))
-                return
+            left = self.simple(self.schedule.depth - (high - low))
+            if not isinstance(left, int) or left >= 0:
+                with self.out.block() as body:
+                    self._whole(compute, after, turns, Index(inner[0].name, high, low))
+                self.out.when((left,), body)
+            if not isinstance(left, int) or left < 0:
+                with self.out.block() as body:
+                    self._in_parts(compute, after, turns, (outside, inner))
+                self.out.when((-1 - left,), body)
+        else:
+            self._in_parts(compute, after, turns, (outside, inner))
+
+    def _in_parts(
+        self, compute: Compute, after: list[Compute], turns: Dim,
+        over: tuple[list[Index], list[Index]],
+    ) -> None:
+        """Sums lie in memory between the turns of the outer reduced loops, and between panels."""
         assert compute.combine is not None
         like = self._empty(compute.combine, self.schedule.lanes)[0]
         size = self._tile_places() * like.lanes
         sums = self.out.alloc("sums", like.dtype, self.schedule.block * size)
         self._clear(sums, turns, like)
-        self._parts(compute, turns, (outside, inner), sums, {})
+        self._parts(compute, turns, over, sums, {})
         self._each_tile(turns, lambda at: self.tile_loops(after, at, sums, like))
 
     def result(self, sums: Register) -> Register:

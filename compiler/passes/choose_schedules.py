@@ -26,6 +26,7 @@ from dlc.ir.schedule import Edge, Schedule, Tile
 CYCLES_PER_NS = 3.0
 MANY = 32  # vector registers, enough for two vectors at a time
 LONG = 16  # cost of a formula that needs many registers itself
+MOST_UNROLLED = 8  # turns
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
 
 
@@ -98,7 +99,13 @@ class Chooser:
         sizes = {i.name: 1 for i in self.kernel.outer} | {t.index: t.size for t in tiles}
         if vector in sizes:
             sizes[vector] *= self.options.lanes
-        return loop_order(self.kernel.outer, tuple(accesses(reduction)), sizes, self.extent)
+        wide = next((i for i in self.kernel.outer if i.name == vector), None)
+
+        def across(access: Access) -> bool:
+            return wide is not None and not loads_by(access, vector) and stride(
+                self.kernel, access, wide, self.options.lanes) not in (0, 1)
+
+        return loop_order(self.kernel, tuple(accesses(reduction)), sizes, self.extent, across)
 
     def extent(self, index: Index) -> int:
         """The likely number of values of an index."""
@@ -238,7 +245,11 @@ class Chooser:
             i, reduction) and any(not uses(a, i.name) for a in reads))
         wide = next((i for i in self.kernel.outer if i.name == vector
                      and self._may_tile(i, reduction)), None)
-        return TileSearch(reads, free, wide, lanes, self.options.registers, self.extent).best()
+        last = reduction.over[-1]
+        taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
+        # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
+        registers = self.options.registers - max(taps - 1, 0)
+        return TileSearch(reads, free, wide, lanes, registers, self.extent).best()
 
     def _may_tile(self, index: Index, reduction: Compute) -> bool:
         return (self.extent(index) > 1 and not isinstance(index.high, Access)
@@ -255,7 +266,8 @@ class Chooser:
             products *= tile.size
         if last.name == vector or not isinstance(last.high, int) or last.low != 0:
             return ()
-        return (last.name,) if last.high <= 8 and last.high * products <= UNROLLED else ()
+        few = last.high <= MOST_UNROLLED and last.high * products <= UNROLLED
+        return (last.name,) if few else ()
 
     def _edges(self, vector: str, tiles: tuple[Tile, ...]) -> tuple[tuple[str, Edge], ...]:
         edges: list[tuple[str, Edge]] = [(vector, "mask")] if vector else []

@@ -71,8 +71,8 @@ def manifest(program: Program, options: Options) -> Json:
 
 
 def _batch(program: Program, options: Options) -> str:
-    """The symbol of the types with which most of the likely work grows, if it is one alone; ""
-    where few of it are likely anyway."""
+    """The leading dim of an argument with which most of the likely work grows, turn by turn aside;
+    "" if there is none, or where few of it are likely anyway."""
     sizes = {name: options.hint(name) for name in program.symbols}
     costs = {name: schedule.cost for name, schedule in program.schedules}
     kernels = {kernel.name: kernel.symbols for kernel in program.kernels}
@@ -88,11 +88,13 @@ def _batch(program: Program, options: Options) -> str:
         return found
 
     before = total(sizes)
-    given = {s.name for s in program.sizes}
-    growing = [name for name in sizes if name not in given
-               and total(sizes | {name: 2 * sizes[name]}) > 1.5 * before]
-    many = len(growing) == 1 and sizes[growing[0]] >= options.lanes
-    return growing[0] if many else ""
+    turns = {n for s in each_step(program.steps) if isinstance(s, Loop) for n in symbols(s.count)}
+    for buffer in program.buffers:
+        name = str(buffer.dims[0]) if buffer.kind == "in" and buffer.dims else ""
+        if name in sizes and name not in turns and sizes[name] >= options.lanes and (
+                total(sizes | {name: 2 * sizes[name]}) > 1.5 * before):
+            return name
+    return ""
 
 
 def _tensor(buffer: ProgramBuffer) -> Json:

@@ -1,6 +1,7 @@
 """split_reductions: cuts long sums over a symbolic dim into chunks of a constant size.
 
-Only where there are too few results for all threads: each result is else summed from first to last.
+Only where there are few results, whatever the sizes: many are shared by threads as they are, and
+each is summed from first to last.
 
 The parts are summed in a binary tree over the chunk's number. So the result does not depend on the
 number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
@@ -20,7 +21,6 @@ from dlc.ir.dims import (
     Dim,
     at_least,
     ceildiv,
-    evaluate,
     maximum,
     product,
     substitute,
@@ -63,7 +63,10 @@ def _split_in(graph: Graph, options: Options, bodies: dict[int, Graph]) -> Graph
 
 def _split_index(node: Node, options: Options) -> str | None:
     """The index of a contraction of few results that is summed over a symbol, if there is one."""
-    if node.op != "contract" or _results(node, options) >= MANY_VECTORS * options.lanes:
+    if node.op != "contract":
+        return None
+    results = product(node.result.dims)
+    if not isinstance(results, int) or results >= MANY_VECTORS * options.lanes:
         return None
     out = node.attr("out")
     assert isinstance(out, tuple)
@@ -76,11 +79,6 @@ def _split_index(node: Node, options: Options) -> str | None:
         if name not in kept and ends and str(extent) in symbols(extent):
             return name
     return None
-
-
-def _results(node: Node, options: Options) -> int:
-    results = product(node.result.dims)
-    return evaluate(results, {name: options.hint(name) for name in symbols(results)})
 
 
 def _split(node: Node, name: str) -> Spec:

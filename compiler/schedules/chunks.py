@@ -5,7 +5,7 @@ from __future__ import annotations
 from dlc.ir.dims import Dim, floordiv, maximum, minimum, product
 
 SERIAL_NS = 3000  # a kernel that takes less is not split
-CHUNK_NS = 5000  # a chunk should take at least as long
+CHUNK_NS = 1500  # a chunk should take at least as long
 MOST_CHUNKS = 64  # enough to even out a few threads
 ENOUGH_TURNS = 16  # of the loops that are split
 

@@ -12,15 +12,19 @@ from math import ceil
 
 from dlc.compiler.kernels.accesses import uses
 from dlc.ir.dataclass import dataclass
-from dlc.ir.kernel import Access, Index
+from dlc.ir.dims import symbols
+from dlc.ir.kernel import Access, Buffer, Compute, Index, Kernel, storage_size
 from dlc.ir.schedule import Tile
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
-VECTORS = (1, 2, 3, 4)
+VECTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 LOADS_PER_CYCLE = 2.0
 PRODUCTS_PER_CYCLE = 2.0
 LINE_CYCLES = 2.0  # a vector from the second cache: few panels fit into the first
+LOOP_CYCLES = 1.0  # of a turn, beside its work
 IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times products a cycle
+FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no cost
+FEW_TURNS = 32  # of a reduction that does little with what it reads
 FREE_REGISTERS = 8  # for what is loaded
 
 Choice = tuple[tuple[Index, int], ...]
@@ -54,7 +58,7 @@ class TileSearch:
         limit = self.registers - FREE_REGISTERS
         most = ceil(self.extent(self.vector) / self.lanes) if self.vector else 1
         for vectors in VECTORS:
-            if vectors > most:
+            if vectors > min(most, limit):
                 break
             own = ((self.vector, vectors),) if self.vector else ()
             yield own
@@ -86,7 +90,7 @@ class TileSearch:
             self.vector) else 0
         cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
                      wide * LINE_CYCLES)
-        return (cycles + 0.08 * loads) * waste / products
+        return (cycles + LOOP_CYCLES + 0.08 * loads) * waste / products
 
     def _waste(self, index: Index, size: int) -> float:
         """How much is computed for each useful value."""
@@ -94,27 +98,57 @@ class TileSearch:
         step = size * self.lanes if index is self.vector else size
         if isinstance(index.high, int):
             return ceil(extent / step) * step / extent
-        return 1 + (step - step // size) / (2 * extent)  # half a tile sticks out on the average
+        if index is self.vector:  # a part of a tile sticks out of what is likely to be larger
+            return 1 + (step - self.lanes) / (8 * extent)
+        near = (max(extent // 2, 1), extent, 2 * extent)
+        return sum(ceil(e / step) * step / e for e in near) / len(near)
 
 
 def loop_order(
-    outer: tuple[Index, ...], reads: tuple[Access, ...], tiles: dict[str, int],
-    extent: Callable[[Index], int],
+    kernel: Kernel, reads: tuple[Access, ...], tiles: dict[str, int],
+    extent: Callable[[Index], int], across: Callable[[Access], bool],
 ) -> tuple[str, ...]:
-    """The outer loops, innermost the one whose turns read the least anew, of these the longest.
+    """The outer loops, innermost the one whose turns read the least anew of large operands, and of
+    those that lie `across` the lanes, which are to be turned.
 
     `tiles` says how many values of each index one turn covers. What a loop's turn does not change
-    stays in a cache: the wider operand should.
+    stays in a cache: the wider operand should. Of loops that are alike in this the longest comes
+    last; or, where a result takes few turns, that over neighbours in memory.
     """
-    def read_anew(index: Index) -> int:
-        total = 0
-        for access in reads:
+    turns = 1
+    for index in (i for c in kernel.body if isinstance(c, Compute) for i in c.over):
+        turns *= extent(index)
+    large = [a for a in reads if _is_large(kernel.buffer(a.buffer)) or across(a)]
+    places = _places_written(kernel)
+
+    def rank(index: Index) -> tuple[bool, int, int, int]:
+        anew = 0
+        for access in large:
             if uses(access, index.name):
                 part = 1
                 for name, size in tiles.items():
                     part *= size if uses(access, name) else 1
-                total += part
-        return total
+                anew += part
+        trips = ceil(extent(index) / tiles[index.name])
+        return trips > 1, -anew, places.get(index.name, -1) if turns <= FEW_TURNS else 0, trips
 
-    ranked = sorted(outer, key=lambda i: (-read_anew(i), ceil(extent(i) / tiles[i.name])))
-    return tuple(i.name for i in ranked)
+    return tuple(i.name for i in sorted(kernel.outer, key=rank))
+
+
+def _is_large(buffer: Buffer) -> bool:
+    """Whether no fast cache may hold all of a buffer."""
+    size = storage_size(buffer.layout, buffer.dims)
+    return not isinstance(size, int) or size > FAST_ELEMENTS
+
+
+def _places_written(kernel: Kernel) -> dict[str, int]:
+    """Where the digits of each outer index stand in memory that is written, outermost first."""
+    found: dict[str, int] = {}
+    for compute in kernel.body:
+        if isinstance(compute, Compute) and compute.target.at:
+            buffer = kernel.buffer(compute.target.buffer)
+            for place, (axis, _) in enumerate(buffer.layout.full(len(buffer.dims))):
+                at = compute.target.at[axis]
+                for name in symbols(at) if not isinstance(at, Access) else ():
+                    found.setdefault(name, place)
+    return found
