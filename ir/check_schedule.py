@@ -149,7 +149,7 @@ class _Checker:
             self._fail("panel", "all reduced loops but one are to be outside")
         first = next((c for c in self.computes if c.combine), None)
         found = [a for a in first.args if isinstance(a, Access)] if first else []
-        read = [a for a in found if a.buffer == name]
+        read = [a for a in found if a.buffer == name and _uses(a, schedule.vector)]
         if first is None or len(set(read)) != 1 or read[0].fill is not None or first.where:
             self._fail("panel", f"the reduction does not read {name} at one place alone")
         self._panel_operand(read[0])

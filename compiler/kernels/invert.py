@@ -83,7 +83,8 @@ def outer_ranges(domain: tuple[Dim, ...]) -> dict[str, tuple[Dim, Dim]]:
 
 def inverses(graph: Graph, options: Options) -> dict[Value, Inverse]:
     """The inverse of every reduction of a graph, by its result."""
-    moved = {v for node in graph.nodes if OPS[node.op].access is not None for v in node.results}
+    moved = {v for node in graph.nodes if node.op != "pack" and OPS[node.op].access is not None
+             for v in node.results}
     return {node.result: invert(node, options, moved) for node in graph.nodes
             if OPS[node.op].kernel in ("contract", "reduce")}
 

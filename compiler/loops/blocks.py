@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 
-from dlc.compiler.kernels.accesses import LANE
+from dlc.compiler.kernels.accesses import LANE, uses
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.turns import Turning
@@ -212,7 +212,7 @@ class Blocks(Turning):
 
     def read(self, access: Access) -> Register:
         """An element or a vector; from the panel, while there is one for it."""
-        if not self.panel or access.buffer != self.schedule.panel:
+        if not self.panel or not self._is_wide(access):
             return super().read(access)
         lanes = self.schedule.lanes
         wide = self.schedule.tile(self.schedule.vector) * lanes
@@ -221,10 +221,15 @@ class Blocks(Turning):
         return self.out.load(self.panel, self.simple(at), self.kernel.buffer(access.buffer).dtype,
                              lanes)
 
+    def _is_wide(self, access: Access) -> bool:
+        """Whether it is the operand in the panel; one buffer may be both operands."""
+        schedule = self.schedule
+        return access.buffer == schedule.panel and uses(access, schedule.vector)
+
     def _filled_panel(self, compute: Compute, index: Index, inside: dict[str, Dim]) -> str:
         """Copies a part of the operand into the panel."""
         access = next(a for a in compute.args
-                      if isinstance(a, Access) and a.buffer == self.schedule.panel)
+                      if isinstance(a, Access) and self._is_wide(a))
         lanes = self.schedule.lanes
         wide = self.schedule.tile(self.schedule.vector) * lanes
         dtype = self.kernel.buffer(access.buffer).dtype

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import Literal
 
+from dlc.compiler.kernels.collapse import collapse
 from dlc.compiler.kernels.flatten import flatten
 from dlc.compiler.kernels.invert import inverses
 from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
@@ -221,6 +222,8 @@ class Lowering:
     ) -> Launch:
         dims: tuple[Dim, ...] = tuple(map(symbol, kernel.symbols))
         flat = flatten(kernel)
+        if flat is None:
+            kernel = collapse(kernel)
         if flat is not None:
             kernel, dims = flat
         locs = tuple(dict.fromkeys(loc for node in nodes for loc in node.locs))

@@ -161,7 +161,7 @@ def wide_operand(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Acce
         return None
     reads = {a for a in reduction.args if isinstance(a, Access)}
     wide = [a for a in reads if uses(a, schedule.vector)]
-    if len(wide) != 1 or len([a for a in reads if a.buffer == wide[0].buffer]) != 1:
+    if len(wide) != 1:
         return None
     (access,) = wide
     if any(uses(access, t.index) for t in schedule.tiles if t.index != schedule.vector):

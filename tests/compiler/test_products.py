@@ -1,0 +1,121 @@
+"""Products and convolutions of sizes at which operands are copied into panels and sums lie in
+memory: held against the interpreter, at sizes that are primes, with sizes that are symbols."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlc.compiler.options import Options
+from dlc.compiler.pipeline import dump_graph
+from dlc.ir.dims import Dim, symbol
+from dlc.ir.graph import Builder, Graph, Param, Value
+from dlc.ir.ops import OPS
+from dlc.ir.ops.contract import conv_spec, spec
+from dlc.ir.types import F32, U8, DType, tensor
+from tests.compiler.compiled import CompiledGraph
+
+M, K, N = map(symbol, "MKN")
+FORMS = {"nn": ("mk", "kn"), "nt": ("mk", "nk"), "tn": ("km", "kn"), "tt": ("km", "nk")}
+
+
+def product(form: str, m: Dim, k: Dim, n: Dim, dtype: DType = F32) -> Graph:
+    """A product whose operands are stored as `form` says, with an epilogue."""
+    extents = {"m": m, "k": k, "n": n}
+    maps = tuple(tuple(map(symbol, at)) for at in FORMS[form])
+    b = Builder(["x", "y"])
+    x, y = (Value(name, tensor(F32 if name == "y" else dtype, tuple(extents[e] for e in at)))
+            for name, at in zip("xy", FORMS[form], strict=True))
+    left = b.op("cast", x, to=F32) if dtype is not F32 else x
+    made = b.op("contract", left, y, **spec(
+        extents, maps, (symbol("m"), symbol("n")), (m, n)))  # type: ignore[arg-type]
+    result = b.op("tanh", b.op("mul", made, made))
+    return Graph("f", (Param(x, "in"), Param(y, "in")), tuple(b.nodes), (result,))
+
+
+def arrays(made: Graph, sizes: dict[str, int], seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = [[sizes.get(str(d), d) for d in p.value.dims] for p in made.params]
+    return [rng.integers(0, 5, shape).astype(np.uint8) if p.value.dtype is U8
+            else rng.standard_normal(shape).astype(np.float32)  # type: ignore[arg-type]
+            for p, shape in zip(made.params, shapes, strict=True)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("m", "k", "n"), [
+    (53, 67, 71), (1, 37, 131), (97, 1, 64), (101, 40, 3), (48, 1200, 33), (17, 16, 16)])
+@pytest.mark.parametrize("symbols", [False, True])
+def test_products(form: str, m: int, k: int, n: int, symbols: bool) -> None:
+    made = product(form, M, K, N) if symbols else product(form, m, k, n)
+    CompiledGraph(made).check(arrays(made, {"M": m, "K": k, "N": n}), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("k", [511, 512, 513, 1025])
+def test_sums_go_over_panels(k: int) -> None:
+    """With a symbol for the depth: in one panel, or in several, the last of them ragged."""
+    made = product("nn", 50, K, 70)
+    CompiledGraph(made).check(arrays(made, {"K": k}), rtol=2e-4, atol=2e-4)
+
+
+def test_what_is_cast_is_copied_as_it_is() -> None:
+    made = product("nn", M, 90, 70, U8)
+    CompiledGraph(made).check(arrays(made, {"M": 61}), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("form", ["nn", "nt"])
+def test_panels_are_chosen(form: str) -> None:
+    """The cases above are what they are meant for."""
+    text = dump_graph(product(form, 128, 256, 256), "kernels", Options(target="x86-64-v4"))
+    assert "panel p1" in text
+
+
+def test_one_buffer_may_be_both_operands() -> None:
+    b = Builder(["x"])
+    x = Value("x", tensor(F32, (M, 40)))
+    made = b.op("contract", x, x, **spec(
+        {"m": M, "n": M, "k": 40}, ((symbol("m"), symbol("k")), (symbol("n"), symbol("k"))),
+        (symbol("m"), symbol("n")), (M, M)))
+    graph = Graph("f", (Param(x, "in"),), tuple(b.nodes), (made,))
+    CompiledGraph(graph).check(arrays(graph, {"M": 77}), rtol=2e-4, atol=2e-4)
+
+
+def convolution(n: Dim, channels: int, maps: int, size: int, **settings: int) -> Graph:
+    """A convolution of 3x3 and its gradients with respect to both operands."""
+    b = Builder("xwg")
+    x = Value("x", tensor(F32, (n, channels, size, size + 3)))
+    w = Value("w", tensor(F32, (maps, channels // settings.get("groups", 1), 3, 3)))
+    y = b.op("contract", x, w, **conv_spec(x.dims, w.dims, **settings))
+    g = Value("g", y.type)
+    dx, dw = OPS["contract"].vjp(b, b.nodes[0], (g,))  # type: ignore[operator]
+    params = tuple(Param(v, "in") for v in (x, w, g))
+    return Graph("f", params, tuple(b.nodes), (y, dx, dw))
+
+
+@pytest.mark.parametrize("settings", [
+    {"padding": 1}, {"padding": 1, "groups": 12}, {"stride": 2, "padding": 1}, {"padding": 2}])
+@pytest.mark.parametrize("n", [1, 5, 18])
+@pytest.mark.parametrize("hint", [1, 64])
+def test_convolutions(settings: dict[str, int], n: int, hint: int) -> None:
+    """With the batch in the lanes, and in rows."""
+    made = convolution(N, 12, 24, 18, **settings)
+    compiled = CompiledGraph(made, Options(verify=True, hints={"N": hint}))
+    compiled.check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
+
+
+def test_sums_of_weights_lie_in_memory_between_rows() -> None:
+    text = dump_graph(convolution(N, 32, 32, 30, padding=1), "kernels",
+                      Options(target="x86-64-v4"))
+    assert "outside" in text
+    assert "else 0.0" in text  # what is seldom outside is read as 0 there
+
+
+def test_rows_of_texts_are_rows() -> None:
+    """Indices that always stand side by side become one."""
+    b = Builder("xw")
+    x, w = Value("x", tensor(F32, (N, K, 40))), Value("w", tensor(F32, (40, 24)))
+    n, t, c, k = map(symbol, "ntck")
+    made = b.op("contract", x, w, **spec(
+        {"n": N, "t": K, "c": 24, "k": 40}, ((n, t, k), (k, c)), (n, t, c), (N, K, 24)))
+    graph = Graph("f", (Param(x, "in"), Param(w, "in")), tuple(b.nodes), (made,))
+    assert "p0: f32[K*N, 40] in" in dump_graph(graph, "kernels", Options(hints={"N": 1}))
+    CompiledGraph(graph).check(arrays(graph, {"N": 3, "K": 7}), rtol=1e-4, atol=1e-4)
