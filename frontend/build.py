@@ -18,6 +18,7 @@ from dlc.frontend import keys
 from dlc.frontend.collector import collector_at_rest
 from dlc.frontend.records import INITIALIZER, FunctionRecord, ModelRecord, ProgramRecord
 from dlc.runtime import cache as store
+from dlc.runtime import pool
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.errors import ArtifactError
 
@@ -151,6 +152,7 @@ class Built(ABC):
                 return lambda: found
             except ArtifactError:
                 pass
+        pool.begin()  # who compiles will run it soon
         with collector_at_rest():
             from dlc.compiler.pipeline import begin_graph
 

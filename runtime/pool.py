@@ -7,6 +7,7 @@ process; results do not depend on them, to the last bit.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import platform
@@ -20,7 +21,7 @@ from dlc.runtime.limits import allowed_threads
 from dlc.runtime.machine import llvm_version
 from dlc.runtime.pool_code import FIELDS, MACHINES, MAXIMUM_WORKERS, POOL_BYTES, pool_ir
 
-__all__ = ["address", "configure", "set_threads", "threads", "worker_chunks"]
+__all__ = ["address", "begin", "configure", "set_threads", "threads", "worker_chunks"]
 
 SERIAL_NS = 5_000  # sharing out costs 0.3 µs, and as much again for cold caches
 WAKE_NS = 20_000  # waking a sleeper costs about 5 µs
@@ -132,6 +133,17 @@ def run_steps(block: int) -> bool:
         return False
     pool.steps(block)
     return True
+
+
+def begin() -> None:
+    """Begin to make the pool, in a thread: to compile its code, if it never was, takes 20 ms."""
+    if _pool is None:
+        threading.Thread(target=_make_quietly).start()
+
+
+def _make_quietly() -> None:
+    with contextlib.suppress(UserError):  # a wrong setting is told to who needs the pool
+        _make()
 
 
 def _make() -> _Pool | None:

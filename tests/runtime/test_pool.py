@@ -290,3 +290,25 @@ def test_threads_must_be_possible() -> None:
     with pytest.raises(UserError, match="0 threads"):
         pool.set_threads(0)
     assert pool.threads() <= max(1, os.cpu_count() or 1)
+
+
+BEGIN = """
+import threading
+from dlc.runtime import pool
+pool.begin()
+for thread in threading.enumerate()[1:]:
+    thread.join()
+try:
+    print(pool.address() == pool.address(), pool.threads())
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize(("chosen", "printed"), [("1", "True 1\n"), ("none", "UserError\n")])
+def test_the_pool_may_begin_in_a_thread(chosen: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN], capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, "DLC_THREADS": chosen},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (printed, "")
