@@ -58,7 +58,21 @@ def start_section() -> str:
     text = ("NumPy is imported already, everything else counts; the model is lenet5.dl. With a "
             "warm cache neither lark nor llvmlite is imported.")
     columns = ["", "median s", "minimum s", "CPU s, all threads", "at most"]
-    return f"## Start\n\n{text}\n\n" + table(columns, rows)
+    return f"## Start\n\n{text}\n\n{table(columns, rows)}\n{_cold_profile()}"
+
+
+def _cold_profile() -> str:
+    """Where the time of a cold start goes: `fit`, one step after another in one thread."""
+    lines = run_python("-m", "dlc", "dump", "examples/lenet5.dl", "--function", "fit", "--stage",
+                       "timing", "--json", DLC_CACHE="off").splitlines()
+    spans = [row for line in lines for row in json.loads(line)["rows"]]
+    groups = dict.fromkeys(row["group"] for row in spans)
+    rows = []
+    for group in groups:
+        own = sorted((row for row in spans if row["group"] == group), key=lambda r: -r["seconds"])
+        most = ", ".join(f"{row['name']} {row['seconds']:.3f}" for row in own[:4])
+        rows.append([group, f"{sum(row['seconds'] for row in own):.3f}", most])
+    return table(["`dlc dump --stage timing`, `fit`", "s", "most of it"], rows)
 
 
 def _first_step(cache: str) -> dict[str, Any]:
