@@ -140,12 +140,12 @@ claim:
 run:
   %chunk = add i64 %base, %front
   call void %fn(ptr %args, i64 %chunk)
-  %ignored.2 = atomicrmw add ptr %done, i32 1 release
   %more = add i64 %own, 1
   br label %look
 
 wait:
-  %target = trunc i64 %n to i32
+  %theirs = sub i64 %n, %own
+  %target = trunc i64 %theirs to i32
   %ran = load atomic i32, ptr %done acquire, align 4
   %all = icmp eq i32 %ran, %target
   br i1 %all, label %end, label %await
@@ -256,8 +256,7 @@ end:
   %late = and i1 %slow, %on
   %idle = icmp eq i64 %own, 0
   %each = select i1 %idle, i64 %share, i64 %mean
-  %all.64 = zext i32 %n to i64
-  %theirs = sub i64 %all.64, %own
+  %theirs = zext i32 %n to i64
   %saved = mul i64 %theirs, %each
   %dear = call i1 @book(ptr %pool, i1 %late, i64 %total, i64 %saved)
   br i1 %dear, label %note, label %leave

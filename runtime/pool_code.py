@@ -5,10 +5,10 @@ function, arguments and number of chunks n into `slot[gen & 1]`, and then a word
 and both cursors 0. Who wants a chunk loads the word, reads the slot, and claims with a compare-
 and-swap of the *whole* word: the caller from the front, workers from the back, so that over the
 stages of a step the same half of the data stays in the same cache. A swap that succeeds proves
-that the gen is still the one read; then the stage can't end before this claimant has added 1 to
-`done`, so what the slot said holds. Nothing of a job is touched before the swap. The caller waits
-until `done` is n: it counts chunks, never threads, so a late worker costs nothing and a stage
-without workers is right too.
+that the gen is still the one read; then the stage can't end before this claimant, if it is a
+worker, has added 1 to `done`, so what the slot said holds. Nothing of a job is touched before the
+swap. The caller waits until `done` is what it has not run itself: it counts chunks, never threads,
+so a late worker costs nothing and a stage without workers is right too.
 
 The caller of a nested or concurrent call finds `owner` taken and runs its chunks itself, in
 order. A worker that has claimed a chunk may be preempted, for some 4 ms where another process
@@ -51,7 +51,7 @@ FIELDS = {
     "wake_ns": 32,  # i64: stages that cost less, one after another, wake no sleepers
     "solo_after_ns": 40,  # i64: waiting longer than this is "late"; 0: never
     "word": 64,
-    "done": 128,  # i32: chunks that have run
+    "done": 128,  # i32: chunks of this stage that workers have run
     "slot": 192,  # two of 64 bytes: {fn, args, n, first chunk}
     "owner": 320,  # i32: 1 while a stage runs
     "sleepers": 384,  # i32
