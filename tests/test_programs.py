@@ -115,9 +115,12 @@ def test_objects_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr(pipeline, "begin_code", lambda *a: (emitted.append(1), emit(*a))[1])
     net = dlc.load(EXAMPLES / "lenet5.dl").LeNet5(seed=0)
     image, label = np.zeros((64, 28, 28), "u1"), np.zeros(64, "u1")
-    for n in (64, 1, 37):
+    for n in (64, 37):
         net.fit(image=image[:n], label=label[:n])
     assert len(emitted) == 2, "one for the initial values, one for fit"
+    for n in (1, 64, 3, 2):
+        net.fit(image=image[:n], label=label[:n])
+    assert len(emitted) == 3, "and one for few at a time"
     with pytest.raises(dlc.RunError, match="N is 0"):
         net.fit(image=image[:0], label=label[:0])
 

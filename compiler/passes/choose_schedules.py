@@ -236,7 +236,8 @@ class Chooser:
     def _tiles(self, reduction: Compute, vector: str, lanes: int) -> tuple[Tile, ...]:
         """The register tile that needs the fewest cycles a multiply-add."""
         combine = reduction.combine
-        if combine is None or combine.kind != "sum" or combine.tree or not reduction.over:
+        if combine is None or combine.kind not in ("sum", "max") or combine.tree or (
+                not reduction.over):
             return ()
         if len([c for c in self.kernel.body if isinstance(c, Compute) and c.combine]) > 1:
             return ()
@@ -249,7 +250,9 @@ class Chooser:
         taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
         # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
         registers = self.options.registers - max(taps - 1, 0)
-        return TileSearch(reads, free, wide, lanes, registers, self.extent).best()
+        streams = not free and all(
+            self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
+        return TileSearch(reads, free, wide, lanes, registers, self.extent, streams).best()
 
     def _may_tile(self, index: Index, reduction: Compute) -> bool:
         return (self.extent(index) > 1 and not isinstance(index.high, Access)

@@ -29,6 +29,8 @@ def in_blocks(
     kernel: Kernel, reduction: Compute, schedule: Schedule, extent: Callable[[Index], int]
 ) -> Schedule:
     """The schedule with blocks of tiles, if these pay."""
+    if reduction.combine is None or reduction.combine.kind != "sum":
+        return schedule
     panelled = with_panel(kernel, reduction, schedule, extent)
     return panelled if panelled.block else with_sums(kernel, reduction, schedule, extent)
 

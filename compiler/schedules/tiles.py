@@ -38,6 +38,8 @@ class TileSearch:
     free:      the outer indices that may have tiles, the vector's left out.
     vector:    the vector index, if it is an outer one.
     extent:    the likely number of values of an index.
+    streams:   whether rows along the vector index are read once, from memory: long pieces of them
+               are best, whatever sticks out.
     """
 
     reads: tuple[Access, ...]
@@ -46,6 +48,7 @@ class TileSearch:
     lanes: int
     registers: int
     extent: Callable[[Index], int]
+    streams: bool = False
 
     def best(self) -> tuple[Tile, ...]:
         """The tiles that need the fewest cycles a multiply-add."""
@@ -57,6 +60,8 @@ class TileSearch:
     def _choices(self) -> Iterator[Choice]:
         limit = self.registers - FREE_REGISTERS
         most = ceil(self.extent(self.vector) / self.lanes) if self.vector else 1
+        if self.streams and self.vector and not isinstance(self.vector.high, int):
+            most = limit
         for vectors in VECTORS:
             if vectors > min(most, limit):
                 break
@@ -98,6 +103,8 @@ class TileSearch:
         step = size * self.lanes if index is self.vector else size
         if isinstance(index.high, int):
             return ceil(extent / step) * step / extent
+        if index is self.vector and self.streams:
+            return 1.0
         if index is self.vector:  # a part of a tile sticks out of what is likely to be larger
             return 1 + (step - self.lanes) / (8 * extent)
         near = (max(extent // 2, 1), extent, 2 * extent)
