@@ -48,6 +48,7 @@ class _Checker:
         self._panel()
         self._edges()
         self._sizes()
+        self._sweep()
         self._parallel()
 
     def _sizes(self) -> None:
@@ -166,6 +167,21 @@ class _Checker:
         bounds = [b for i in self.reduced.values() for b in (i.low, i.high)]
         if any(_uses(b, name) for b in bounds for name in self.outer):
             self._fail("panel", "bounds of reduced indices depend on outer ones")
+
+    def _sweep(self) -> None:
+        """A sweep takes a power of two places; it needs plain computes, all over the same row."""
+        side = self.schedule.sweep
+        if not side:
+            return
+        if side < 0 or side & (side - 1):
+            self._fail("sweep", f"{side} places are no power of two")
+        if len(self.computes) != len(self.kernel.body) or any(
+                c.where or (c.combine and c.combine.tree) for c in self.computes):
+            self._fail("sweep", "not all of the kernel are computes along a row")
+        if len({c.over for c in self.computes if c.over}) != 1:
+            self._fail("sweep", "there is no row, or more than one")
+        if self.schedule.tiles or self.schedule.unroll:
+            self._fail("sweep", "it has tiles or unrolled indices besides")
 
     def _edges(self) -> None:
         self._distinct("edge", [name for name, _ in self.schedule.edge])

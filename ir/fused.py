@@ -3,9 +3,53 @@
 from __future__ import annotations
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.kernel import Layout
+
+At = tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The extents of the elements' axes (those of 1 left out), and which of them are reduced."""
+
+    dims: tuple[Dim, ...]
+    reduced: tuple[bool, ...]
+
+    @property
+    def kept(self) -> tuple[Dim, ...]:
+        """The extents of the axes that tell rows apart."""
+        return tuple(d for d, r in zip(self.dims, self.reduced, strict=True) if not r)
+
+    @property
+    def over(self) -> tuple[Dim, ...]:
+        """The extents of the axes along a row."""
+        return tuple(d for d, r in zip(self.dims, self.reduced, strict=True) if r)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The index of each axis: i0, i1, … of the rows, k0, k1, … along them."""
+        out, counts = [], {True: 0, False: 0}
+        for reduced in self.reduced:
+            out.append(f"{'k' if reduced else 'i'}{counts[reduced]}")
+            counts[reduced] += 1
+        return tuple(out)
+
+    def place(self, value: Value) -> At | None:
+        """Where the element (or the row's number) of `value` lies; None if it has other dims."""
+        wide = tuple(d for d in value.dims if d != 1)
+        names = self.names
+        if wide != self.dims:
+            names = tuple(n for n in names if n[0] == "i")
+            if wide != self.kept:
+                return None
+        found = iter(names)
+        return tuple(0 if d == 1 else symbol(next(found)) for d in value.dims)
+
+    def is_element(self, value: Value) -> bool:
+        """Whether `value` has a number for each element of a row."""
+        return tuple(d for d in value.dims if d != 1) == self.dims
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +58,7 @@ class Group:
 
     `root` is the reduction (a contraction, a maximum, …) whose epilogue the other nodes are, if
     there is one. `outputs` are the values that are written to memory. A group with no nodes copies.
+    With a `row`, there may be several reductions, all along it, and what they read.
     """
 
     name: str
@@ -22,6 +67,7 @@ class Group:
     outputs: tuple[Value, ...]
     root: Node | None = None
     call: Node | None = None
+    row: Row | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +93,8 @@ class FusedGraph:
             lines.append(f"  layout %{value.name}: {value.type} {layout.digits}")
         for group in self.groups:
             dims = ", ".join(map(str, group.domain))
+            if group.row is not None:
+                dims += "; " + ", ".join(map(str, group.row.over))
             out = ", ".join(f"%{v.name}" for v in group.outputs)
             lines.append(f"  group {group.name} [{dims}] -> {out} {{")
             for node in ((group.call,) if group.call else group.nodes):

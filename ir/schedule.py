@@ -39,6 +39,8 @@ class Schedule:
               memory between the turns.
     panel:    the operand of the reduction that is copied into panels of `depth` values of the
               innermost reduced index, each for a block ("" is none).
+    sweep:    how many places along a row are done side by side, in vectors if they lie along it
+              (0: each compute has loops of its own).
     edge:     what happens where a tile or a vector sticks out.
     cost:     estimated nanoseconds of all (whether threads pay).
 
@@ -61,6 +63,7 @@ class Schedule:
     depth: int = 0
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
+    sweep: int = 0
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

@@ -50,6 +50,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("panel", [f"{name_text(schedule.panel)} {schedule.depth}"] if schedule.panel else []),
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
+        ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -79,7 +80,7 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     block, outside, (panel, depth) = read.integer("block"), read.integer("outside"), read.panel()
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
-        outside, panel, depth, read.edges(), read.dim("cost", 0))
+        outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"))
     scan.expect("}")
     return name, schedule
 

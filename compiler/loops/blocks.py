@@ -79,7 +79,7 @@ class Blocks(Turning):
     ) -> None:
         """Sums lie in memory between the turns of the outer reduced loops, and between panels."""
         assert compute.combine is not None
-        like = self._empty(compute.combine, self.schedule.lanes)[0]
+        like = self._empty(compute, self.schedule.lanes)[0]
         size = self._tile_places() * like.lanes
         sums = self.out.alloc("sums", like.dtype, self.schedule.block * size)
         self._clear(sums, turns, like)
@@ -105,12 +105,12 @@ class Blocks(Turning):
     ) -> None:
         """One panel holds all: sums stay in registers from first to last."""
         panel = self._filled_panel(compute, index, {})
-        like = self._empty(compute.combine, self.schedule.lanes)[0]  # type: ignore[arg-type]
+        like = self._empty(compute, self.schedule.lanes)[0]
         stack = self.out.alloc("acc", like.dtype, self._tile_places() * like.lanes)
 
         def one(at: Dim) -> None:
             points = self.tile_points()
-            states = [self._empty(compute.combine, like.lanes) for _ in points]  # type: ignore
+            states = [self._empty(compute, like.lanes) for _ in points]
             states = self._on_panel(compute, index, panel, points, states, {})
             for k, (register,) in enumerate(states):
                 self.out.store(stack, k * like.lanes, register)

@@ -143,6 +143,8 @@ class LoopBuilder:
         """Writes elements of a buffer."""
         self.add(Store(buffer, offset, value.name, value.dtype, value.lanes, mask))
         self.forget_memory()
+        if not mask:  # under a mask, a load gives 0 in the other lanes
+            self.remember(("load", buffer, str(offset), value.lanes, mask), value)
 
     def widen(self, value: Register, lanes: int) -> Register:
         """A scalar in all lanes; a vector as it is."""

@@ -33,7 +33,7 @@ class Reducing(Computing):
         over = sorted(compute.over, key=lambda i: order.index(i.name) if i.name in order else -1)
         inner = any(i.name == self.schedule.vector for i in over)
         lanes = self.schedule.lanes if inner or self._outer_vector() else 1
-        states = [self._empty(combine, lanes) for _ in points]
+        states = [self._empty(compute, lanes) for _ in points]
         before = dict(self.point)
         self._load_early(compute, points)
         if compute.where:
@@ -60,11 +60,12 @@ class Reducing(Computing):
     def _outer_vector(self) -> bool:
         return any(i.name == self.schedule.vector for i in self.kernel.outer)
 
-    def _empty(self, combine: Combine, lanes: int) -> State:
-        value = 0.0
+    def _empty(self, compute: Compute, lanes: int) -> State:
+        combine, value = compute.combine, 0.0
+        assert combine is not None
         if combine.kind == "argmax":
-            best = self._bottom(self._argmax_dtype)
-            return (self.out.constant(self._argmax_dtype, best, lanes),
+            dtype = self._value_dtype(compute)
+            return (self.out.constant(dtype, self._bottom(dtype), lanes),
                     self.out.constant(I32, 0, lanes))
         if combine.kind == "max":
             value = self._bottom(combine.dtype)
@@ -75,9 +76,7 @@ class Reducing(Computing):
             return float("-inf")
         return 0 if dtype.kind == "uint" else -(2 ** (8 * dtype.size - 1))
 
-    @property
-    def _argmax_dtype(self) -> DType:
-        compute = next(c for c in self.kernel.body if isinstance(c, Compute) and c.combine)
+    def _value_dtype(self, compute: Compute) -> DType:
         value = compute.value
         if isinstance(value, Access):
             return self.kernel.buffer(value.buffer).dtype
@@ -171,7 +170,7 @@ class Reducing(Computing):
             return (self.out.apply("fma", (a, b, state[0]), combine.dtype),)
         value = self.arg(compute.value)
         if combine.kind == "argmax":
-            return self._argmax(compute, value, state)
+            return self._argmax(compute, self._alive(value, self._bottom(value.dtype)), state)
         if combine.kind == "max":
             value = self._alive(value, self._bottom(combine.dtype))
             return (self.out.apply("maximum", (state[0], value), combine.dtype),)
@@ -204,11 +203,17 @@ class Reducing(Computing):
             nan = self.out.apply("ne", (value, value), BOOL)
             known = self.out.apply("eq", (best, best), BOOL)
             larger = self.out.apply("or", (larger, self.out.apply("and", (nan, known), BOOL)), BOOL)
-        place = bind(symbol(compute.over[0].name), self.point, self.ranges)
-        assert coefficient(place, "lane") == 0
-        index = self.out.index(I32, place)
+        index = self._row_index(compute.over[0].name)
         return (self.out.apply("select", (larger, value, best), value.dtype),
                 self.out.apply("select", (larger, index, at), I32))
+
+    def _row_index(self, name: str) -> Register:
+        """The value of a reduced index, in each lane."""
+        place = bind(symbol(name), self.point, self.ranges)
+        step = coefficient(place, "lane")
+        assert isinstance(step, int)
+        lanes = self.schedule.lanes if step else 1
+        return self.out.index(I32, place - symbol("lane") * step, lanes, step)
 
     def _lanes(self, combine: Combine, state: State) -> State:
         (value,) = state

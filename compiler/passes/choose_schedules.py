@@ -14,6 +14,7 @@ from dlc.compiler.kernels.accesses import loads_by, stride, uses
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chunks import split
+from dlc.compiler.schedules.rows import row_schedule
 from dlc.compiler.schedules.tiles import TileSearch, loop_order
 from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dataclass import dataclass
@@ -61,6 +62,9 @@ class Chooser:
     def choose(self) -> Schedule:
         """The schedule with the best score."""
         kernel = self.kernel
+        rows = row_schedule(kernel, self.sizes, self.options)
+        if rows is not None:
+            return rows
         computes = [c for c in kernel.body if isinstance(c, Compute)]
         reduction = next((c for c in computes if c.combine is not None), None)
         if len(computes) < len(kernel.body):

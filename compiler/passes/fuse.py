@@ -6,6 +6,8 @@ read once, by a reduction of one operand or through a permutation or a pad, beco
 reader. Calls, loops, branches and what has an effect are groups of their own, and so is what goes
 through its operands in order (cumsum, scatter, radix_pass). A gather is computed where it is read,
 which is never before a check that stands before it: its indices and its table lie in memory.
+Reductions along the same rows, what they read and what is made of them are one group in the end,
+where nothing stands between them (`kernels/join_rows.py`).
 
     %a = contract %x, %w          group g0 [N, 84] -> %y {
     %s = add %a, %b        ->       %a = contract %x, %w   # root
@@ -18,134 +20,14 @@ memory is an output of exactly one group, a parameter, or a view of one of these
 
 from __future__ import annotations
 
-from dlc.compiler.kernels.shapes import SEQUENCES, Shapes, behind, reads_in_place, stands_alone
+from dlc.compiler.kernels.grouping import Grouping
+from dlc.compiler.kernels.join_rows import join_rows, rows_alone, with_stored
+from dlc.compiler.kernels.shapes import SEQUENCES, Shapes, behind, stands_alone
 from dlc.compiler.options import Options
 from dlc.compiler.passes.eliminate_dead import has_effect
-from dlc.ir.dims import Dim
-from dlc.ir.fused import FusedGraph, Group
+from dlc.ir.fused import FusedGraph, Group, Row
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
-
-
-class Grouping:
-    """Groups in the making; which depend on which is kept as bit sets.
-
-    `far` are the groups whose values a group reads at other places than those it writes: they must
-    be finished before it starts.
-    """
-
-    def __init__(self, shapes: Shapes) -> None:
-        self.shapes = shapes
-        self.domains: list[tuple[Dim, ...]] = []
-        self.nodes: list[list[Node]] = []
-        self.roots: list[Node | None] = []
-        self.before: list[int] = []
-        self.far: list[int] = []
-        self.read = 0  # the groups that another one comes after
-        self.of: dict[Value, int] = {}
-        self.guards: dict[Value, frozenset[int]] = {}  # what comes before whoever reads a value
-
-    def open(self, domain: tuple[Dim, ...], root: Node | None) -> int:
-        """A new group."""
-        self.domains.append(domain)
-        self.nodes.append([])
-        self.roots.append(root)
-        self.before.append(0)
-        self.far.append(0)
-        return len(self.nodes) - 1
-
-    def put(self, node: Node, group: int) -> None:
-        """Adds `node`; the group now depends on the groups that make its operands."""
-        self.nodes[group].append(node)
-        for value in node.results:
-            self.of[value] = group
-        self.depend(group, self.sources(node))
-        self.far[group] |= sum(1 << source for source in self.far_sources(node))
-
-    def far_sources(self, node: Node) -> set[int]:
-        """The groups that `node` reads at other places than its own."""
-        if not reads_in_place(node, self.shapes.inverses):
-            return self.sources(node)
-        return self.sources(node, tuple(v for v in node.operands if v not in self.of))
-
-    def sources(self, node: Node, operands: tuple[Value, ...] | None = None) -> set[int]:
-        """The groups that `node` reads, through what is computed where it is read."""
-        found: set[int] = set()
-        values = node.operands if operands is None else operands
-        for value in behind(values, self.shapes.made, self.of.__contains__):
-            found |= self.guards.get(value, frozenset())
-            if value in self.of:
-                found.add(self.of[value])
-        return found
-
-    def depend(self, group: int, sources: set[int]) -> None:
-        """From now on `group` runs after all of `sources`."""
-        added = 0
-        for source in sources - {group}:
-            added |= self.before[source] | 1 << source
-        if not added & ~self.before[group]:
-            return  # then what comes after the group comes after all of them too
-        self.before[group] |= added
-        self.read |= added
-        if self.read >> group & 1:
-            for other in range(len(self.before)):
-                if self.before[other] >> group & 1:
-                    self.before[other] |= added
-
-    def join(self, node: Node, candidates: list[int]) -> int | None:
-        """The group among `candidates` that `node` can join without a circle; others are merged."""
-        near = set(candidates) - self.far_sources(node)
-        best: int | None = None
-        for group in sorted(near, key=lambda g: (self.roots[g] is None, -g)):
-            if not self._after(node, {group}):
-                best = group
-                break
-        if best is None:
-            return None
-        for other in near - {best}:
-            apart = (self.far[best] >> other | self.far[other] >> best) & 1
-            if (self.roots[other] is None and not apart and not self._between(best, other)
-                    and not self._after(node, {best, other})):
-                self._merge(best, other)
-        return best
-
-    def _after(self, node: Node, groups: set[int]) -> bool:
-        """Whether `node` also reads a group that comes after one of `groups`."""
-        bits = sum(1 << group for group in groups)
-        return any(self.before[s] & bits for s in self.sources(node) - groups)
-
-    def _between(self, a: int, b: int) -> bool:
-        """Whether a third group stands between two on a path from one to the other."""
-        for x in range(len(self.before)):
-            if x in (a, b) or not self.nodes[x]:
-                continue
-            if self.before[x] >> a & 1 and self.before[b] >> x & 1:
-                return True
-            if self.before[x] >> b & 1 and self.before[a] >> x & 1:
-                return True
-        return False
-
-    def _merge(self, into: int, other: int) -> None:
-        moved = self.nodes[other]
-        self.nodes[other] = []
-        for node in moved:
-            for value in node.results:
-                self.of[value] = into
-        self.nodes[into] += moved
-        self.before[into] |= self.before[other] & ~(1 << into)
-        self.far[into] |= self.far[other]
-        self.read |= (self.read >> other & 1) << into | self.before[into]
-        for x in range(len(self.far)):
-            self.far[x] |= (self.far[x] >> other & 1) << into
-        for x in range(len(self.before)):
-            if self.before[x] >> other & 1:
-                self.before[x] = self.before[x] & ~(1 << other)
-                if x != into:
-                    self.before[x] |= 1 << into | self.before[into]
-        self.before[into] &= ~(1 << into | 1 << other)
-        for x in range(len(self.before)):
-            if self.before[x] >> into & 1:
-                self.before[x] |= self.before[into]
 
 
 def fuse(graph: Graph, options: Options) -> FusedGraph:
@@ -175,7 +57,7 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
             grouping.guards[node.result] = frozenset(effects.last)
         elif shapes.is_map(node) and node.result not in shapes.inlined:
             _place(node, grouping)
-    return _finish(graph, shapes, grouping, calls, views)
+    return _finish(graph, grouping, calls, views, join_rows(grouping, options))
 
 
 class Effects:
@@ -212,19 +94,24 @@ def _place(node: Node, grouping: Grouping) -> None:
 
 
 def _finish(
-    graph: Graph, shapes: Shapes, grouping: Grouping, calls: dict[int, Node],
-    views: list[tuple[Value, Value]],
+    graph: Graph, grouping: Grouping, calls: dict[int, Node], views: list[tuple[Value, Value]],
+    rows: dict[int, Row],
 ) -> FusedGraph:
+    shapes = grouping.shapes
     place = {value: at for at, node in enumerate(graph.nodes) for value in node.results}
     needed = _needed(graph, shapes, grouping)
+    needed -= rows_alone(grouping, rows)
     groups: list[Group] = []
     for g, nodes in enumerate(grouping.nodes):
         if not nodes:
             continue
         nodes.sort(key=lambda n: place[n.results[0]] if n.results else 0)
         outputs = tuple(v for n in nodes for v in n.results if v in needed or g in calls)
+        row = rows.get(g)
+        if row is not None:
+            outputs = with_stored(grouping, row, nodes, outputs)
         groups.append(Group(f"g{g}", grouping.domains[g], tuple(nodes), outputs, grouping.roots[g],
-                            calls.get(g)))
+                            calls.get(g), row))
     groups = _ordered(groups, grouping)
     viewed = dict(views)
     copied = [Group(f"copy{k}", v.dims, (), (v,)) for k, v in enumerate(

@@ -1,0 +1,213 @@
+"""Rows: reductions along the same axes, and what is computed for each row and each element of it.
+
+    m = max k: x[i, k]      e[i, k] = exp(x[i, k] - m[i])      s = sum k: e[i, k]      e / s
+
+are one kernel: a row stays in the nearest cache over all of it. What is carried out in one pass
+over the row is a sweep; a number that a sweep needs of the row is known after an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import field
+
+from dlc.compiler.kernels.invert import Inverse
+from dlc.compiler.kernels.shapes import is_unit_reshape
+from dlc.compiler.options import Options
+from dlc.ir.dataclass import dataclass
+from dlc.ir.dims import Dim, evaluate, product, substitute, symbol, symbols
+from dlc.ir.fused import At, Row
+from dlc.ir.graph import Node, Value
+from dlc.ir.ops import OPS
+
+FEW = 8  # rows (or vectors of rows) that do not keep a few threads busy
+SMALL = 16384  # elements that need no threads
+UNKNOWN: At = (-1, -1, -1, -1, -1, -1, -1, -1, -1)  # more axes than any value has
+DEAR = 6.0  # an element that costs more is kept, not computed again in a later sweep
+
+
+def row_of(node: Node, inverse: Inverse) -> Row | None:
+    """The row that a reduction combines; None if it is no plain one."""
+    if node.op == "tree_sum" or inverse.where or inverse.guarded or not inverse.over:
+        return None
+    over = {o.name: o.high for o in inverse.over}
+    if any(o.low != 0 or not _outside(o.high, over) for o in inverse.over):
+        return None
+    kept = tuple(d for d in inverse.domain if d != 1)
+    count = len(kept) + len(over)
+    for operand, at in zip(node.operands, inverse.reads, strict=True):
+        axes = [(d, e) for d, e in zip(operand.dims, at, strict=True) if d != 1]
+        names = [str(e) for _, e in axes]
+        if len(axes) != count or len(set(names)) != count or any(
+                e is not symbol(name) for (_, e), name in zip(axes, names, strict=True)):
+            continue
+        row = Row(tuple(d for d, _ in axes), tuple(n in over for n in names))
+        outer = [n for n in names if n not in over]
+        if row.kept == kept and outer == sorted(outer, key=lambda n: int(n[1:])) and all(
+                d == over.get(n, d) for (d, _), n in zip(axes, names, strict=True)):
+            return row
+    return None
+
+
+def enough_rows(row: Row, options: Options) -> bool:
+    """Whether there are rows enough for a few threads, or so few elements that none help."""
+    elements, rows = product(row.dims), _likely(row.kept, options)
+    if row.reduced and not row.reduced[-1]:
+        last = _likely(row.kept[-1:], options)
+        rows = rows // last * -(-last // options.lanes)
+    return rows >= FEW or (isinstance(elements, int) and elements <= SMALL)
+
+
+def _likely(dims: tuple[Dim, ...], options: Options) -> int:
+    size = product(dims)
+    return evaluate(size, {name: options.hint(name) for name in symbols(size)})
+
+
+def _outside(dim: Dim, names: Mapping[str, Dim]) -> bool:
+    """Whether a bound is the same for all rows."""
+    return not any(n in names or (n[0] == "i" and n[1:].isdigit()) for n in symbols(dim))
+
+
+def renamed(node: Node, inverse: Inverse, row: Row) -> dict[str, Dim]:
+    """The indices of a reduction by the names that the row has for them."""
+    for operand, at in zip(node.operands, inverse.reads, strict=True):
+        names = [str(e) for d, e in zip(operand.dims, at, strict=True) if d != 1]
+        if row.is_element(operand) and len(set(names)) == len(row.dims):
+            return {n: symbol(m) for n, m in zip(names, row.names, strict=True)}
+    raise AssertionError("a reduction without a row")
+
+
+class Reads:
+    """Which elements of the values in `ends` a node reads at its own place in a row."""
+
+    def __init__(
+        self, made: Mapping[Value, Node], inverses: Mapping[Value, Inverse],
+        ends: Container[Value],
+    ) -> None:
+        self.made, self.inverses, self.ends = made, inverses, ends
+        self.known: dict[tuple[Value, Row], tuple[tuple[Value, At], ...]] = {}
+
+    def of(self, node: Node, row: Row) -> tuple[tuple[Value, At], ...]:
+        """Each value that is in `ends` or not computed by a node, and where it is read.
+
+        A place with more indices than the value has axes is one that can't be told.
+        """
+        key = (node.result, row)
+        if key not in self.known:
+            self.known[key] = tuple(self._of(node, row))
+        return self.known[key]
+
+    def _of(self, node: Node, row: Row) -> Iterator[tuple[Value, At]]:
+        inverse = self.inverses.get(node.result)
+        if inverse is not None and not inverse.is_read:
+            names = renamed(node, inverse, row)
+            stack = [(value, tuple(substitute(e, names) for e in at))
+                     for value, at in zip(node.operands, inverse.reads, strict=True)]
+        else:
+            place = row.place(node.result)
+            assert place is not None
+            stack = list(self._behind(node, place))
+        seen: set[tuple[Value, At]] = set()
+        while stack:
+            value, at = stack.pop()
+            if len(at) == len(value.dims):
+                at = tuple(0 if d == 1 else e for e, d in zip(at, value.dims, strict=True))
+            if (value, at) in seen:
+                continue
+            seen.add((value, at))
+            made = self.made.get(value)
+            if made is None or value in self.ends or len(at) != len(value.dims):
+                yield value, at
+            else:
+                stack += self._behind(made, at)
+
+    def _behind(self, node: Node, at: At) -> Iterator[tuple[Value, At]]:
+        """The operands of a node, and where they are read for its element `at`."""
+        access = OPS[node.op].access
+        if node.op in ("constant", "dim", "iota"):
+            return
+        if node.op == "contract":
+            point = {f"i{k}": e for k, e in enumerate(at)}
+            for value, read in zip(node.operands, self.inverses[node.result].reads, strict=True):
+                yield value, tuple(substitute(e, point) for e in read)
+        elif node.op == "reshape" and is_unit_reshape(node):
+            wide = iter(e for e, d in zip(at, node.result.dims, strict=True) if d != 1)
+            (operand,) = node.operands
+            yield operand, tuple(0 if d == 1 else next(wide) for d in operand.dims)
+        elif access is not None and node.op not in ("pad", "reshape"):
+            yield node.operands[0], access(node, at).index
+        else:
+            plain = OPS[node.op].formula is not None
+            yield from ((value, at if plain else UNKNOWN) for value in node.operands)
+
+
+@dataclass(slots=True)
+class RowPlan:
+    """In which sweep each node of a row kernel is computed, and what is kept between sweeps.
+
+    `level` is the sweep in which an element is computed or a reduction carried out; a number of a
+    row is known after the sweep of its level (-1: before the first). `homes` are elements that are
+    kept in the memory of a result until that is written; `stored` those that need memory of their
+    own.
+    """
+
+    row: Row
+    nodes: Sequence[Node]
+    reads: Reads
+    outputs: tuple[Value, ...]
+    level: dict[Value, int] = field(default_factory=dict)
+    homes: dict[Value, Value] = field(default_factory=dict)
+    stored: list[Value] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        inside = {v for node in self.nodes for v in node.results}
+        read = {n.result: [v for v, _ in self.reads.of(n, self.row) if v in inside]
+                for n in self.nodes}
+        for node in self.nodes:
+            self.level[node.result] = self._level(node, read[node.result])
+        self._keep(read)
+
+    def _level(self, node: Node, read: list[Value]) -> int:
+        element = self.row.is_element(node.result) or self.is_reduction(node)
+        level = 0 if element else -1
+        for value in read:
+            later = element and not self.row.is_element(value)
+            level = max(level, self.level[value] + later)
+        return level
+
+    def is_reduction(self, node: Node) -> bool:
+        """Whether a node combines the elements of a row."""
+        inverse = self.reads.inverses.get(node.result)
+        return inverse is not None and not inverse.is_read
+
+    def _keep(self, read: dict[Value, list[Value]]) -> None:
+        """Finds elements that are dear and needed in several sweeps, and where to keep them."""
+        sweeps: dict[Value, set[int]] = {}
+        for node in reversed(self.nodes):
+            value = node.result
+            own = {self.level[value]} if self._is_written(node) else sweeps.get(value, set())
+            if self.row.is_element(value) or self.is_reduction(node):
+                for operand in read[value]:
+                    sweeps.setdefault(operand, set()).update(own)
+        cost: dict[Value, float] = {}
+        for node in self.nodes:
+            value = node.result
+            if not self.row.is_element(value):
+                continue
+            cost[value] = OPS[node.op].cost + sum(cost.get(v, 0) for v in set(read[value]))
+            if value in self.outputs:
+                cost[value] = 0
+            elif cost[value] >= DEAR and len(sweeps.get(value, ())) > 1:
+                self._home(value, max(sweeps[value]))
+                cost[value] = 0
+
+    def _is_written(self, node: Node) -> bool:
+        return node.result in self.outputs or self.is_reduction(node)
+
+    def _home(self, value: Value, last: int) -> None:
+        for output in self.outputs:
+            if (output.type == value.type and output not in self.homes.values()
+                    and self.level[output] >= last):
+                self.homes[value] = output
+                return
+        self.stored.append(value)

@@ -1,0 +1,190 @@
+"""Schedules of kernels that go along rows: softmax, norms, plain reductions, with what follows.
+
+All that is read in memory is read once a sweep, so there is nothing to keep in register tiles:
+what counts is that vectors lie along memory, and that enough sums run side by side to hide how long
+an addition takes.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log2
+
+from dlc.compiler.kernels.accesses import loads_by, stride
+from dlc.compiler.options import Options
+from dlc.compiler.schedules.chunks import split
+from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
+from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.ops import OPS
+from dlc.ir.schedule import Schedule
+
+KINDS = ("sum", "max", "argmax")
+SHORT = 16  # rows of fewer elements keep the schedules of windows
+CYCLES_PER_NS = 3.0
+GATHERED = 3.0  # cycles for each lane that is loaded alone
+
+
+def row_schedule(kernel: Kernel, sizes: dict[str, int], options: Options) -> Schedule | None:
+    """The schedule of a kernel that goes along rows; None for any other."""
+    computes = [c for c in kernel.body if isinstance(c, Compute)]
+    row = _row(kernel, computes)
+    if row is None:
+        return None
+    rows = _Rows(kernel, computes, row, sizes, options)
+    schedule = rows.schedule()
+    alone = rows.length < SHORT or schedule.vector not in schedule.reduce
+    return None if alone and not _is_sequence(kernel, computes) else schedule
+
+
+def _is_sequence(kernel: Kernel, computes: list[Compute]) -> bool:
+    """Whether it is more than a reduction with what follows it."""
+    return sum(1 for c in computes if c.over) > 1 or len(kernel.locals) > 1
+
+
+def _row(kernel: Kernel, computes: list[Compute]) -> tuple[Index, ...] | None:
+    """The indices of the row, if all computes go along the same one and read it once."""
+    rows = {c.over for c in computes if c.over}
+    if len(computes) != len(kernel.body) or len(rows) != 1:
+        return None
+    (row,) = rows
+    names = {i.name for i in (*row, *kernel.outer) if i.high != 1}
+    if any(c.where or (c.combine and (c.combine.tree or c.combine.kind not in KINDS))
+           for c in computes) or not any(c.combine for c in computes):
+        return None
+    if any(isinstance(bound, Access) for i in row for bound in (i.low, i.high)):
+        return None
+    along = [c for c in computes if c.over]
+    if not _is_sequence(kernel, computes) and not _reads_once(along[0], names):
+        return None
+    return row
+
+
+def _reads_once(compute: Compute, names: set[str]) -> bool:
+    """Whether what it reads differs from place to place, so that no register tile would help."""
+    reads = [a for a in compute.args if isinstance(a, Access) and a.at]
+    whole = [a for a in reads if names <= _names(a)]
+    last = compute.body[-1] if compute.body else None
+    return bool(whole) and not (
+        last is not None and last.op == "mul" and len(whole) < len(reads))
+
+
+def _names(access: Access) -> set[str]:
+    return {n for e in access.at if not isinstance(e, Access) for n in symbols(e)}
+
+
+class _Rows:
+    """One kernel at likely sizes."""
+
+    def __init__(
+        self, kernel: Kernel, computes: list[Compute], row: tuple[Index, ...],
+        sizes: dict[str, int], options: Options,
+    ) -> None:
+        self.kernel, self.computes, self.row, self.options = kernel, computes, row, options
+        self.sizes = dict(sizes)
+        for index in (*kernel.outer, *row):
+            self.sizes[index.name] = max(0, self._number(index.high) // 2)
+        self.length = 1
+        for index in row:
+            self.length *= self.extent(index)
+
+    def _number(self, dim: Dim | Access) -> int:
+        if isinstance(dim, Access):
+            return 8
+        env = {name: self.sizes.get(name, 1) for name in symbols(dim)}
+        return evaluate(dim, env)
+
+    def extent(self, index: Index) -> int:
+        """The likely number of values of an index."""
+        return max(1, self._number(index.high) - self._number(index.low))
+
+    def schedule(self) -> Schedule:
+        """The cheapest vector index, and what goes with it."""
+        candidates = [*self.kernel.outer, *(i for i in self.row if i.low == 0)]
+        usable = [i for i in candidates if self.extent(i) > 1 and not isinstance(i.high, Access)
+                  and not self._bounds_use(i.name)]
+        best: Index | None = None
+        cost = self.cost(None)
+        for index in usable:
+            if (score := self.cost(index)) < cost:
+                best, cost = index, score
+        lanes = self.options.lanes if best is not None else 1
+        reduced = [i.name for i in self.row if i is not best]
+        reduced += [i.name for i in self.row if i is best]
+        steps = [lanes if i is best else 1 for i in self.kernel.outer]
+        total = self._total(cost)
+        loops, chunks = split(
+            tuple(ceildiv(self._size(i), s) for i, s in zip(self.kernel.outer, steps, strict=True)),
+            tuple(ceil(self.extent(i) / s) for i, s in zip(self.kernel.outer, steps, strict=True)),
+            total)
+        name = best.name if best is not None else ""
+        return Schedule(
+            self.options.target, tuple(i.name for i in self.kernel.outer), loops, chunks, name,
+            lanes, reduce=tuple(reduced), edge=((name, "mask"),) if name else (), cost=total,
+            sweep=self._side())
+
+    def _total(self, cycles: float) -> Dim:
+        """Nanoseconds of all, of which one place of the outer loops takes `cycles`."""
+        total: Dim = ceil(cycles / self.length * 1000 / CYCLES_PER_NS)
+        for index in (*self.kernel.outer, *self.row):
+            total = total * self._size(index)
+        return floordiv(total, 1000)
+
+    def _size(self, index: Index) -> Dim:
+        """The number of values of an index; the likely one where outer indices are in it."""
+        if isinstance(index.high, Access) or isinstance(index.low, Access):
+            return self.extent(index)
+        size = index.high - index.low
+        return size if symbols(size) <= set(self.kernel.symbols) else self.extent(index)
+
+    def _bounds_use(self, name: str) -> bool:
+        return any(name in symbols(b) for i in self.row for b in (i.low, i.high)
+                   if not isinstance(b, Access))
+
+    def _side(self) -> int:
+        """Short bodies wait for their sums; long ones overlap by themselves."""
+        longest = max(_work(c) for c in self.computes if c.over)
+        return 8 if longest <= 2 else 4 if longest <= 10 else 2
+
+    def cost(self, index: Index | None) -> float:
+        """Cycles for one place of the outer loops: all sweeps over a row, or a vector of rows."""
+        lanes = self.options.lanes if index is not None else 1
+        along = index in self.row
+        turns = float(self.length)
+        if index is not None and along:
+            extent = self.extent(index)
+            turns = self.length / extent * ceil(extent / lanes)
+        total = 0.0
+        for compute in self.computes:
+            work = _work(compute)
+            for access in _accesses(compute):
+                work += self._access(access, index, lanes)
+            total += work * (turns if compute.over else 1)
+            if along and compute.combine is not None:
+                total += 3 * log2(lanes)
+        if index is not None and not along:  # a vector of rows at once
+            extent = self.extent(index)
+            total *= ceil(extent / lanes) / extent
+        return total
+
+    def _access(self, access: Access, index: Index | None, lanes: int) -> float:
+        if not access.at:
+            return 0.0
+        if index is None or index.name not in _names(access):
+            return 0.5
+        if loads_by(access, index.name):
+            return GATHERED * lanes
+        step = stride(self.kernel, access, index, lanes)
+        return {0: 0.5, 1: 1.0}.get(step, GATHERED * lanes) if step is not None else (
+            GATHERED * lanes)
+
+
+def _work(compute: Compute) -> float:
+    own = 1.0 if compute.combine else 0.0
+    return own + sum(OPS[op.op].cost for op in compute.body if op.op in OPS)
+
+
+def _accesses(compute: Compute) -> list[Access]:
+    found = [a for a in compute.args if isinstance(a, Access)]
+    return list(dict.fromkeys([*found, compute.target]))
+
+
+__all__ = ["row_schedule"]
