@@ -38,6 +38,7 @@ from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.compiler.passes.split_reductions import split_reductions
 from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
+from dlc.compiler.traffic import told, traffic
 from dlc.ir.diagnostics import Diagnostic, UserError
 from dlc.ir.graph import Graph
 from dlc.ir.program import Program
@@ -186,7 +187,8 @@ def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     run_passes(passes(options)[:last + 1], graph, observer=steps.append)
     made = steps[-1].after
     if stage == "memory":
-        return report(*_with_sizes(made, options)) + "\n"
+        program, sizes = _with_sizes(made, options)
+        return f"{report(program, sizes)}\n{told(traffic(program, sizes))}\n"
     return steps[-1].level.text(made)
 
 
