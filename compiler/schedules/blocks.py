@@ -22,6 +22,7 @@ FAST_LINES = 704  # vectors that the first cache holds beside others
 LEAST_TURNS = 12  # of the loops for which sums are loaded and stored
 LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
 COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
+UNEVEN = 0.7  # of a turn, a thread waits at the end
 THREADS = (2, 4, 8)  # for which the blocks are to come out even
 
 
@@ -128,6 +129,7 @@ def _overhead(block: int, size: int, tiles: int, others: int) -> float:
     """What blocks of so many tiles cost beside the multiplications, as a part of these."""
     turns = ceil(tiles / block) * others
     idle = sum(ceil(turns / threads) * threads / turns - 1 for threads in THREADS) / len(THREADS)
+    idle += UNEVEN / turns  # threads end their last turns at different times
     uneven = ceil(tiles / block) * block / tiles - 1
     return COPY_ROWS / (block * size) + idle + uneven
 
