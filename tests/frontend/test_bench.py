@@ -50,6 +50,7 @@ fn running(x: f32[T, N, 32], w: f32[32, 32]) -> f32[N, 32] {
 
 fn rows(table: f32[10, 4], at: i32[N]) -> f32[N, 4] = table[at]
 fn product(x: f32[M, 512], y: f32[512, 512]) -> f32[M, 512] = x @ y
+fn narrow(x: f32[M, 64], y: f32[64, 64]) -> f32[M, 64] = x @ y
 fn head(x: f32[N], count: int) -> f32[count] = sort(x)[0:count]
 model Wide(width: int) {
     dense = nn.Dense(width, width)
@@ -238,7 +239,7 @@ def test_other_code_has_no_clock(folder: Path) -> None:
 
 
 def test_barriers_are_launches_worth_sharing_out(folder: Path) -> None:
-    timed = Timed(dlc.load("net.dl").product.model, "product")
+    timed = Timed(dlc.load("net.dl").narrow.model, "narrow")
     small, large = (make_sites(timed.program, {"M": m})[-1] for m in (1, 4096))
     assert (small.shared, large.shared) == (False, True)
 
