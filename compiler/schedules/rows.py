@@ -41,7 +41,12 @@ def _is_sequence(kernel: Kernel, computes: list[Compute]) -> bool:
 
 
 def _row(kernel: Kernel, computes: list[Compute]) -> tuple[Index, ...] | None:
-    """The indices of the row, if all computes go along the same one and read it once."""
+    """The indices of the row, if all computes go along the same one and read it once.
+
+    A row in a local array is passed from one compute to the next as a whole: it has no sweeps.
+    """
+    if any(local.dims for local in kernel.locals):
+        return None
     rows = {c.over for c in computes if c.over}
     if len(computes) != len(kernel.body) or len(rows) != 1:
         return None

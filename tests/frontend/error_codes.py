@@ -93,10 +93,8 @@ def _given(node: ast.AST, places: dict[str, set[int]]) -> Iterator[ast.expr]:
             if place < len(node.args) and not isinstance(node.args[place], ast.Starred):
                 yield node.args[place]
     elif isinstance(node, ast.FunctionDef):
-        arguments = node.args
-        defaults = arguments.defaults
-        for each, value in zip(arguments.args[len(arguments.args) - len(defaults) :], defaults,
-                               strict=True):
+        arguments, defaults = [*node.args.posonlyargs, *node.args.args], node.args.defaults
+        for each, value in zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True):
             if each.arg == "code":
                 yield value
 
