@@ -25,7 +25,7 @@ from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
 
 CYCLES_PER_NS = 3.0
-MANY = 32  # vector registers, enough for two vectors at a time
+MANY = 16  # lanes: with AVX-512, constants lie in memory, and registers do for two vectors
 LONG = 16  # cost of a formula that needs many registers itself
 MOST_UNROLLED = 8  # turns
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
@@ -168,7 +168,7 @@ class Chooser:
         the time that each step of a long formula takes."""
         one, two = self.options.lanes, 2 * self.options.lanes
         index = next((i for i in self.kernel.outer if i.name == vector), None)
-        if index is None or self.options.registers < MANY or self.extent(index) <= one:
+        if index is None or one < MANY or self.extent(index) <= one:
             return one
         wide = any(op.dtype.size > 4 or (op.op in OPS and OPS[op.op].cost >= LONG)
                    for c in computes for op in c.body)

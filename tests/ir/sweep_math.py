@@ -1,8 +1,9 @@
-"""How far compiled functions are off: `python -m tests.ir.sweep_math [--write] [FUNCTION...]`.
+"""How far functions are off: `python -m tests.ir.sweep_math [--write] [--every K] [FUNCTION...]`.
 
 The machine code of each function in f32 is run on all 2**32 floats, denormals included and with
 denormals kept, and held against NumPy in f64; the inputs that are off most are then held against
-70 digits. Functions of two operands get all first ones, each with a random second one. In f64 it is
+70 digits. --every K takes one float in K, at random, and the table says how many there were.
+Functions of two operands get a random second one with each first one. In f64 it is
 SAMPLES random floats of all magnitudes, held against `longdouble`. --write puts the table into
 ACCURACY.md, where the tests of the functions find the worst inputs.
 """
@@ -30,6 +31,7 @@ SAMPLES: Final = 1 << 22
 KEPT: Final = 24  # candidates of which the error is computed in 70 digits
 TABLE: Final = Path(__file__).with_name("ACCURACY.md")
 SMALLEST: Final = {F32: 2.0**-126, F64: 2.0**-1022}
+FAR_F64: Final = {"sin": 2.0**30, "cos": 2.0**30}  # nan beyond
 MANTISSA: Final = {F32: 23, F64: 52}
 
 
@@ -63,6 +65,7 @@ class Worst:
 
     units: float
     at: tuple[float, ...]
+    inputs: int = 0
 
 
 def errors(found: Array, right: Array) -> Array:
@@ -92,22 +95,25 @@ def _spacing(size: Array) -> Array:
     return powers.astype(np.float64 if size.dtype == np.float32 else np.longdouble) * 2.0**-mantissa
 
 
-def all_f32(count: int) -> Iterator[tuple[Array, ...]]:
-    """All floats, with as many random second operands as are wanted."""
-    for first in range(0, 1 << 32, CHUNK):
-        x = np.arange(first, first + CHUNK, dtype=np.uint64).astype(np.uint32).view(np.float32)
+def all_f32(count: int, every: int) -> Iterator[tuple[Array, ...]]:
+    """All floats, or one in `every`, with as many random second operands as are wanted."""
+    for first in range(0, (1 << 32) - (every - 1) * CHUNK, CHUNK * every):
         rng = np.random.default_rng(first)
+        bits = np.arange(first, first + CHUNK * every, every, dtype=np.uint64)
+        if every > 1:
+            bits += rng.integers(0, every, CHUNK, dtype=np.uint64)
+        x = bits.astype(np.uint32).view(np.float32)
         yield (x, *(rng.uniform(-1, 1, CHUNK).astype(np.float32) * np.float32(
             8.0 ** rng.integers(-2, 3)) for _ in range(count - 1)))
 
 
-def some_f64(count: int) -> Iterator[tuple[Array, ...]]:
-    """Floats of all magnitudes, and as many within 1000."""
+def some_f64(count: int, limit: float) -> Iterator[tuple[Array, ...]]:
+    """Floats of all magnitudes up to a limit, and as many within 1000."""
     for seed in range(SAMPLES // CHUNK):
         rng = np.random.default_rng(seed)
         bits = rng.integers(0, 1 << 64, CHUNK // 2, dtype=np.uint64).view(np.float64)
         usual = rng.uniform(-1, 1, CHUNK // 2) * 10.0 ** rng.integers(-3, 4, CHUNK // 2)
-        x = np.concatenate([bits, usual])
+        x = np.concatenate([np.where(np.abs(bits) > limit, 0.0, bits), usual])
         yield (x, *(rng.uniform(-8, 8, CHUNK) for _ in range(count - 1)))
 
 
@@ -127,13 +133,15 @@ def candidates(name: str, dtype: DType, inputs: Iterator[tuple[Array, ...]]) -> 
     return worst
 
 
-def sweep(name: str, dtype: DType) -> Worst:
+def sweep(name: str, dtype: DType, every: int = 1) -> Worst:
     """The largest error of a function."""
     count = 2 if name == "pow" else 1
-    found = candidates(name, dtype, all_f32(count) if dtype is F32 else some_f64(count))
+    inputs = all_f32(count, every) if dtype is F32 else some_f64(count, FAR_F64.get(name, np.inf))
+    tried = (1 << 32) // (CHUNK * every) * CHUNK if dtype is F32 else SAMPLES
+    found = candidates(name, dtype, inputs)
     if np.isinf(found[0].units):
         return found[0]
-    return max((Worst(true_error(name, dtype, w.at), w.at) for w in found),
+    return max((Worst(true_error(name, dtype, w.at), w.at, tried) for w in found),
                key=lambda w: w.units)
 
 
@@ -155,9 +163,11 @@ def read_table() -> dict[str, dict[DType, Worst]]:
         return rows
     for line in TABLE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 5 and cells[0] in WIDE:
-            rows[cells[0]] = {dtype: Worst(float(units), tuple(map(float.fromhex, at.split())))
-                              for dtype, units, at in ((F32, *cells[1:3]), (F64, *cells[3:]))}
+        if len(cells) == 7 and cells[0] in WIDE:
+            rows[cells[0]] = {
+                dtype: Worst(float(units), tuple(map(float.fromhex, at.split())),
+                             int(inputs.replace(",", "")))
+                for dtype, inputs, units, at in ((F32, *cells[1:4]), (F64, *cells[4:]))}
     return rows
 
 
@@ -165,15 +175,18 @@ def table(rows: dict[str, dict[DType, Worst]]) -> str:
     """ACCURACY.md."""
     lines = [__doc__.split("\n\n")[1].replace("\n", " "), "",
              "Errors are in units in the last place of the result, where that is a normal number.",
-             "", "| function | f32, all inputs | worst at | f64, samples | worst at |",
-             "|---|---|---|---|---|"]
+             "", "| function | f32 inputs | ulp | at | f64 inputs | ulp | at |",
+             "|---|---|---|---|---|---|---|"]
     for name in WIDE:
         if name in rows:
-            cells = [cell for dtype in (F32, F64) for cell in (
-                f"{rows[name][dtype].units:.4f}", " ".join(map(float.hex, rows[name][dtype].at)))]
+            cells = [cell for dtype in (F32, F64) for cell in _cells(rows[name][dtype])]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     command = "Made by `python -m tests.ir.sweep_math --write`."
     return "\n".join(["# How far the functions are off", "", command, "", *lines, ""])
+
+
+def _cells(worst: Worst) -> tuple[str, str, str]:
+    return (f"{worst.inputs:,}", f"{worst.units:.4f}", " ".join(map(float.hex, worst.at)))
 
 
 def main(arguments: list[str]) -> int:
@@ -181,9 +194,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("functions", nargs="*", default=list(WIDE), metavar="FUNCTION")
     parser.add_argument("--write", action="store_true", help="put the rows into ACCURACY.md")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="one float in K")
     given = parser.parse_args(arguments)
     for name in given.functions:
-        found = {dtype: sweep(name, dtype) for dtype in (F32, F64)}
+        found = {dtype: sweep(name, dtype, given.every) for dtype in (F32, F64)}
         for dtype, worst in found.items():
             print(f"{name} {dtype}: {worst.units:.4f} ulp at {worst.at}", flush=True)
         if given.write:
