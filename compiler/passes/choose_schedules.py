@@ -240,8 +240,9 @@ class Chooser:
     def _tiles(self, reduction: Compute, vector: str, lanes: int) -> tuple[Tile, ...]:
         """The register tile that needs the fewest cycles a multiply-add."""
         combine = reduction.combine
-        if combine is None or combine.kind not in ("sum", "max") or combine.tree or (
-                not reduction.over):
+        masks = self.options.lanes > 4  # NEON has none: many vectors side by side would be too many
+        kinds = ("sum", "max") if masks else ("sum",)
+        if combine is None or combine.kind not in kinds or combine.tree or not reduction.over:
             return ()
         if len([c for c in self.kernel.body if isinstance(c, Compute) and c.combine]) > 1:
             return ()
@@ -254,7 +255,7 @@ class Chooser:
         taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
         # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
         registers = self.options.registers - max(taps - 1, 0)
-        streams = not free and all(
+        streams = masks and not free and all(
             self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
         return TileSearch(reads, free, wide, lanes, registers, self.extent, streams).best()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from dlc.compiler.llvm.target import host
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.graph import Attr, Builder, Graph, Param, Value
@@ -34,6 +35,7 @@ N = symbol("N")
 DTYPES = (F32, F64, I32, I64, U8, BOOL)
 SHAPES: tuple[tuple[Dim, ...], ...] = ((N,), (N, 1), (N, 17), (37,), (1, 1), (3, 37), ())
 BATCHES = (1, 37)
+CPUS = ("", "haswell")  # the host, and one with AVX2
 
 # Ops that are no function of one node, and where they are tested.
 APART = {
@@ -120,7 +122,7 @@ def draw(case: Case, n: int, seed: int) -> list[Array]:
 class Together:
     """Many functions of one node in one module, which costs one compilation."""
 
-    def __init__(self, found: list[Case]) -> None:
+    def __init__(self, found: list[Case], cpu: str = "") -> None:
         self.cases = found
         names = [f"a{k}.{j}" for k, case in enumerate(found) for j in range(len(case.kinds))]
         b = Builder(("batch", *names))
@@ -132,7 +134,7 @@ class Together:
             results += b.emit(case.op, *operands, **dict(case.attrs))
         results.append(b.op("neg", batch))
         self.graph = Graph("ops", tuple(map(Param, given)), tuple(b.nodes), tuple(results))
-        self.compiled = CompiledGraph(self.graph, Options())
+        self.compiled = CompiledGraph(self.graph, Options(target=cpu))
 
     def check(self, n: int, rtol: float, atol: float) -> None:
         arrays = [np.zeros(n, np.float32)]
@@ -145,11 +147,19 @@ def tolerance(name: str) -> float:
     return 0.0 if name in EXACT else 2e-5 if name == "contract" else 1e-6
 
 
+def runs(cpu: str) -> bool:
+    """Whether this machine runs code for a CPU of another generation."""
+    return not cpu or (not host().is_arm and host().has("avx2") and host().has("fma"))
+
+
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("name", sorted(OPS.keys() - APART.keys()))
-def test_op(name: str) -> None:
+def test_op(name: str, cpu: str) -> None:
+    if not runs(cpu):
+        pytest.skip("this machine has no AVX2")
     found = cases(name)
     assert found, f"{name} has no samples: give it some, or list it in APART with the reason"
-    together = Together(found)
+    together = Together(found, cpu)
     for n in BATCHES:
         together.check(n, tolerance(name), 2 * tolerance(name))
 
@@ -165,9 +175,12 @@ HALVES = [(name, dtype) for name in sorted(OPS.keys() - APART.keys() - SUMS)
           for dtype in (F16, BF16) if in_16_bits(name, dtype)]
 
 
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize(("name", "dtype"), HALVES, ids=str)
-def test_op_in_16_bits(name: str, dtype: DType) -> None:
-    together = Together(in_16_bits(name, dtype))
+def test_op_in_16_bits(name: str, dtype: DType, cpu: str) -> None:
+    if not runs(cpu):
+        pytest.skip("this machine has no AVX2")
+    together = Together(in_16_bits(name, dtype), cpu)
     last = 0.0 if name in EXACT else 2.0**-7 if dtype is BF16 else 2.0**-10
     for n in BATCHES:
         together.check(n, 2 * last, 2 * last)
@@ -203,9 +216,12 @@ def reductions(dtype: DType) -> list[Case]:
     return found
 
 
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_reductions(dtype: DType) -> None:
-    together = Together([case for case in reductions(dtype) if fits(case)])
+def test_reductions(dtype: DType, cpu: str) -> None:
+    if not runs(cpu):
+        pytest.skip("this machine has no AVX2")
+    together = Together([case for case in reductions(dtype) if fits(case)], cpu)
     for n in (1, 37, 130):
         together.check(n, 2e-5 if dtype is F32 else 1e-12, 2e-5 if dtype is F32 else 1e-12)
 
@@ -226,9 +242,12 @@ def products(dtype: DType) -> list[Case]:
     return found + [spec("contract", (dtype, x), **pool_spec(x, *how)) for x, *how in pools]
 
 
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_products(dtype: DType) -> None:
-    together = Together(products(dtype))
+def test_products(dtype: DType, cpu: str) -> None:
+    if not runs(cpu):
+        pytest.skip("this machine has no AVX2")
+    together = Together(products(dtype), cpu)
     for n in (1, 37, 70):
         together.check(n, 2e-5 if dtype is F32 else 1e-12, 5e-5 if dtype is F32 else 1e-12)
 
@@ -260,9 +279,12 @@ def movers(dtype: DType) -> list[Case]:
     ]
 
 
+@pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_movers(dtype: DType) -> None:
-    together = Together([c for c in movers(dtype) if c.op != "iota" or dtype is not BOOL])
+def test_movers(dtype: DType, cpu: str) -> None:
+    if not runs(cpu):
+        pytest.skip("this machine has no AVX2")
+    together = Together([c for c in movers(dtype) if c.op != "iota" or dtype is not BOOL], cpu)
     for n in (1, 37, 100):
         together.check(n, 0.0, 0.0)
 
