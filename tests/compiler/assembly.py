@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dlc.compiler.llvm.target import Target, new_machine, parse, target
 from dlc.compiler.pipeline import dump_graph
+from dlc.frontend.build import Built
 from dlc.frontend.driver import load
 
 _FUNCTION = re.compile(r'^"?([A-Za-z_][\w.$]*)"?:')
@@ -82,19 +83,25 @@ def spilling(text: str, kind: Target) -> Iterator[InnerLoop]:
             yield loop
 
 
+def example_models() -> Iterator[tuple[str, Built]]:
+    """The models of the examples; those that need sizes are within others that give them."""
+    for file in sorted(EXAMPLES.rglob("*.dl")):
+        program = load(file)
+        for model, parameters in program.models.items():
+            if all(p.has_default for p in parameters):
+                yield f"{file.name} {model}", program.model(model).built
+
+
 def main(arguments: list[str]) -> int:
     """Lists what spills in the examples: `python -m tests.compiler.assembly [TARGET...]`."""
     for cpu in arguments or TARGETS:
-        for file in sorted(EXAMPLES.rglob("*.dl")):
-            program = load(file)
-            for model in program.models:
-                built = program.model(model).built
-                for function in built.record.functions:
-                    options = replace(built.options(function), target=cpu)
-                    text = dump_graph(built.graph(function), "llvm", options)
-                    for loop in spilling(text, target(cpu)):
-                        print(cpu, file.name, model, function, loop.function, len(loop.lines),
-                              "lines,", len(loop.vector_spills), "of vectors on the stack")
+        for place, built in example_models():
+            for function in built.record.functions:
+                options = replace(built.options(function), target=cpu)
+                text = dump_graph(built.graph(function), "llvm", options)
+                for loop in spilling(text, target(cpu)):
+                    print(cpu, place, function, loop.function, len(loop.lines), "lines,",
+                          len(loop.vector_spills), "of vectors on the stack", flush=True)
     return 0
 
 
