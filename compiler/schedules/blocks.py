@@ -12,8 +12,8 @@ from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule
 
 DEPTH = 1024  # a panel of four vectors is 256 KB then: it stays in the second cache
-OPEN_DEPTH = 512  # where the extent is known at run time only, which takes sums in memory
-MOST_TILES = 48  # of a block whose sums lie in memory between the parts of a reduction
+OPEN_DEPTH = 1024  # where the extent is known at run time only, which takes sums in memory
+MOST_TILES = 32  # of a block whose sums lie in memory between the parts of a reduction
 LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
 TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
 LEAST_NESTED_DEPTH = 64  # inside other reduced loops, between which sums lie in memory
@@ -22,7 +22,6 @@ FAST_LINES = 704  # vectors that the first cache holds beside others
 LEAST_TURNS = 12  # of the loops for which sums are loaded and stored
 LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
 COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
-UNEVEN = 0.7  # of a turn, a thread waits at the end
 THREADS = (2, 4, 8)  # for which the blocks are to come out even
 
 
@@ -129,7 +128,6 @@ def _overhead(block: int, size: int, tiles: int, others: int) -> float:
     """What blocks of so many tiles cost beside the multiplications, as a part of these."""
     turns = ceil(tiles / block) * others
     idle = sum(ceil(turns / threads) * threads / turns - 1 for threads in THREADS) / len(THREADS)
-    idle += UNEVEN / turns  # threads end their last turns at different times
     uneven = ceil(tiles / block) * block / tiles - 1
     return COPY_ROWS / (block * size) + idle + uneven
 

@@ -106,7 +106,7 @@ class TileSearch:
         if index is self.vector and self.streams:
             return 1.0
         if index is self.vector:  # a part of a tile sticks out of what is likely to be larger
-            return 1 + (step - self.lanes) / (8 * extent)
+            return 1 + (step - self.lanes) / (16 * extent)
         near = (max(extent // 2, 1), extent, 2 * extent)
         return sum(ceil(e / step) * step / e for e in near) / len(near)
 

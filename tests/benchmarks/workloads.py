@@ -88,11 +88,11 @@ def _seven() -> list[Workload]:
         _classifier("mlp", 128, (784, 512, 512, 10), asked=1 / 1.6),
         _step("lstm", "recurrent.dl LetterLSTM", letters, LSTM, lstm_macs, asked=1 / 1.6,
               of_data=False),
-        gemm(512, asked=1.08),
-        gemm(1024, asked=1.08),
+        gemm(512, asked=1 / 1.08),
+        gemm(1024, asked=1 / 1.08),
         Workload("elementwise", "elements.dl elementwise", "forward",
                  {"x": rows, "y": normal(1024)}, "elementwise", asked=1 / 2),
-        Workload("softmax", "elements.dl rows", "forward", {"x": rows}, "softmax", asked=0.97),
+        Workload("softmax", "elements.dl rows", "forward", {"x": rows}, "softmax", asked=1 / 0.97),
     ]
 
 
