@@ -31,6 +31,7 @@ def batch_in_lanes(nodes: Sequence[Node], options: Options) -> str | None:
     work: dict[str, float] = {}
     lanes: dict[str, float] = {}
     whole: set[str] = set()
+    slid: set[str] = set()
     total = in_rows = 0.0
     for node in nodes:
         if node.op != "contract" or len(node.operands) < 2:
@@ -43,18 +44,23 @@ def batch_in_lanes(nodes: Sequence[Node], options: Options) -> str | None:
             work[name] = work.get(name, 0) + costs.count
             lanes[name] = lanes.get(name, 0) + costs.lanes(name) - rows
         whole |= {str(e) for e in costs.extents.values() if str(e) in symbols(e)}
-    best = max(whole, key=lambda name: (work[name], name), default=None)
+        slid |= costs.slid()
+    best = max(whole - slid, key=lambda name: (work[name], name), default=None)
     if best is None or 2 * work[best] < total or lanes[best] + _copies(nodes, best, options) >= 0:
         return None
     return best
 
 
 def _copies(nodes: Sequence[Node], batch: str, options: Options) -> float:
-    """What it costs to bring what products read of arguments into the lanes."""
+    """What it costs to bring what products read of arguments into the lanes, and results out."""
     made = {v for node in nodes for v in node.results}
     read = {v for node in nodes if node.op == "contract" and len(node.operands) > 1
             for v in node.operands if v not in made and symbol(batch) in v.dims}
-    return sum(TURNED * _likely(product(v.dims), options) for v in read)
+    known = {v for node in nodes for v in node.operands}
+    given = {v for node in nodes if node.op == "contract" and len(node.operands) > 1
+             for v in node.results if v not in known and symbol(batch) in v.dims}
+    return sum(cost * _likely(product(v.dims), options)
+               for values, cost in ((read, TURNED), (given, APART)) for v in values)
 
 
 def _likely(dim: Dim, options: Options) -> int:
@@ -80,6 +86,11 @@ class _Costs:
         for size in self.sizes.values():
             self.count *= size
         self.results = _likely(product(node.result.dims), options)
+
+    def slid(self) -> set[str]:
+        """The sizes of axes over which another index slides: their elements are neighbours."""
+        together = [symbols(e) for at in (*self.maps, self.out) for e in at if len(symbols(e)) > 1]
+        return {str(self.extents[n]) for names in together for n in names if n in self.extents}
 
     def lanes(self, batch: str) -> float:
         """With the batch in the lanes."""
