@@ -130,6 +130,7 @@ def _invert_contract(node: Node, options: Options, moved: Container[Value]) -> I
     reads = tuple(tuple(substitute(e, point) for e in at) for at in maps)
     limits = [substitute(e, fresh) for e in limits]
     over = {names[n]: extents[n] for n in names}
+    inside: list[Dim] = []  # what keeps reads within the operands that are not guarded
     guarded: list[int] = []
     for place, (operand, at) in enumerate(zip(node.operands, reads, strict=True)):
         for axis, (e, extent) in enumerate(zip(at, operand.dims, strict=True)):
@@ -138,8 +139,8 @@ def _invert_contract(node: Node, options: Options, moved: Container[Value]) -> I
                 guarded.append(place)
                 limits = [limit for limit in limits if limit not in (e, extent - 1 - e)]
             else:
-                limits += [e, extent - 1 - e]
-    return replace(_bounded(domain, reads, over, limits), guarded=tuple(guarded))
+                inside += [e, extent - 1 - e]
+    return replace(_bounded(domain, reads, over, limits + inside), guarded=tuple(guarded))
 
 
 def _mostly_inside(e: Dim, extent: Dim, extents: dict[str, Dim], options: Options) -> bool:
