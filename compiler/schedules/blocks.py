@@ -11,8 +11,8 @@ from dlc.ir.dims import symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule
 
-DEPTH = 1024  # a panel of four vectors is 256 KB then: it stays in the second cache
-OPEN_DEPTH = 1024  # where the extent is known at run time only, which takes sums in memory
+PANEL_BYTES = 256 * 1024  # of the second cache, and of a thread's stack of 1 MB
+DEPTH = 1024  # of a panel, at most
 MOST_TILES = 32  # of a block whose sums lie in memory between the parts of a reduction
 LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
 TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
@@ -97,7 +97,8 @@ def with_panel(
         return schedule
     if not across and (extent(rows) < LEAST_ROWS or extent(last) < LEAST_DEPTH):
         return schedule
-    depth, parts = _depth(last, schedule.lanes)
+    row = schedule.lanes * schedule.tile(schedule.vector) * kernel.buffer(access.buffer).dtype.size
+    depth, parts = _depth(last, schedule.lanes, min(DEPTH, PANEL_BYTES // row))
     size = schedule.tile(rows.name)
     tiles = ceil(extent(rows) / size)
     others = 1
@@ -116,11 +117,13 @@ def with_panel(
                    depth=depth)
 
 
-def _depth(index: Index, lanes: int) -> tuple[int, int]:
-    """The values of a reduced index in a panel, and how many panels that makes (0: not known)."""
+def _depth(index: Index, lanes: int, limit: int) -> tuple[int, int]:
+    """The values of a reduced index in a panel, at most `limit`, in whole vectors; and how many
+    panels that makes (0: not known)."""
+    limit = limit // lanes * lanes
     if not isinstance(index.high, int) or not isinstance(index.low, int):
-        return OPEN_DEPTH, 0
-    parts = ceil((index.high - index.low) / DEPTH)
+        return limit, 0
+    parts = ceil((index.high - index.low) / limit)
     return ceil(ceil((index.high - index.low) / parts) / lanes) * lanes, parts
 
 

@@ -12,21 +12,23 @@ from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import conv_spec, spec
-from dlc.ir.types import F32, U8, DType, tensor
+from dlc.ir.types import F32, F64, U8, DType, tensor
 from tests.compiler.compiled import CompiledGraph
 
 M, K, N = map(symbol, "MKN")
 FORMS = {"nn": ("mk", "kn"), "nt": ("mk", "nk"), "tn": ("km", "kn"), "tt": ("km", "nk")}
 
 
-def product(form: str, m: Dim, k: Dim, n: Dim, dtype: DType = F32) -> Graph:
+def product(
+    form: str, m: Dim, k: Dim, n: Dim, dtype: DType = F32, other: DType = F32
+) -> Graph:
     """A product whose operands are stored as `form` says, with an epilogue."""
     extents = {"m": m, "k": k, "n": n}
     maps = tuple(tuple(map(symbol, at)) for at in FORMS[form])
     b = Builder(["x", "y"])
-    x, y = (Value(name, tensor(F32 if name == "y" else dtype, tuple(extents[e] for e in at)))
+    x, y = (Value(name, tensor(other if name == "y" else dtype, tuple(extents[e] for e in at)))
             for name, at in zip("xy", FORMS[form], strict=True))
-    left = b.op("cast", x, to=F32) if dtype is not F32 else x
+    left = b.op("cast", x, to=other) if dtype is not other else x
     made = b.op("contract", left, y, **spec(
         extents, maps, (symbol("m"), symbol("n")), (m, n)))  # type: ignore[arg-type]
     result = b.op("tanh", b.op("mul", made, made))
@@ -119,3 +121,30 @@ def test_rows_of_texts_are_rows() -> None:
     graph = Graph("f", (Param(x, "in"), Param(w, "in")), tuple(b.nodes), (made,))
     assert "p0: f32[K*N, 40] in" in dump_graph(graph, "kernels", Options(hints={"N": 1}))
     CompiledGraph(graph).check(arrays(graph, {"N": 3, "K": 7}), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_read_along_another_axis_keeps_its_bounds() -> None:
+    """One operand may be read outside along its last axis; the other, at the same places along
+    its first, may not."""
+    n, u, s, c = map(symbol, "nusc")
+    b = Builder("zxw")
+    z, x = Value("z", tensor(F32, (40, 7))), Value("x", tensor(F32, (N, 40)))
+    made = b.op("contract", z, x, **spec(
+        {"n": N, "u": 40, "s": 3, "c": 7}, ((u + s - 1, c), (n, u + s - 1)), (n, u, c),
+        (N, 40, 7)))
+    graph = Graph("f", (Param(z, "in"), Param(x, "in")), tuple(b.nodes), (made,))
+    for hint in (1, 64):
+        compiled = CompiledGraph(graph, Options(verify=True, hints={"N": hint}))
+        compiled.check(arrays(graph, {"N": 5}), rtol=1e-4, atol=1e-4)
+    assert "<= k0 <" in dump_graph(graph, "kernels")  # bounds, which keep all reads inside
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("form", ["nn", "nt"])
+def test_panels_fit_on_a_thread_s_stack(dtype: DType, form: str) -> None:
+    """Whatever the tile: what a launch has on its stack stays far below what a thread has."""
+    made = product(form, 64, 4096, 192, dtype, dtype)
+    for line in dump_graph(made, "loops", Options(target="x86-64-v4")).splitlines():
+        if line.strip().startswith("alloc panel"):
+            count = int(line.split("[")[1].split("]")[0])
+            assert count * dtype.size <= 256 * 1024
