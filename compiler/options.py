@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from dlc.ir.dataclass import dataclass
+from dlc.ir.dims import Dim, evaluate, symbols
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,7 @@ class Options:
     def hint(self, name: str) -> int:
         """The likely size of a symbol (64 where nothing is said)."""
         return self.hints.get(name, 64)
+
+    def likely(self, dim: Dim) -> int:
+        """The likely value of a dim over symbols."""
+        return evaluate(dim, {name: self.hint(name) for name in symbols(dim)})

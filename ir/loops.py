@@ -124,12 +124,15 @@ class Apply:
     attrs: tuple[tuple[str, int | DType], ...] = ()
 
 
+LaneOp = Literal["add", "maximum", "minimum"]
+
+
 @dataclass(frozen=True, slots=True)
 class LaneReduce:
     """`name` = the lanes of `value` combined in a tree: lane l with lane l + lanes/2, and so on."""
 
     name: str
-    op: Literal["add", "maximum", "minimum"]
+    op: LaneOp
     value: str
     dtype: DType
     lanes: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.expression_text import read_attr
@@ -17,6 +17,7 @@ from dlc.ir.loops import (
     For,
     If,
     IndexOf,
+    LaneOp,
     LaneReduce,
     Let,
     Load,
@@ -31,7 +32,6 @@ from dlc.ir.loops import (
 from dlc.ir.tokens import Scanner
 from dlc.ir.types import DTYPES, DType
 
-LaneOp = Literal["add", "maximum", "minimum"]
 _VECTOR = re.compile(r"([a-z]+[0-9]*)x([0-9]+)")
 _LANES = re.compile(r"x([0-9]+)")
 _REDUCTIONS: Final[dict[str, LaneOp]] = {name: name for name in get_args(LaneOp)}

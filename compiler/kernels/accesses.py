@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlc.compiler.kernels.ranges import Ranges, bind, simplify
 from dlc.ir.dims import Dim, ceildiv, coefficient, symbol, symbols
-from dlc.ir.kernel import Access, Index, Kernel, address
+from dlc.ir.kernel import Access, Compute, Index, Kernel, address
 
 LANE = "lane"
 LOADED = "loaded"
@@ -35,6 +35,14 @@ def stride(kernel: Kernel, access: Access, index: Index, lanes: int) -> int | No
     _, value, ranges = block_of(index, lanes)
     step = coefficient(offset_of(kernel, access, {index.name: value}, ranges), LANE)
     return step if isinstance(step, int) else None
+
+
+def accesses(compute: Compute) -> list[Access]:
+    """All reads of a compute, and its write if that is no sum's; each place once."""
+    found = [a for a in compute.args if isinstance(a, Access)]
+    if compute.combine is None:
+        found.append(compute.target)
+    return list(dict.fromkeys(found))
 
 
 def uses(access: Access, name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil, inf
 
 from dlc.compiler.options import Options
-from dlc.ir.dims import Dim, coefficient, evaluate, product, symbol, symbols
+from dlc.ir.dims import Dim, coefficient, product, symbol, symbols
 from dlc.ir.graph import Node
 from dlc.ir.ops.contract import extents_of, map_of, maps_of
 
@@ -32,14 +32,13 @@ def batch_in_lanes(nodes: Sequence[Node], options: Options) -> str | None:
     lanes: dict[str, float] = {}
     whole: set[str] = set()
     slid: set[str] = set()
-    total = in_rows = 0.0
+    total = 0.0
     for node in nodes:
         if node.op != "contract" or len(node.operands) < 2:
             continue
         costs = _Costs(node, options)
         total += costs.count
         rows = costs.rows()
-        in_rows += rows
         for name in frozenset[str]().union(*map(symbols, costs.extents.values())):
             work[name] = work.get(name, 0) + costs.count
             lanes[name] = lanes.get(name, 0) + costs.lanes(name) - rows
@@ -59,18 +58,19 @@ def _copies(nodes: Sequence[Node], batch: str, options: Options) -> float:
     known = {v for node in nodes for v in node.operands}
     given = {v for node in nodes if node.op == "contract" and len(node.operands) > 1
              for v in node.results if v not in known and symbol(batch) in v.dims}
-    return sum(cost * _likely(product(v.dims), options)
+    return sum(cost * options.likely(product(v.dims))
                for values, cost in ((read, TURNED), (given, APART)) for v in values)
-
-
-def _likely(dim: Dim, options: Options) -> int:
-    return max(1, evaluate(dim, {name: options.hint(name) for name in symbols(dim)}))
 
 
 def is_convolution(node: Node) -> bool:
     """Whether a contraction slides one operand over another."""
-    return node.op == "contract" and any(
-        len(symbols(e)) > 1 for at in (*maps_of(node), map_of(node.attr("out"))) for e in at)
+    return node.op == "contract" and bool(_together(node))
+
+
+def _together(node: Node) -> list[frozenset[str]]:
+    """The indices of a contraction that share an axis, for each such axis."""
+    axes = [symbols(e) for at in (*maps_of(node), map_of(node.attr("out"))) for e in at]
+    return [names for names in axes if len(names) > 1]
 
 
 class _Costs:
@@ -79,18 +79,18 @@ class _Costs:
     def __init__(self, node: Node, options: Options) -> None:
         self.node, self.options = node, options
         self.extents = extents_of(node)
-        self.sizes = {name: _likely(extent, options) for name, extent in self.extents.items()}
+        self.sizes = {name: max(1, options.likely(extent)) for name, extent in self.extents.items()}
         self.maps = maps_of(node)
         self.out = map_of(node.attr("out"))
         self.count = 1.0
         for size in self.sizes.values():
             self.count *= size
-        self.results = _likely(product(node.result.dims), options)
+        self.results = max(1, options.likely(product(node.result.dims)))
 
     def slid(self) -> set[str]:
         """The sizes of axes over which another index slides: their elements are neighbours."""
-        together = [symbols(e) for at in (*self.maps, self.out) for e in at if len(symbols(e)) > 1]
-        return {str(self.extents[n]) for names in together for n in names if n in self.extents}
+        return {str(self.extents[n]) for names in _together(self.node) for n in names
+                if n in self.extents}
 
     def lanes(self, batch: str) -> float:
         """With the batch in the lanes."""

@@ -14,8 +14,6 @@ from dlc.compiler.kernels.accesses import uses
 from dlc.ir.dims import Dim, symbol, symbols
 from dlc.ir.kernel import Access, Arg, Buffer, Compute, Index, IndexValue, Kernel
 
-At = tuple[Dim | Access, ...]
-
 
 def collapse(kernel: Kernel) -> Kernel:
     """The kernel with as few indices as its buffers, all in row-major order, allow."""

@@ -180,7 +180,7 @@ def _solve(
         if not free:
             limits += [at - symbol(name), symbol(name) - at]
             continue
-        chosen = max(free, key=lambda n: (abs(_step(at, n)) == 1, _guess(extents[n], options)))
+        chosen = max(free, key=lambda n: (abs(_step(at, n)) == 1, options.likely(extents[n])))
         step = _step(at, chosen)
         rest = symbol(name) - (at - symbol(chosen) * step)
         if abs(step) != 1:
@@ -197,10 +197,6 @@ def _step(at: Dim, name: str) -> int:
     step = coefficient(at, name)
     assert isinstance(step, int)
     return step
-
-
-def _guess(extent: Dim, options: Options) -> int:
-    return evaluate(extent, {name: options.hint(name) for name in symbols(extent)})
 
 
 def _bounded(

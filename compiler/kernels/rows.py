@@ -15,7 +15,7 @@ from dlc.compiler.kernels.invert import Inverse
 from dlc.compiler.kernels.shapes import is_unit_reshape
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, evaluate, product, substitute, symbol, symbols
+from dlc.ir.dims import Dim, product, substitute, symbol, symbols
 from dlc.ir.fused import At, Row
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops import OPS
@@ -51,16 +51,11 @@ def row_of(node: Node, inverse: Inverse) -> Row | None:
 
 def enough_rows(row: Row, options: Options) -> bool:
     """Whether there are rows enough for a few threads, or so few elements that none help."""
-    elements, rows = product(row.dims), _likely(row.kept, options)
+    elements, rows = product(row.dims), options.likely(product(row.kept))
     if row.reduced and not row.reduced[-1]:
-        last = _likely(row.kept[-1:], options)
+        last = options.likely(row.kept[-1])
         rows = rows // last * -(-last // options.lanes)
     return rows >= FEW or (isinstance(elements, int) and elements <= SMALL)
-
-
-def _likely(dims: tuple[Dim, ...], options: Options) -> int:
-    size = product(dims)
-    return evaluate(size, {name: options.hint(name) for name in symbols(size)})
 
 
 def _outside(dim: Dim, names: Mapping[str, Dim]) -> bool:

@@ -29,7 +29,6 @@ from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.turns import Turning
 from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index
-from dlc.ir.loops import LaneReduce
 
 VECTOR_PLACE = "vector place"
 
@@ -90,9 +89,7 @@ class Blocks(Turning):
         """The result at one place: if the vector index is reduced, the sum over the lanes."""
         if self.schedule.vector not in self.schedule.reduce or sums.lanes == 1:
             return sums
-        found = Register(self.out.fresh("h"), sums.dtype)
-        self.out.add(LaneReduce(found.name, "add", sums.name, sums.dtype, sums.lanes))
-        return found
+        return self.out.over_lanes("add", sums)
 
     def _tile_places(self) -> int:
         count = 1

@@ -17,6 +17,8 @@ from dlc.ir.loops import (
     For,
     If,
     IndexOf,
+    LaneOp,
+    LaneReduce,
     Load,
     LoadIndex,
     Mask,
@@ -168,6 +170,12 @@ class LoopBuilder:
         self.add(Apply(out.name, op, tuple(a.name for a in wide), dtype, wide[0].dtype, lanes,
                        attrs))
         return out
+
+    def over_lanes(self, op: LaneOp, value: Register) -> Register:
+        """The lanes of a vector combined in a tree."""
+        found = Register(self.fresh("h"), value.dtype)
+        self.add(LaneReduce(found.name, op, value.name, value.dtype, value.lanes))
+        return found
 
     def exchange(
         self, first: Register, second: Register, distance: int

@@ -9,7 +9,6 @@ from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.compute import Computing
 from dlc.ir.dims import Dim, ceildiv, coefficient, maximum, minimum, symbol
 from dlc.ir.kernel import Access, Combine, Compute, Index, arg_names
-from dlc.ir.loops import LaneReduce
 from dlc.ir.types import BOOL, I32, DType
 
 State = tuple[Register, ...]  # the accumulator of one place; argmax has the largest and its index
@@ -217,10 +216,7 @@ class Reducing(Computing):
 
     def _lanes(self, combine: Combine, state: State) -> State:
         (value,) = state
-        out = Register(self.out.fresh("h"), value.dtype)
-        op = "add" if combine.kind == "sum" else "maximum"
-        self.out.add(LaneReduce(out.name, op, value.name, value.dtype, value.lanes))  # type: ignore
-        return (out,)
+        return (self.out.over_lanes("add" if combine.kind == "sum" else "maximum", value),)
 
     def _tree(self, compute: Compute) -> Register:
         """Adds up the parts in place: neighbours, then neighbours of neighbours, and so on."""

@@ -22,7 +22,6 @@ from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.sequence import Sequencing
 from dlc.ir.dims import Dim, ceildiv, floordiv, symbol
 from dlc.ir.kernel import Access, Combine, Compute, Index, Opaque, Seq
-from dlc.ir.loops import LaneReduce
 from dlc.ir.types import BOOL, I32
 
 States = list[list[State]]  # for each reduction of a sweep, the accumulators of all places
@@ -160,7 +159,7 @@ class Sweeping(Sequencing):
         for other, _ in parts[1:]:
             best = self.out.apply("maximum", (best, other), best.dtype)
         if inner:
-            best = self._over_lanes("maximum", best)
+            best = self.out.over_lanes("maximum", best)
         last = self.out.constant(I32, 2**31 - 1)
         found: Register | None = None
         for value, at in parts:
@@ -171,13 +170,7 @@ class Sweeping(Sequencing):
             place = self.out.apply("select", (here, at, last), I32)
             found = place if found is None else self.out.apply("minimum", (found, place), I32)
         assert found is not None
-        return self._over_lanes("minimum", found) if inner else found
-
-    def _over_lanes(self, op: str, value: Register) -> Register:
-        """The lanes of a register combined."""
-        out = Register(self.out.fresh("h"), value.dtype)
-        self.out.add(LaneReduce(out.name, op, value.name, value.dtype, value.lanes))  # type: ignore
-        return out
+        return self.out.over_lanes("minimum", found) if inner else found
 
 
 def _like(states: States, flat: State) -> States:

@@ -10,21 +10,20 @@ from __future__ import annotations
 from dataclasses import field, replace
 from math import ceil, log2
 
-from dlc.compiler.kernels.accesses import loads_by, stride, uses
+from dlc.compiler.kernels.accesses import accesses, loads_by, stride, uses
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
-from dlc.compiler.schedules.chunks import split
+from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
 from dlc.compiler.schedules.rows import row_schedule
 from dlc.compiler.schedules.tiles import TileSearch, loop_order
 from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
+from dlc.ir.dims import Dim, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
 from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
 
-CYCLES_PER_NS = 3.0
 MANY = 16  # lanes: with AVX-512, constants lie in memory, and registers do for two vectors
 LONG = 16  # cost of a formula that needs many registers itself
 MOST_UNROLLED = 8  # turns
@@ -45,7 +44,7 @@ def _sizes(kernel: Kernel, launch: Launch | None, options: Options) -> dict[str,
     """Likely sizes of a kernel's symbols, from the first launch of it."""
     if launch is None:
         return {name: options.hint(name) for name in kernel.symbols}
-    return {name: evaluate(dim, {s: options.hint(s) for s in symbols(dim)})
+    return {name: options.likely(dim)
             for name, dim in zip(kernel.symbols, launch.dims, strict=True)}
 
 
@@ -288,7 +287,7 @@ class Chooser:
         total: Dim = ceil(self.work)
         indices = (*self.kernel.outer, *(reduction.over if reduction else ()))
         for index in indices:
-            total = total * self._size(index)
+            total = total * size_of(self.kernel, index, self.extent)
         lanes = next((i for i in indices if i.name == schedule.vector and not schedule.turn), None)
         inner = lanes is not None and lanes not in self.kernel.outer
         cycles = self._cost(computes, reduction, lanes, inner)
@@ -298,24 +297,6 @@ class Chooser:
         steps = [schedule.tile(n) * (schedule.lanes if n in wide else 1) for n in schedule.order]
         steps[-1:] = [step * max(schedule.block, 1) for step in steps[-1:]]
         loops, chunks = split(
-            tuple(ceildiv(self._size(outer[n]), step)
-                  for n, step in zip(schedule.order, steps, strict=True)),
-            tuple(ceil(self.extent(outer[n]) / step)
-                  for n, step in zip(schedule.order, steps, strict=True)), total)
+            self.kernel, [(outer[n], step) for n, step in zip(schedule.order, steps, strict=True)],
+            self.extent, total)
         return replace(schedule, parallel=loops, chunks=chunks, cost=total)
-
-    def _size(self, index: Index) -> Dim:
-        """The number of values of an index, likely where it is known in the loops only."""
-        if isinstance(index.high, Access) or isinstance(index.low, Access):
-            return self.extent(index)
-        size = index.high - index.low
-        return size if symbols(size) <= set(self.kernel.symbols) else self.extent(index)
-
-
-def accesses(compute: Compute) -> list[Access]:
-    """All reads and the write of a compute, each place once."""
-    found = [a for a in compute.args if isinstance(a, Access)]
-    if compute.combine is None:
-        found.append(compute.target)
-    return list(dict.fromkeys(found))
-

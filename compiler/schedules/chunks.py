@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from dlc.ir.dims import Dim, floordiv, maximum, minimum, product
+from collections.abc import Callable, Sequence
+from math import ceil
+
+from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, product, symbols
+from dlc.ir.kernel import Access, Index, Kernel
 
 SERIAL_NS = 3000  # a kernel that takes less is not split
 CHUNK_NS = 1500  # a chunk should take at least as long
 MOST_CHUNKS = 64  # enough to even out a few threads
+CYCLES_PER_NS = 3.0
 ENOUGH_TURNS = 16  # of the loops that are split
 
 
-def split(trips: tuple[Dim, ...], likely: tuple[int, ...], total: Dim) -> tuple[int, Dim]:
-    """How many of the loops to split, into how many chunks.
+def size_of(kernel: Kernel, index: Index, extent: Callable[[Index], int]) -> Dim:
+    """The number of values of an index; the likely one (`extent`) if only its loop tells."""
+    if isinstance(index.high, Access) or isinstance(index.low, Access):
+        return extent(index)
+    size = index.high - index.low
+    return size if symbols(size) <= set(kernel.symbols) else extent(index)
 
-    `trips` are those of the loops, outermost first, `likely` their likely numbers; `total` are the
-    nanoseconds of all.
+
+def split(
+    kernel: Kernel, loops: Sequence[tuple[Index, int]], extent: Callable[[Index], int], total: Dim
+) -> tuple[int, Dim]:
+    """How many of the outer loops to split, into how many chunks.
+
+    `loops` are their indices, outermost first, and how many values a turn covers; `extent` gives
+    the likely number of values; `total` are the nanoseconds of all.
     """
     if isinstance(total, int) and total < SERIAL_NS:
         return 0, 1
-    loops, turns = 0, 1
-    for count in likely:
+    count, turns = 0, 1
+    for index, step in loops:
         if turns >= ENOUGH_TURNS:
             break
-        loops, turns = loops + 1, turns * count
-    if loops == 0:
+        count, turns = count + 1, turns * ceil(extent(index) / step)
+    if count == 0:
         return 0, 1
+    trips = tuple(ceildiv(size_of(kernel, i, extent), step) for i, step in loops[:count])
     worth = minimum(maximum(floordiv(total, CHUNK_NS), 1), MOST_CHUNKS)
-    return loops, minimum(worth, product(trips[:loops]))
+    return count, minimum(worth, product(trips))

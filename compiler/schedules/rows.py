@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from math import ceil, log2
 
-from dlc.compiler.kernels.accesses import loads_by, stride
+from dlc.compiler.kernels.accesses import accesses, loads_by, stride
 from dlc.compiler.options import Options
-from dlc.compiler.schedules.chunks import split
-from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, symbols
+from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
+from dlc.ir.dims import Dim, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.ops import OPS
 from dlc.ir.schedule import Schedule
 
 KINDS = ("sum", "max", "argmax")
 SHORT = 16  # rows of fewer elements keep the schedules of windows
-CYCLES_PER_NS = 3.0
 GATHERED = 3.0  # cycles for each lane that is loaded alone
 
 
@@ -117,9 +116,7 @@ class _Rows:
         steps = [lanes if i is best else 1 for i in self.kernel.outer]
         total = self._total(cost)
         loops, chunks = split(
-            tuple(ceildiv(self._size(i), s) for i, s in zip(self.kernel.outer, steps, strict=True)),
-            tuple(ceil(self.extent(i) / s) for i, s in zip(self.kernel.outer, steps, strict=True)),
-            total)
+            self.kernel, tuple(zip(self.kernel.outer, steps, strict=True)), self.extent, total)
         name = best.name if best is not None else ""
         return Schedule(
             self.options.target, tuple(i.name for i in self.kernel.outer), loops, chunks, name,
@@ -130,15 +127,8 @@ class _Rows:
         """Nanoseconds of all, of which one place of the outer loops takes `cycles`."""
         total: Dim = ceil(cycles / self.length * 1000 / CYCLES_PER_NS)
         for index in (*self.kernel.outer, *self.row):
-            total = total * self._size(index)
+            total = total * size_of(self.kernel, index, self.extent)
         return floordiv(total, 1000)
-
-    def _size(self, index: Index) -> Dim:
-        """The number of values of an index; the likely one where outer indices are in it."""
-        if isinstance(index.high, Access) or isinstance(index.low, Access):
-            return self.extent(index)
-        size = index.high - index.low
-        return size if symbols(size) <= set(self.kernel.symbols) else self.extent(index)
 
     def _bounds_use(self, name: str) -> bool:
         return any(name in symbols(b) for i in self.row for b in (i.low, i.high)
@@ -160,7 +150,7 @@ class _Rows:
         total = 0.0
         for compute in self.computes:
             work = _work(compute)
-            for access in _accesses(compute):
+            for access in accesses(compute):
                 work += self._access(access, index, lanes)
             total += work * (turns if compute.over else 1)
             if along and compute.combine is not None:
@@ -185,11 +175,3 @@ class _Rows:
 def _work(compute: Compute) -> float:
     own = 1.0 if compute.combine else 0.0
     return own + sum(OPS[op.op].cost for op in compute.body if op.op in OPS)
-
-
-def _accesses(compute: Compute) -> list[Access]:
-    found = [a for a in compute.args if isinstance(a, Access)]
-    return list(dict.fromkeys([*found, compute.target]))
-
-
-__all__ = ["row_schedule"]
