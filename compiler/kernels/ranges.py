@@ -54,18 +54,19 @@ def _choice(dim: Poly) -> tuple[bool, tuple[Dim, Dim]] | None:
 
 def index_ranges(kernel: Kernel) -> dict[str, tuple[Dim, Dim]]:
     """The ranges of the indices of a kernel; one whose bounds are loaded has none."""
-    indices = [*kernel.outer, *_inner(kernel.body)]
+    indices = [*kernel.outer, *inner_indices(kernel.body)]
     return {i.name: (i.low, i.high - 1) for i in indices
             if not isinstance(i.low, Access) and not isinstance(i.high, Access)}
 
 
-def _inner(body: tuple[Compute | Seq | Opaque, ...]) -> Iterator[Index]:
+def inner_indices(body: tuple[Compute | Seq | Opaque, ...]) -> Iterator[Index]:
+    """The indices of a body besides the outer ones: of computes, and of ordered loops."""
     for step in body:
         if isinstance(step, Compute):
             yield from step.over
         elif isinstance(step, Seq):
             yield step.index
-            yield from _inner(step.body)
+            yield from inner_indices(step.body)
 
 
 def extreme(dim: Dim, ranges: Ranges, side: int) -> Dim | None:

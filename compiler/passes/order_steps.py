@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from dlc.compiler.kernels.ranges import inner_indices
 from dlc.compiler.options import Options
 from dlc.compiler.passes.plan_memory import lifetimes, live_bytes, temp_bytes
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
-from dlc.ir.kernel import Kernel
+from dlc.ir.expression_text import computes
+from dlc.ir.kernel import Access, Kernel, Opaque
 from dlc.ir.program import Branch, Check, Commit, Launch, Loop, Print, Program, Step, each_step
 
 Order = list[int]
@@ -121,7 +123,8 @@ class _Ties:
 
     def _tie_effects(self) -> None:
         """Checks, prints and loops keep their order; those before the commit stay there, and all
-        writes of variables stay behind it."""
+        writes of variables stay behind it. What goes to places that are data stays behind the check
+        that they are inside."""
         variables = {b.name for b in self.program.buffers if b.kind == "var"}
         last, commit = -1, -1
         for at, step in enumerate(self.program.steps):
@@ -130,6 +133,8 @@ class _Ties:
                     effect = self._effect(step)
                     if commit >= 0 and effect.writes & variables:
                         self._tie(commit, at)
+                    if last >= 0 and goes_by_data(self.kernels[step.kernel]):
+                        self._tie(last, at)
                     continue
                 case Commit():
                     commit = at
@@ -165,6 +170,18 @@ class _Ties:
             case _:
                 dims = []
         return frozenset[str]().union(*map(symbols, dims))
+
+
+def goes_by_data(kernel: Kernel) -> bool:
+    """Whether a kernel reads or writes at places, or as often, as numbers in memory say."""
+    if any(isinstance(step, Opaque) for step in kernel.body):
+        return True
+    indices = [*kernel.outer, *inner_indices(kernel.body)]
+    told: list[object] = [bound for i in indices for bound in (i.low, i.high)]
+    for compute in computes(kernel.body):
+        places = [a for a in (*compute.args, compute.target) if isinstance(a, Access)]
+        told += [e for access in places for e in access.at]
+    return any(isinstance(each, Access) for each in told)
 
 
 class _Schedule:

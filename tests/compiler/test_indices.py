@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import dlc
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.pipeline import dump_graph
 from dlc.ir.check_kernel import check_kernel
@@ -21,6 +23,8 @@ from tests.compiler.compiled import CompiledGraph
 from tests.compiler.loops_machine import run_program
 from tests.compiler.test_kernels import schedule
 from tests.ir.test_indices import KINDS, draw, sortable
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 N = symbol("N")
 
@@ -307,6 +311,26 @@ graph f(%x: f32[N], %ids: i64[M], %y: f32[M]) -> (f32[M], f32[M], f32[N]) {
     f.check([x, np.array([0, 4, 4]), y], rtol=1e-6)
     with pytest.raises(CheckFailed, match="out of range"):
         f.run([x, np.array([0, 2**40, 4]), y])
+
+
+def test_no_step_that_goes_by_data_leaves_its_check() -> None:
+    """Word vectors, whose gathers and scatters would free memory if they came first: every index
+    that is out of range is told, and nothing of it is read or written."""
+    model = dlc.load(EXAMPLES / "word2vec.dl").SkipGram(words=60, size=20, seed=0)
+    rng = np.random.default_rng(0)
+    given = {name: rng.integers(0, 60, shape).astype(np.int32)
+             for name, shape in (("centre", 9), ("context", 9), ("noise", (9, 5)))}
+    model.fit(**given)
+    before = {name: np.array(model.variables[name]) for name in model.variables}
+    for name, ids in given.items():
+        for wrong in (2**30, -(2**30), 60):
+            for count in (9, 2):  # by the code for many, and by that for few
+                broken = {n: each[:count].copy() for n, each in given.items()}
+                broken[name][(1,) * ids.ndim] = wrong
+                with pytest.raises(dlc.RunError, match="out of range"):
+                    model.fit(**broken)
+    for name, value in before.items():
+        np.testing.assert_array_equal(model.variables[name], value)
 
 
 def test_floats_are_sorted_by_value_and_not_by_comparisons_that_flush() -> None:
