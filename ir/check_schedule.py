@@ -53,7 +53,8 @@ class _Checker:
 
     def _sizes(self) -> None:
         schedule = self.schedule
-        for line, dim, least in (("chunks", schedule.chunks, 1), ("cost", schedule.cost, 0)):
+        for line, dim, least in (("chunks", schedule.chunks, 1), ("cost", schedule.cost, 0),
+                                 ("blocks", schedule.blocks, 0)):
             unknown = symbols(dim) - set(self.kernel.symbols)
             if unknown:
                 self._fail(line, f"it depends on {_list(sorted(unknown))}")
@@ -124,8 +125,8 @@ class _Checker:
         """What is outside a block depends on none of its tiles."""
         schedule = self.schedule
         if not schedule.block:
-            if schedule.outside or schedule.panel:
-                self._fail("block", "loops outside, or a panel, of no block")
+            if schedule.outside or schedule.panel or schedule.blocks != 0:
+                self._fail("block", "loops outside, blocks, or a panel, of no block")
             return
         first = next((c for c in self.computes if c.combine), None)
         if schedule.block < 0 or first is None or not schedule.order or first.where:

@@ -33,8 +33,9 @@ class Schedule:
     unroll:   reduced indices of constant extent that are unrolled.
     turn:     the outer index along which reads are neighbours in memory that are none along the
               lanes: for as many of its values as there are lanes they are transposed ("" is none).
-    block:    how many tiles of the innermost loop are done together; the loop then goes over
-              blocks (0: it goes over tiles).
+    block:    how many tiles of the innermost loop are done together, at most; the loop then goes
+              over blocks (0: it goes over tiles).
+    blocks:   how many blocks of about as many tiles there are (0: as few as can be).
     outside:  how many of the reduced loops go round the tiles of a block, whose sums then lie in
               memory between the turns.
     panel:    the operand of the reduction that is copied into panels of `depth` values of the
@@ -44,7 +45,8 @@ class Schedule:
     edge:     what happens where a tile or a vector sticks out.
     cost:     estimated nanoseconds of all (whether threads pay).
 
-    `chunks` and `cost` may depend on the kernel's symbols: what is small stays in one piece.
+    `chunks`, `blocks` and `cost` may depend on the kernel's symbols: what is small stays in one
+    piece.
     """
 
     target: str
@@ -58,6 +60,7 @@ class Schedule:
     unroll: tuple[str, ...] = ()
     turn: str = ""
     block: int = 0
+    blocks: Dim = 0
     outside: int = 0
     panel: str = ""
     depth: int = 0

@@ -9,6 +9,7 @@
       reduce r, s
       unroll s
       block 16
+      blocks (N + 127) // 128
       outside 1
       panel w 512
       edge u mask, v clamp
@@ -46,6 +47,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("unroll", list(map(name_text, schedule.unroll))),
         ("turn", [name_text(schedule.turn)] if schedule.turn else []),
         ("block", [str(schedule.block)] if schedule.block else []),
+        ("blocks", [str(schedule.blocks)] if schedule.blocks != 0 else []),
         ("outside", [str(schedule.outside)] if schedule.outside else []),
         ("panel", [f"{name_text(schedule.panel)} {schedule.depth}"] if schedule.panel else []),
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
@@ -77,10 +79,11 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     order, parallel, chunks = read.names("order"), read.integer("parallel"), read.dim("chunks", 1)
     (vector, lanes), tiles, reduce = read.vector(), read.tiles(), read.names("reduce")
     unroll, turn = read.names("unroll"), scan.name() if scan.take("turn") else ""
-    block, outside, (panel, depth) = read.integer("block"), read.integer("outside"), read.panel()
+    block, blocks = read.integer("block"), read.dim("blocks", 0)
+    outside, (panel, depth) = read.integer("outside"), read.panel()
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
-        outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"))
+        blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"))
     scan.expect("}")
     return name, schedule
 

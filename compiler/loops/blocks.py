@@ -21,7 +21,7 @@ the way.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dlc.compiler.kernels.accesses import LANE, uses
 from dlc.compiler.loops.builder import Register
@@ -40,8 +40,8 @@ class Blocks(Turning):
     panel_low: Dim = 0  # the reduced index where it begins
 
     @abstractmethod
-    def tile_points(self) -> list[dict[str, Dim]]:
-        """What each index is at each place of the register tile here."""
+    def tile_points(self, vectors: Sequence[Dim] | None = None) -> list[dict[str, Dim]]:
+        """What each index is at each place of the register tile here, or of some of its vectors."""
 
     @abstractmethod
     def tile_loops(
@@ -105,12 +105,15 @@ class Blocks(Turning):
         like = self._empty(compute, self.schedule.lanes)[0]
         stack = self.out.alloc("acc", like.dtype, self._tile_places() * like.lanes)
 
-        def one(at: Dim) -> None:
-            points = self.tile_points()
+        def some(vectors: Sequence[Dim]) -> None:
+            points = self.tile_points(vectors)
             states = [self._empty(compute, like.lanes) for _ in points]
             states = self._on_panel(compute, index, panel, points, states, {})
-            for k, (register,) in enumerate(states):
+            for k, (register,) in zip(self._numbers(vectors), states, strict=True):
                 self.out.store(stack, k * like.lanes, register)
+
+        def one(_: Dim) -> None:
+            self._for_vectors(some)
             self.tile_loops(after, 0, stack, like)
 
         self._each_tile(turns, one)
@@ -174,14 +177,46 @@ class Blocks(Turning):
         dtype, lanes = compute.combine.dtype, self.schedule.lanes
         size = self._tile_places()
 
-        def one(at: Dim) -> None:
-            points = self.tile_points()
-            places = [at * size * lanes + k * lanes for k in range(size)]
+        def some(at: Dim, vectors: Sequence[Dim]) -> None:
+            places = [(at * size + k) * lanes for k in self._numbers(vectors)]
             states: list[State] = [(self.out.load(sums, p, dtype, lanes),) for p in places]
-            for place, (register,) in zip(places, more(points, states), strict=True):
+            states = more(self.tile_points(vectors), states)
+            for place, (register,) in zip(places, states, strict=True):
                 self.out.store(sums, place, register)
 
-        self._each_tile(turns, one)
+        self._each_tile(turns, lambda at: self._for_vectors(lambda vectors: some(at, vectors)))
+
+    def _for_vectors(self, some: Callable[[Sequence[Dim]], None]) -> None:
+        """Does `some` for the vectors of the register tile here; where it sticks out along an index
+        whose extent is a symbol, for as many halves of it as are needed."""
+        name, size = self.schedule.vector, self.schedule.tile(self.schedule.vector)
+        constant = any(i.name == name and isinstance(i.high, int) for i in self.kernel.outer)
+        if not self.schedule.panel or size == 1 or constant:
+            some(range(size))
+            return
+        left, half = self.vectors_left(), size // 2
+        with self.out.block() as body:
+            some(range(size))
+        self.out.when((left - size,), body)
+        turn = self.out.fresh("half")
+        self.span(turn, 0, ceildiv(size - 1, half) - 1)
+        with self.out.block() as body:
+            some([symbol(turn) * half + k for k in range(half)])
+        with self.out.block() as outer:
+            self.out.loop(turn, 0, ceildiv(left, half), body)
+        self.out.when((size - 1 - left,), outer)
+
+    @abstractmethod
+    def vectors_left(self) -> Dim:
+        """How many vectors there are from the first one of the register tile here on."""
+
+    def _numbers(self, vectors: Sequence[Dim]) -> list[Dim]:
+        """The numbers of the places of the register tile that are in some of its vectors."""
+        numbers: list[Dim] = [0]
+        for tile in self.schedule.tiles:
+            own = vectors if tile.index == self.schedule.vector else range(tile.size)
+            numbers = [n * tile.size + k for n in numbers for k in own]
+        return numbers
 
     def _each_tile(self, turns: Dim, body: Callable[[Dim], None]) -> None:
         name = self.schedule.order[-1]
@@ -211,12 +246,14 @@ class Blocks(Turning):
         """An element or a vector; from the panel, while there is one for it."""
         if not self.panel or not self._is_wide(access):
             return super().read(access)
-        lanes = self.schedule.lanes
-        wide = self.schedule.tile(self.schedule.vector) * lanes
+        lanes, wide = self.schedule.lanes, self._panel_width()
         row = self.point[self.schedule.reduce[-1]] - self.panel_low
         at = row * wide + self.point.get(VECTOR_PLACE, 0) * lanes
         return self.out.load(self.panel, self.simple(at), self.kernel.buffer(access.buffer).dtype,
                              lanes)
+
+    def _panel_width(self) -> int:
+        return self.schedule.tile(self.schedule.vector) * self.schedule.lanes
 
     def _is_wide(self, access: Access) -> bool:
         """Whether it is the operand in the panel; one buffer may be both operands."""
@@ -227,19 +264,17 @@ class Blocks(Turning):
         """Copies a part of the operand into the panel."""
         access = next(a for a in compute.args
                       if isinstance(a, Access) and self._is_wide(a))
-        lanes = self.schedule.lanes
-        wide = self.schedule.tile(self.schedule.vector) * lanes
         dtype = self.kernel.buffer(access.buffer).dtype
         if "panel" not in self.arrays:
-            self.arrays["panel"] = self.out.alloc("panel", dtype, self.schedule.depth * wide)
+            size = self.schedule.depth * self._panel_width()
+            self.arrays["panel"] = self.out.alloc("panel", dtype, size)
         before = dict(self.point)
         self.point |= inside
         assert not isinstance(index.low, Access)
         assert not isinstance(index.high, Access)
-        if self._is_across(access):
-            self._transposed(access, index.name, (index.low, index.high), wide)
-        else:
-            self._copied(access, index.name, (index.low, index.high), wide)
+        fill = self._transposed if self._is_across(access) else self._copied
+        bounds = index.low, index.high
+        self._for_vectors(lambda vectors: fill(access, index.name, bounds, vectors))
         self.point = before
         return self.arrays["panel"]
 
@@ -248,32 +283,33 @@ class Blocks(Turning):
         return coefficient(self._offset(access), LANE) != 1
 
     def _copied(
-        self, access: Access, name: str, bounds: tuple[Dim, Dim], wide: int
+        self, access: Access, name: str, bounds: tuple[Dim, Dim], vectors: Sequence[Dim]
     ) -> None:
         low, high = bounds
-        vector, lanes = self.schedule.vector, self.schedule.lanes
-        places = [self.vector_at(k) for k in range(wide // lanes)]
+        wide, lanes, before = self._panel_width(), self.schedule.lanes, dict(self.point)
+        places = [(k, self.vector_at(k)) for k in vectors]
         self.span(name, low, high - 1)
         with self.out.block() as body:
             self.point[name] = symbol(name)
-            for k, place in enumerate(places):
-                self.point[vector] = place
+            for k, place in places:
+                self.point[self.schedule.vector] = place
                 value = self.out.widen(super().read(access), lanes)
                 self.out.store(self.arrays["panel"],
                                (symbol(name) - low) * wide + k * lanes, value)
         self.out.loop(name, low, high, body)
+        self.point = before
 
     @abstractmethod
-    def vector_at(self, place: int) -> Dim:
-        """The vector index at a place of its tile here."""
+    def vector_at(self, place: Dim) -> Dim:
+        """The vector index at a place of its tile here; the last vector again past the end."""
 
     def _transposed(
-        self, access: Access, name: str, bounds: tuple[Dim, Dim], wide: int
+        self, access: Access, name: str, bounds: tuple[Dim, Dim], vectors: Sequence[Dim]
     ) -> None:
         """Loads rows along the reduced index, as many as there are lanes, and stores columns."""
         low, high = bounds
-        lanes = self.schedule.lanes
-        for k in range(wide // lanes):
+        wide, lanes = self._panel_width(), self.schedule.lanes
+        for k in vectors:
             rows = self.row_points(self.vector_at(k))
             turn = self.out.fresh(f"{name}.")
             count = self.simple(ceildiv(high - low, lanes))
@@ -282,6 +318,6 @@ class Blocks(Turning):
                 first = low + symbol(turn) * lanes
                 columns = self.load_turned(access, name, (first, high), rows)
                 for lane, column in enumerate(columns):
-                    place = symbol(turn) * (lanes * wide) + lane * wide + k * lanes
-                    self.out.store(self.arrays["panel"], place, column)
+                    row = symbol(turn) * (lanes * wide) + lane * wide
+                    self.out.store(self.arrays["panel"], row + k * lanes, column)
             self.out.loop(turn, 0, count, body)

@@ -8,7 +8,7 @@ accumulators back from the stack, so that its code stands there once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product as places
 
@@ -73,6 +73,8 @@ class Applying(Sweeping, Blocks):
     def _trips(self, index: Index) -> Dim:
         """The turns of a loop; that over blocks of tiles is the innermost."""
         if self._is_blocked(index.name):
+            if self.schedule.blocks != 0:
+                return self.schedule.blocks
             return ceildiv(self._tile_count(index), self.schedule.block)
         return self._tile_count(index)
 
@@ -170,42 +172,66 @@ class Applying(Sweeping, Blocks):
         reduction = next(c for c in computes if c.combine is not None)
         after = computes[computes.index(reduction) + 1:]
         if self.schedule.block:
-            index = next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
-            first = symbol(self._loop_name(index)) * self.schedule.block
-            turns = minimum(self.schedule.block, self._tile_count(index) - first)
-            self.blocked(reduction, after, self.simple(turns))
+            self.blocked(reduction, after, self._tiles_of_block())
         else:
             self._epilogue(after, self.reduce(reduction, self.tile_points()))
 
+    def _tiles_of_block(self) -> Dim:
+        """How many tiles the block here has."""
+        index = self._innermost()
+        turns = self._first_tile(1) - self._first_tile()
+        if self.schedule.blocks == 0:
+            turns = minimum(self.schedule.block, self._tile_count(index) - self._first_tile())
+        return self.simple(turns)
+
+    def _first_tile(self, later: int = 0) -> Dim:
+        """The first tile of the block here, or of one `later`."""
+        index, blocks = self._innermost(), self.schedule.blocks
+        number = symbol(self._loop_name(index)) + later
+        if blocks == 0:
+            return number * self.schedule.block
+        return floordiv(number * self._tile_count(index), blocks)
+
+    def _innermost(self) -> Index:
+        return next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
+
     def enter_tile(self, number: Dim) -> None:
         """Moves the innermost outer loop to a tile of the block."""
-        index = next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
+        index = self._innermost()
         name = self._tile_name(index.name)
-        at = symbol(self._loop_name(index)) * self.schedule.block + number
-        self.out.add(Let(name, at))
+        self.out.add(Let(name, self._first_tile() + number))
         self.span(name, 0, self._tile_count(index) - 1)
 
-    def vector_at(self, place: int) -> Dim:
-        """The vector index at a place of its tile here."""
+    def vector_at(self, place: Dim) -> Dim:
+        """The vector index at a place of its tile here; the last vector again past the end."""
         name = self.schedule.vector
         return self._clamped(name, self.schedule.tile(name), place)
 
-    def tile_points(self) -> list[dict[str, Dim]]:
-        """What each index is at each place of the register tile here."""
-        tiles = [(t.index, t.size) for t in self.schedule.tiles]
-        moved_to = {(name, k): self._clamped(name, size, k)
-                    for name, size in tiles for k in range(size)}
+    def vectors_left(self) -> Dim:
+        """How many vectors there are from the first one of the register tile here on."""
+        name = self.schedule.vector
+        size = self.schedule.tile(name)
+        return self.simple(self._places(name)[0] - symbol(self._tile_name(name)) * size)
+
+    def tile_points(self, vectors: Sequence[Dim] | None = None) -> list[dict[str, Dim]]:
+        """What each index is at each place of the register tile here, or of some of its vectors."""
+        moves: list[list[dict[str, Dim]]] = []
+        for tile in self.schedule.tiles:
+            name, size = tile.index, tile.size
+            if name != self.schedule.vector:
+                moves.append([{name: self._clamped(name, size, k)} for k in range(size)])
+            else:
+                numbers = range(size) if vectors is None else vectors
+                moves.append([{name: self.vector_at(k), VECTOR_PLACE: k} for k in numbers])
         points = []
-        for offsets in places(*(range(size) for _, size in tiles)):
+        for chosen in places(*moves):
             moved = dict(self.point)
-            for (name, _), k in zip(tiles, offsets, strict=True):
-                moved[name] = moved_to[name, k]
-                if name == self.schedule.vector:
-                    moved[VECTOR_PLACE] = k
+            for move in chosen:
+                moved |= move
             points.append(moved)
         return points
 
-    def _clamped(self, name: str, size: int, k: int) -> Dim:
+    def _clamped(self, name: str, size: int, k: Dim) -> Dim:
         """Place k of a tile; past the end, the last index again (its result is dropped).
 
         Places of the vector index are vectors: the last one again, as a whole.

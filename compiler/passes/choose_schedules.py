@@ -298,5 +298,5 @@ class Chooser:
         steps[-1:] = [step * max(schedule.block, 1) for step in steps[-1:]]
         loops, chunks = split(
             self.kernel, [(outer[n], step) for n, step in zip(schedule.order, steps, strict=True)],
-            self.extent, total)
+            self.extent, total, schedule.blocks)
         return replace(schedule, parallel=loops, chunks=chunks, cost=total)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
+from math import ceil, prod
 
 from dlc.compiler.kernels.accesses import stride, uses
-from dlc.ir.dims import symbols
+from dlc.compiler.schedules.chunks import size_of
+from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule
 
 PANEL_BYTES = 256 * 1024  # of the second cache, and of a thread's stack of 1 MB
 DEPTH = 1024  # of a panel, at most
-MOST_TILES = 32  # of a block whose sums lie in memory between the parts of a reduction
+SUMS_BYTES = 384 * 1024  # of a block whose sums lie in memory between panels
+MOST_TILES = 32  # of a block whose sums lie in memory between turns of outer reduced loops
 LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
 TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
 LEAST_NESTED_DEPTH = 64  # inside other reduced loops, between which sums lie in memory
@@ -23,6 +25,8 @@ LEAST_TURNS = 12  # of the loops for which sums are loaded and stored
 LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
 COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
 THREADS = (2, 4, 8)  # for which the blocks are to come out even
+FEW_TURNS = 8  # of loops do not come out even for threads
+SHARED_ROWS = 192  # of a block, if there are several for the sake of threads alone
 
 
 def in_blocks(
@@ -99,22 +103,44 @@ def with_panel(
         return schedule
     row = schedule.lanes * schedule.tile(schedule.vector) * kernel.buffer(access.buffer).dtype.size
     depth, parts = _depth(last, schedule.lanes, min(DEPTH, PANEL_BYTES // row))
+    made = replace(schedule, outside=len(reduction.over) - 1, panel=access.buffer, depth=depth)
+    return _with_blocks(kernel, reduction, made, extent, parts == 1 and made.outside == 0)
+
+
+def _with_blocks(
+    kernel: Kernel, reduction: Compute, schedule: Schedule, extent: Callable[[Index], int],
+    whole: bool,
+) -> Schedule:
+    """The schedule with blocks of as many tiles as are worth a panel, which come out even.
+
+    `whole` says that one panel is known to hold all: then no sums lie in memory.
+    """
+    assert reduction.combine is not None
+    rows = next(i for i in kernel.outer if i.name == schedule.order[-1])
+    places = prod(tile.size for tile in schedule.tiles) * schedule.lanes
+    most = MOST_TILES if schedule.outside else (
+        SUMS_BYTES // (places * reduction.combine.dtype.size))
     size = schedule.tile(rows.name)
-    tiles = ceil(extent(rows) / size)
-    others = 1
-    for index in kernel.outer:
-        if index is not rows:
-            lanes = schedule.lanes if index.name == schedule.vector else 1
-            others *= ceil(extent(index) / (schedule.tile(index.name) * lanes))
-    limit = tiles if parts == 1 and len(reduction.over) == 1 else MOST_TILES
+    trips = [(i, schedule.tile(i.name) * (schedule.lanes if i.name == schedule.vector else 1))
+             for i in kernel.outer if i is not rows]
     if not isinstance(rows.high, int):
-        return replace(schedule, block=MOST_TILES, outside=len(reduction.over) - 1,
-                       panel=access.buffer, depth=depth)
+        others = product(tuple(ceildiv(size_of(kernel, i, extent), step) for i, step in trips))
+        count = _number_of_blocks(size_of(kernel, rows, extent), size, others, most)
+        return replace(schedule, block=most, blocks=count)
+    tiles = ceil(extent(rows) / size)
+    number = prod(ceil(extent(i) / step) for i, step in trips)
     least = min(tiles, ceil(LEAST_ROWS / size))
-    block = min((n for n in range(least, min(tiles, limit) + 1)),
-                key=lambda n: _overhead(n, size, tiles, others))
-    return replace(schedule, block=block, outside=len(reduction.over) - 1, panel=access.buffer,
-                   depth=depth)
+    most = tiles if whole else min(tiles, most)
+    return replace(schedule, block=min(
+        range(least, most + 1), key=lambda n: _overhead(n, size, tiles, number)))
+
+
+def _number_of_blocks(rows: Dim, size: int, others: Dim, most: int) -> Dim:
+    """Into how many blocks to cut rows in tiles of `size`, in each of `others` turns: few, for each
+    copies a panel; but so that there are enough turns for threads, and an even number of them."""
+    shared = minimum(maximum(floordiv(rows, SHARED_ROWS), 1), maximum(
+        ceildiv(FEW_TURNS, others), 1 + mod(others, 2)))
+    return maximum(ceildiv(ceildiv(rows, size), most), shared)
 
 
 def _depth(index: Index, lanes: int, limit: int) -> tuple[int, int]:

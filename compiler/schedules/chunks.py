@@ -24,12 +24,14 @@ def size_of(kernel: Kernel, index: Index, extent: Callable[[Index], int]) -> Dim
 
 
 def split(
-    kernel: Kernel, loops: Sequence[tuple[Index, int]], extent: Callable[[Index], int], total: Dim
+    kernel: Kernel, loops: Sequence[tuple[Index, int]], extent: Callable[[Index], int], total: Dim,
+    blocks: Dim = 0,
 ) -> tuple[int, Dim]:
     """How many of the outer loops to split, into how many chunks.
 
     `loops` are their indices, outermost first, and how many values a turn covers; `extent` gives
-    the likely number of values; `total` are the nanoseconds of all.
+    the likely number of values; `total` are the nanoseconds of all; `blocks` are the turns of the
+    last loop, if it does not say so itself.
     """
     if isinstance(total, int) and total < SERIAL_NS:
         return 0, 1
@@ -40,6 +42,8 @@ def split(
         count, turns = count + 1, turns * ceil(extent(index) / step)
     if count == 0:
         return 0, 1
-    trips = tuple(ceildiv(size_of(kernel, i, extent), step) for i, step in loops[:count])
+    trips = [ceildiv(size_of(kernel, i, extent), step) for i, step in loops[:count]]
+    if blocks != 0 and count == len(loops):
+        trips[-1] = blocks
     worth = minimum(maximum(floordiv(total, CHUNK_NS), 1), MOST_CHUNKS)
-    return count, minimum(worth, product(trips))
+    return count, minimum(worth, product(tuple(trips)))

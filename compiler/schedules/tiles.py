@@ -105,9 +105,7 @@ class TileSearch:
             return ceil(extent / step) * step / extent
         if index is self.vector and self.streams:
             return 1.0
-        if index is self.vector:  # a part of a tile sticks out of what is likely to be larger
-            return 1 + (step - self.lanes) / (16 * extent)
-        near = (max(extent // 2, 1), extent, 2 * extent)
+        near = (extent, 2 * extent, 4 * extent)
         return sum(ceil(e / step) * step / e for e in near) / len(near)
 
 

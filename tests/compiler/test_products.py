@@ -8,7 +8,8 @@ import pytest
 
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import dump_graph
-from dlc.ir.dims import Dim, symbol
+from dlc.ir.dims import Dim, evaluate, symbol
+from dlc.ir.dims_text import parse_dim
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import conv_spec, spec
@@ -50,6 +51,26 @@ def arrays(made: Graph, sizes: dict[str, int], seed: int = 0) -> list[np.ndarray
 def test_products(form: str, m: int, k: int, n: int, symbols: bool) -> None:
     made = product(form, M, K, N) if symbols else product(form, m, k, n)
     CompiledGraph(made).check(arrays(made, {"M": m, "K": k, "N": n}), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("m", "k"), [(1601, 33), (400, 1100), (577, 64), (1, 1030)])
+@pytest.mark.parametrize("n", [15, 16, 33, 49, 64, 65, 111, 130])
+def test_edges_of_blocks(m: int, k: int, n: int) -> None:
+    """Symbols for sizes: rows in several blocks, tiles with one vector inside, or two, or three."""
+    CompiledGraph(EDGES).check(arrays(EDGES, {"M": m, "K": k, "N": n}), rtol=5e-4, atol=5e-4)
+
+
+EDGES = product("nn", M, K, N)
+
+
+def test_rows_of_symbols_make_even_blocks() -> None:
+    """Few, each of which copies a panel; an even number of turns where there are few columns."""
+    text = dump_graph(EDGES, "kernels", Options(target="x86-64-v4"))
+    line = next(x for x in text.splitlines() if x.startswith("  blocks "))
+    blocks = parse_dim(line.removeprefix("  blocks "))
+    found = [evaluate(blocks, {"M": m, "N": n}) for m, n in [
+        (64, 64), (512, 512), (1024, 1024), (4096, 4096), (512, 320), (4096, 64)]]
+    assert found == [1, 1, 1, 3, 2, 8]
 
 
 @pytest.mark.parametrize("k", [511, 512, 513, 1025])

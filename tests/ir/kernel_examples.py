@@ -42,6 +42,7 @@ schedule product for x86-64-v4 {
   tiles i 6, j 4
   reduce k
   block 48
+  blocks 3
   panel y 112
   edge j mask, i clamp
 }

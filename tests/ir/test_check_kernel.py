@@ -137,8 +137,9 @@ def test_broken_schedules(before: str, after: str, message: str) -> None:
     ("order j, i", "order i, j", "y depends on j, the innermost loop"),
     ("y 112", "y 100", "a depth of 100"),
     ("block 48", "block 0", "a panel, of no block"),
-    ("block 48", "block 48 outside 1", "all reduced loops but one are to be outside"),
-    ("block 48", "block 48 outside 2", "2 of 1 loops"),
+    ("blocks 3", "blocks Q", "depends on Q"),
+    ("blocks 3", "outside 1", "all reduced loops but one are to be outside"),
+    ("blocks 3", "outside 2", "2 of 1 loops"),
     ("vector j", "vector k", "it needs a vector of an outer index and a reduced index"),
 ])
 def test_broken_panels(before: str, after: str, message: str) -> None:
