@@ -15,6 +15,7 @@ from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
 from dlc.compiler.options import Options
 from dlc.compiler.passes.apply_schedules import apply_schedules
+from dlc.compiler.passes.chain_products import chain_products
 from dlc.compiler.passes.choose_layouts import choose_layouts
 from dlc.compiler.passes.choose_schedules import choose_schedules
 from dlc.compiler.passes.decompose import decompose
@@ -86,6 +87,8 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
         *graph_passes(options),
         Pass("rematerialise", partial(rematerialise, options=options), GRAPH, GRAPH,
              "after the last pass that would merge a copy with what it is of"),
+        Pass("chain_products", partial(chain_products, options=options), GRAPH, GRAPH,
+             "after rematerialise: these copies are no matter of what is kept"),
         Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
              "what is computed again where it is read may have no reader left"),
         Pass("split_reductions", partial(split_reductions, options=options), GRAPH, GRAPH,

@@ -21,12 +21,13 @@ from dlc.compiler.rewriting.arithmetic import ARITHMETIC
 from dlc.compiler.rewriting.contract import CONTRACT
 from dlc.compiler.rewriting.indices import INDICES
 from dlc.compiler.rewriting.movement import MOVEMENT
+from dlc.compiler.rewriting.products import PRODUCTS
 from dlc.compiler.rewriting.rewrite import ELEMENTWISE, Rule, Rules, rewrite
 from dlc.ir.graph import Graph
 
 # Constants that rules bring together are folded on the way.
 RULES: Final[Rules] = (
-    Rule((ELEMENTWISE,), fold_numbers), *ARITHMETIC, *MOVEMENT, *CONTRACT, *INDICES)
+    Rule((ELEMENTWISE,), fold_numbers), *ARITHMETIC, *MOVEMENT, *CONTRACT, *PRODUCTS, *INDICES)
 
 
 def simplify(graph: Graph, hits: Counter[str] | None = None) -> Graph:

@@ -61,6 +61,7 @@ class Rewriter(Builder):
         self.uses = use_counts(graph)
         self.has_gradients = any(node.op == "gradient" for node in graph.nodes)
         self._made: dict[Value, Node] = {}
+        self._products: dict[Value, list[Node]] = {}
         self._hint = ""
         self._steps = 0
 
@@ -102,6 +103,9 @@ class Rewriter(Builder):
         self.nodes.append(node)
         for result in node.results:
             self._made[result] = node
+        if node.op == "contract" and len(node.operands) == 2:
+            for operand in node.operands:
+                self._products.setdefault(operand, []).append(node)
         return node.results
 
     def _count(self, rule: Rule, node: Node, value: Value) -> None:
@@ -118,6 +122,10 @@ class Rewriter(Builder):
         """The node that makes `value`, if it is an `op`."""
         node = self._made.get(value)
         return node if node is not None and node.op == op else None
+
+    def products(self, value: Value) -> list[Node]:
+        """The contractions so far of `value` and another operand."""
+        return self._products.get(value, [])
 
     def is_read_once(self, value: Value) -> bool:
         """Whether nothing else is known to read `value`."""

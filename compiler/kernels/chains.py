@@ -1,0 +1,403 @@
+"""Chains of products: a product of matrices whose operand is made, element by element, of products.
+
+    s = contract q, k            [i, k]    scores
+    p = exp (s - max s)          [i, k]    weights
+    y = contract p, v            [i, e]    what is wanted
+
+One kernel goes over such matrices part by part, so that they never lie in memory as a whole. `Row`
+says which axis the last product sums over: the row's. Numbers of a row that depend on all of it
+(its maximum, its sum) may be among what is computed, if parts can be put together when a larger
+maximum is found: the sums must be linear in one exp (x - m) (Milakov and Gimelshein 2018, Online
+normalizer calculation for softmax; Dao et al. 2022, FlashAttention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
+
+from dlc.compiler.kernels.invert import Inverse, inverses
+from dlc.compiler.kernels.rows import row_of
+from dlc.compiler.options import Options
+from dlc.ir.dataclass import dataclass
+from dlc.ir.dims import Dim, symbol, symbols
+from dlc.ir.fused import Row
+from dlc.ir.graph import Graph, Node, Value, producers
+from dlc.ir.ops import OPS
+from dlc.ir.ops.contract import maps_of
+from dlc.ir.ops.shape import dims_attr, ints_attr
+
+MOST_INSIDE = 256  # values of an index that is no axis of the matrices
+LEAST = 16  # likely values of both axes
+PICKED = ("gather", "pad", "concat")  # operands that do not lie in memory as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Products of one matrix, or of several of the same dims, along its rows.
+
+    `nodes` are in order: inner products, elements, numbers of rows, then the `products`, and what
+    they are scaled by in the end.
+    """
+
+    row: Row
+    nodes: tuple[Node, ...]
+    products: tuple[Node, ...]
+
+
+@dataclass(slots=True)
+class Cone:
+    """What one product of a matrix is computed from, as far as it lies along the rows.
+
+    `lanes` is the name of the axis (in `row`) along which one operand of each product is the same.
+    `rest` is the matrix without the numbers of rows that it is multiplied by or divided by.
+    """
+
+    row: Row
+    product: Node
+    matrix: Value
+    lanes: str
+    nodes: dict[Value, Node]
+    rest: Value
+    factors: list[tuple[str, Value]] = field(default_factory=list)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether numbers of rows are computed too."""
+        return any(not self.row.is_element(v) for v in self.nodes)
+
+    def elements(self) -> Iterator[Value]:
+        """The matrices."""
+        return (v for v in self.nodes if self.row.is_element(v))
+
+
+def chains(graph: Graph, options: Options) -> list[Chain]:
+    """The chains whose matrices nothing else reads."""
+    finder = Finder(graph, options)
+    found = []
+    for cones in _together(finder.closed([c for c in finder.cones() if not c.factors]), finder,
+                           lambda a, b: not a.nodes.keys().isdisjoint(b.nodes)):
+        products = tuple(c.product for c in cones)
+        nodes = {v: n for c in cones for v, n in c.nodes.items()}
+        nodes |= {n.result: n for n in products}
+        nodes |= {n.result: n for n in finder.scaled(products, nodes)}
+        found.append(Chain(cones[0].row, tuple(
+            n for n in graph.nodes if n.results and n.results[0] in nodes
+            and n.op != "broadcast"), products))
+    return found
+
+
+def _together(
+    cones: Sequence[Cone], finder: Finder, joins: Callable[[Cone, Cone], bool]
+) -> list[list[Cone]]:
+    """Cones of the same rows that share what they are made of, if none waits for another."""
+    groups: list[list[Cone]] = []
+    for cone in cones:
+        for group in groups:
+            first = group[0]
+            if (cone.row == first.row and cone.lanes == first.lanes
+                    and cone.product.phase == first.product.phase
+                    and any(joins(cone, other) for other in group)
+                    and not any(finder.waits(cone, other) for other in group)):
+                group.append(cone)
+                break
+        else:
+            groups.append([cone])
+    return groups
+
+
+class Finder:
+    """Looks for products of matrices that are made of products."""
+
+    def __init__(self, graph: Graph, options: Options) -> None:
+        self.graph, self.options = graph, options
+        self.made: Mapping[Value, Node] = producers(graph.nodes)
+        self.inverses: dict[Value, Inverse] = inverses(graph, options) if any(
+            _is_pair(n) for n in graph.nodes) else {}
+        self.kept = set(graph.outputs)
+        self.users: dict[Value, list[Node]] = {}
+        for node in graph.nodes:
+            for value in node.operands:
+                self.users.setdefault(value, []).append(node)
+
+    def cones(self) -> list[Cone]:
+        """One for each product that is the end of a chain, in order."""
+        found = []
+        for node in self.graph.nodes:
+            if _is_pair(node):
+                sides = (self._cone(node, side) for side in (0, 1))
+                found += [cone for cone in sides if cone is not None][:1]
+        return found
+
+    def groups(self) -> list[list[Cone]]:
+        """Closed cones, those together that share elements."""
+        return _together(self.closed(self.cones()), self,
+                         lambda a, b: not set(a.elements()).isdisjoint(b.elements()))
+
+    def closed(self, cones: Sequence[Cone]) -> list[Cone]:
+        """Those of whose matrices no one knows but they themselves."""
+        left, count = list(cones), -1
+        while count != len(left):
+            count = len(left)
+            inside = {v for cone in left for v in cone.nodes}
+            inside |= {cone.product.result for cone in left}
+            left = [cone for cone in left if not any(
+                v in self.kept or any(not u.results or u.results[0] not in inside
+                                      for u in self.users.get(v, ())) for v in cone.elements())]
+        return left
+
+    def waits(self, one: Cone, other: Cone) -> bool:
+        """Whether one needs the product of the other."""
+        return any(self._depends(a, b) for a, b in ((one, other), (other, one)))
+
+    def _depends(self, one: Cone, other: Cone) -> bool:
+        stack, seen = list(one.product.operands), set[Value]()
+        while stack:
+            value = stack.pop()
+            if value == other.product.result:
+                return True
+            if value not in seen and value in self.made:
+                seen.add(value)
+                stack += self.made[value].operands
+        return False
+
+    def scaled(self, products: Iterable[Node], inside: Mapping[Value, Node]) -> list[Node]:
+        """What a product is scaled by in the end: numbers of rows that the chain computes."""
+        found, waiting = [], [p.result for p in products]
+        while waiting:
+            value = waiting.pop()
+            users = self.users.get(value, ())
+            if value in self.kept or len(users) != 1 or users[0].op not in ("mul", "div"):
+                continue
+            factors = [v for v in users[0].operands if v != value]
+            if factors and self._moved(factors[0]) in inside:
+                found.append(users[0])
+                waiting.append(users[0].result)
+        return found
+
+    def _cone(self, product: Node, side: int) -> Cone | None:
+        """The cone of one operand of a product."""
+        matrix, other = product.operands[side], product.operands[1 - side]
+        inverse = self.inverses[product.result]
+        if inverse.where or inverse.guarded or len(inverse.over) != 1 or self._is_picked(other):
+            return None
+        (over,) = inverse.over
+        at, there = inverse.reads[side], _names(inverse.reads[1 - side])
+        names = _plain(at, matrix.dims)
+        if names is None or over.low != 0 or over.name not in names or over.name not in there:
+            return None
+        wide = tuple(d for d in matrix.dims if d != 1)
+        row = Row(wide, tuple(n == over.name for n in names))
+        free = there - set(names)
+        extents = {f"i{k}": d for k, d in enumerate(inverse.domain)}
+        alone = [n for n in names if n not in there and n in extents]
+        if len(free) != 1 or not all(_is_few(extents.get(n, 0)) for n in free) or not alone:
+            return None
+        lanes = max(alone, key=lambda n: self.options.likely(extents[n]))
+        if min(self.options.likely(extents[lanes]), self.options.likely(over.high)) < LEAST:
+            return None
+        place = names.index(lanes)
+        nodes = self._nodes(product, matrix, row, place)
+        if nodes is None:
+            return None
+        cone = Cone(row, product, matrix, row.names[place], nodes, matrix)
+        return cone if Linear(self, cone).fits() else None
+
+    def _nodes(
+        self, product: Node, matrix: Value, row: Row, lanes: int
+    ) -> dict[Value, Node] | None:
+        """The nodes of a cone; None if no product is among them, or one that does not fit."""
+        found: dict[Value, Node] = {}
+        stack, inner = [matrix], False
+        while stack:
+            value = stack.pop()
+            node = self.made.get(value)
+            if node is None or value in found:
+                continue
+            if not row.is_element(value):
+                if self._is_number(node, row, product):
+                    found[value] = node
+                    stack += node.operands
+            elif self._is_reduction(node):
+                if not self._is_inner(node, row, lanes):
+                    return None
+                found[value], inner = node, True
+            elif OPS[node.op].formula is not None:
+                found[value] = node
+                stack += node.operands
+            elif node.op == "broadcast" and _is_of_rows(node, row) and self._is_number(
+                    self.made.get(node.operands[0]), row, product):
+                found[value] = node
+                stack += node.operands
+        if inner:
+            self._add_numbers(found, row, product)
+        return found if inner else None
+
+    def _add_numbers(self, found: dict[Value, Node], row: Row, product: Node) -> None:
+        """Adds what else is computed of the rows: the sum that comes after the product."""
+        waiting = list(found)
+        while waiting:
+            for node in self.users.get(waiting.pop(), ()):
+                if len(node.results) == 1 and node.result not in found and self._is_number(
+                        node, row, product) and all(self._is_at_hand(v, found)
+                                                    for v in node.operands):
+                    found[node.result] = node
+                    waiting.append(node.result)
+
+    def _moved(self, value: Value) -> Value:
+        """What a broadcast, or a transpose, is of."""
+        while value in self.made and self.made[value].op in ("broadcast", "transpose"):
+            value = self.made[value].operands[0]
+        return value
+
+    def _is_at_hand(self, value: Value, found: Mapping[Value, Node]) -> bool:
+        """Whether a value is in the cone, or a number that is the same everywhere."""
+        value = self._moved(value)
+        return value in found or (value in self.made and self.made[value].op == "constant")
+
+    def _is_reduction(self, node: Node) -> bool:
+        inverse = self.inverses.get(node.result)
+        return inverse is not None and not inverse.is_read
+
+    def _is_number(self, node: Node | None, row: Row, product: Node) -> bool:
+        """Whether a number of a row comes, in this phase, from the elements of the row."""
+        if node is None or len(node.results) != 1 or row.is_element(node.result):
+            return False
+        stack, seen = [node], set[Value]()
+        while stack:
+            one = stack.pop()
+            if len(one.results) != 1 or one.result in seen or one.phase != product.phase or row.place(one.result) is None:
+                continue
+            seen.add(one.result)
+            if self._is_reduction(one):
+                if row_of(one, self.inverses[one.result]) == row:
+                    return one is node or OPS[node.op].formula is not None
+            elif OPS[one.op].formula is not None:
+                stack += [self.made[v] for v in one.operands if v in self.made]
+        return False
+
+    def _is_inner(self, node: Node, row: Row, lanes: int) -> bool:
+        """Whether each operand of a product depends either on the lanes' axis or on the row's."""
+        inverse = self.inverses[node.result]
+        if not _is_pair(node) or inverse.where or inverse.guarded or len(inverse.over) != 1:
+            return False
+        over = inverse.over[0]
+        axes = [f"i{k}" for k, d in enumerate(node.result.dims) if d != 1]
+        along, across = axes[row.reduced.index(True)], axes[lanes]
+        reads = [_names(at) for at in inverse.reads]
+        return over.low == 0 and _is_few(over.high) and not any(
+            self._is_picked(v) for v in node.operands) and all(
+            over.name in names and (along in names) != (across in names) for names in reads) and (
+            (along in reads[0]) != (along in reads[1]))
+
+    def _is_picked(self, value: Value) -> bool:
+        return value in self.made and self.made[value].op in PICKED
+
+
+class Linear:
+    """Whether the parts of a row can be put together, and what of a matrix comes after the sum."""
+
+    def __init__(self, finder: Finder, cone: Cone) -> None:
+        self.finder, self.cone = finder, cone
+        self.reductions = [n for n in cone.nodes.values() if not cone.row.is_element(n.result)
+                           and finder._is_reduction(n)]
+        self.known: dict[Value, frozenset[str]] = {}
+
+    def fits(self) -> bool:
+        """Also parts the matrix into `rest` and the numbers of rows."""
+        if not self.reductions:
+            return True
+        kinds = [n.op for n in self.reductions]
+        if kinds.count("reduce_max") > 1 or any(
+                k not in ("reduce_max", "contract") for k in kinds):
+            return False
+        self.cone.rest, self.cone.factors = self._parted(self.cone.matrix)
+        sums = [n.operands for n in self.reductions if n.op == "contract"]
+        if any(len(operands) != 1 for operands in sums):
+            return False
+        ends = [*(operands[0] for operands in sums), self.cone.rest]
+        exps = {self._exp(value) for value in ends}
+        tops = [n.operands[0] for n in self.reductions if n.op == "reduce_max"]
+        return len(exps) == 1 and None not in exps and not any(self._needs(v) for v in tops)
+
+    def _parted(self, value: Value) -> tuple[Value, list[tuple[str, Value]]]:
+        """A matrix without the numbers of rows that it is divided by, outermost first."""
+        factors: list[tuple[str, Value]] = []
+        while (node := self.finder.made.get(value)) is not None and node.op == "div":
+            maker = self.finder.made.get(node.operands[1])
+            if maker is None or maker.op != "broadcast" or (
+                    maker.operands[0] not in self.cone.nodes) or axes_of(
+                    self.cone, maker.operands[0]) is None:
+                break
+            factors.append((node.op, maker.operands[0]))
+            value = node.operands[0]
+        return value, factors
+
+    def _needs(self, value: Value) -> frozenset[str]:
+        """The kinds of reductions along the row that a value depends on."""
+        if value not in self.known:
+            node = self.finder.made.get(value)
+            found = frozenset[str]()
+            if node is not None and (value in self.cone.nodes or node.op == "broadcast"):
+                found = found.union(*map(self._needs, node.operands))
+                if node in self.reductions:
+                    found |= {node.op}
+            self.known[value] = found
+        return self.known[value]
+
+    def _exp(self, value: Value) -> Value | None:
+        """The exp (x - m) in which a value is linear."""
+        node = self.finder.made.get(value)
+        if node is None or value not in self.cone.nodes:
+            return None
+        if node.op == "exp":
+            apart = self.finder.made.get(node.operands[0])
+            if apart is None or apart.op != "sub" or self._needs(apart.operands[0]):
+                return None
+            top = self._needs(apart.operands[1])
+            return value if top <= {"reduce_max"} else None
+        if node.op == "mul":
+            plain = [v for v in node.operands if not self._needs(v)]
+            return self._exp(next(v for v in node.operands if v not in plain)) if (
+                len(plain) == 1) else None
+        if node.op == "div" and not self._needs(node.operands[1]):
+            return self._exp(node.operands[0])
+        return None
+
+
+def axes_of(cone: Cone, number: Value) -> tuple[int, ...] | None:
+    """The axes of the product along which those of a row's number lie; None if they don't."""
+    node = cone.product
+    at, out = maps_of(node)[node.operands.index(cone.matrix)], dims_attr(node, "out")
+    places = {str(e): a for a, e in enumerate(out)}
+    kept = [str(e) for e in at if str(e) in places]
+    return tuple(places[name] for name in kept) if len(kept) == len(number.dims) else None
+
+
+def _is_pair(node: Node) -> bool:
+    """Whether it is a product of two tensors of floats."""
+    return node.op == "contract" and len(node.operands) == 2 and node.result.dtype.is_float
+
+
+def _is_few(extent: Dim) -> bool:
+    return isinstance(extent, int) and 1 < extent <= MOST_INSIDE
+
+
+def _is_of_rows(node: Node, row: Row) -> bool:
+    """Whether a broadcast along the rows gives each row a number of its own."""
+    operand, dims = node.operands[0], node.result.dims
+    axes = [a for a, d in zip(ints_attr(node, "axes"), operand.dims, strict=True) if d != 1]
+    wide = [a for a, d in enumerate(dims) if d != 1]
+    return axes == [a for a, r in zip(wide, row.reduced, strict=True) if not r]
+
+
+def _plain(at: tuple[Dim, ...], dims: tuple[Dim, ...]) -> list[str] | None:
+    """The index at each axis of an extent besides 1; None if the place is not so simple."""
+    found = [(str(e), e) for e, d in zip(at, dims, strict=True) if d != 1]
+    names = [n for n, _ in found]
+    plain = all(not isinstance(e, int) and e is symbol(n) for n, e in found)
+    return names if plain and len(set(names)) == len(names) else None
+
+
+def _names(at: tuple[Dim, ...]) -> set[str]:
+    return set[str]().union(*map(symbols, at))
