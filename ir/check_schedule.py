@@ -49,6 +49,7 @@ class _Checker:
         self._edges()
         self._sizes()
         self._sweep()
+        self._part()
         self._parallel()
 
     def _sizes(self) -> None:
@@ -90,7 +91,8 @@ class _Checker:
         names = [tile.index for tile in self.schedule.tiles]
         self._distinct("tiles", names)
         for tile in self.schedule.tiles:
-            if tile.index not in self.outer:
+            inner = self.schedule.part > 0 and tile.index in self.over
+            if tile.index not in self.outer and not inner:
                 self._fail("tiles", f"{tile.index} is no outer index")
             if tile.size < 1:
                 self._fail("tiles", f"{tile.size} values of {tile.index}")
@@ -183,6 +185,22 @@ class _Checker:
             self._fail("sweep", "there is no row, or more than one")
         if self.schedule.tiles or self.schedule.unroll:
             self._fail("sweep", "it has tiles or unrolled indices besides")
+
+    def _part(self) -> None:
+        """Parts are of rows that lie in local arrays, as many elements as tiles cover."""
+        schedule = self.schedule
+        arrays = {b.name: b for b in self.kernel.locals if b.dims}
+        rows = {i.name for c in self.computes if c.combine and c.target.buffer in arrays
+                for i in c.over if c.target.at == (symbol(i.name),)}
+        if not schedule.part:
+            return
+        if not rows or schedule.vector not in self.outer:
+            self._fail("part", "there are no rows in the lanes that are made of products")
+        if schedule.part < 0 or any(
+                schedule.part % schedule.tile(n) for n in rows & set(schedule.reduce)):
+            self._fail("part", f"{schedule.part} is no multiple of the tile of the row")
+        if schedule.block or schedule.sweep or schedule.turn or schedule.unroll:
+            self._fail("part", "it has blocks, sweeps, turns or unrolled indices besides")
 
     def _edges(self) -> None:
         self._distinct("edge", [name for name, _ in self.schedule.edge])

@@ -36,6 +36,10 @@ class Row:
             counts[reduced] += 1
         return tuple(out)
 
+    def axes(self, kind: str) -> tuple[tuple[str, Dim], ...]:
+        """The indices of the rows (i) or along them (k), with their extents."""
+        return tuple((n, d) for n, d in zip(self.names, self.dims, strict=True) if n[0] == kind)
+
     def place(self, value: Value) -> At | None:
         """Where the element (or the row's number) of `value` lies; None if it has other dims."""
         wide = tuple(d for d in value.dims if d != 1)
@@ -58,7 +62,8 @@ class Group:
 
     `root` is the reduction (a contraction, a maximum, …) whose epilogue the other nodes are, if
     there is one. `outputs` are the values that are written to memory. A group with no nodes copies.
-    With a `row`, there may be several reductions, all along it, and what they read.
+    With a `row`, there may be several reductions, all along it, and what they read. In a `chain`
+    the elements of rows are made of products, and products of them are what is wanted.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Group:
     root: Node | None = None
     call: Node | None = None
     row: Row | None = None
+    chain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Schedule:
               innermost reduced index, each for a block ("" is none).
     sweep:    how many places along a row are done side by side, in vectors if they lie along it
               (0: each compute has loops of its own).
+    part:     how many elements of a row are there at a time, in a chain of products (0: it is
+              none); tiles may then also be of the row's index and of those of its products.
     edge:     what happens where a tile or a vector sticks out.
     cost:     estimated nanoseconds of all (whether threads pay).
 
@@ -67,6 +69,7 @@ class Schedule:
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
     sweep: int = 0
+    part: int = 0
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

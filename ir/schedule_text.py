@@ -53,6 +53,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
         ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
+        ("part", [str(schedule.part)] if schedule.part else []),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -83,7 +84,8 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     outside, (panel, depth) = read.integer("outside"), read.panel()
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
-        blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"))
+        blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"),
+        read.integer("part"))
     scan.expect("}")
     return name, schedule
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import field
 
 from dlc.compiler.kernels.grouping import Grouping
@@ -19,11 +20,15 @@ from dlc.ir.fused import Row
 from dlc.ir.graph import Node, Value
 
 
-def join_rows(grouping: Grouping, options: Options) -> dict[int, Row]:
-    """Joins what it can; the groups that now go along rows, by number."""
+def join_rows(
+    grouping: Grouping, options: Options, others: Container[int] = ()
+) -> dict[int, Row]:
+    """Joins what it can; the groups that now go along rows, by number. `others` stay as they are.
+    """
     joining = _Joining(grouping, options)
     for group in range(len(grouping.nodes)):
-        joining.add(group)
+        if group not in others:
+            joining.add(group)
     return {g: row for g, row in joining.rows.items() if len(grouping.nodes[g]) > 1
             and len(joining.parts[g]) > 1}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import field
 
 from dlc.compiler.kernels.make_kernel import At, KernelMaker
@@ -35,8 +34,8 @@ class RowMaker(KernelMaker):
         ends = self.memory.stored | {n.result for n in nodes}
         plan = RowPlan(row, nodes, Reads(self.memory.made, self.memory.inverses, ends),
                        self.group.outputs)
-        outer = tuple(Index(n, d) for n, d in _named(row, "i"))
-        self.over = tuple(Index(n, d) for n, d in _named(row, "k"))
+        outer = tuple(Index(n, d) for n, d in row.axes("i"))
+        self.over = tuple(Index(n, d) for n, d in row.axes("k"))
         self.ranges = {i.name: (0, i.high - 1) for i in (*outer, *self.over)}  # type: ignore
         for sweep in range(-1, max(plan.level.values()) + 1):
             for node in nodes:
@@ -55,7 +54,7 @@ class RowMaker(KernelMaker):
         used |= {s for i in (*outer, *self.over) for s in symbols(i.high)}  # type: ignore[arg-type]
         for compute in self.computes:
             used |= compute.names
-        used -= {i.name for i in (*outer, *self.over)}
+        used -= {i.name for i in (*outer, *(i for c in self.computes for i in c.over))}
         return Kernel("", tuple(sorted(used)), tuple(self.params), tuple(self.locals), outer,
                       tuple(self.computes))
 
@@ -142,10 +141,3 @@ class RowMaker(KernelMaker):
         """As that of other kernels; the only place along an axis of extent 1 is 0."""
         return KernelMaker._element(
             self, value, tuple(0 if d == 1 else e for e, d in zip(at, value.dims, strict=True)))
-
-
-def _named(row: Row, kind: str) -> Iterator[tuple[str, Dim]]:
-    """The indices of the rows (i) or along them (k), with their extents."""
-    for name, extent in zip(row.names, row.dims, strict=True):
-        if name[0] == kind:
-            yield name, extent

@@ -57,11 +57,19 @@ class Computing(ABC):
         """One compute at this place."""
         if compute.combine is not None:
             self.locals[compute.target.buffer] = self.reduce_here(compute)
-            return
+        else:
+            self.here(compute)
+
+    def here(self, compute: Compute) -> None:
+        """One compute without a reduction, at this place."""
+        self.write(compute.target, self.value(compute))
+
+    def value(self, compute: Compute) -> Register:
+        """What a compute without a reduction gives, at this place."""
         for op in compute.body:
             args = tuple(self.arg(a) for a in op.args)
             self.names[op.name] = self.out.apply(op.op, args, op.dtype, op.attrs)
-        self.write(compute.target, self.arg(compute.value))
+        return self.arg(compute.value)
 
     @abstractmethod
     def reduce_here(self, compute: Compute) -> Register:

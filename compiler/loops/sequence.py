@@ -59,10 +59,7 @@ class Sequencing(Reducing, Computing):
         if compute.combine is not None:
             value = self.reduce_here(compute)
         else:
-            for op in compute.body:
-                args = tuple(self.arg(a) for a in op.args)
-                self.names[op.name] = self.out.apply(op.op, args, op.dtype, op.attrs)
-            value = self.arg(compute.value)
+            value = self.value(compute)
         wide = self.out.widen(value, self.width)
         self.out.store(self.arrays[local.name], self._place(local, compute.target), wide)
 

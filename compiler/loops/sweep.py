@@ -106,18 +106,12 @@ class Sweeping(Sequencing):
         out: States = []
         for compute in run:
             if compute.combine is None:
-                self._write_here(compute)
+                self.here(compute)
                 continue
             own = list(next(found))
             own[place] = self._step(compute, dict(self.point), own[place])
             out.append(own)
         return out
-
-    def _write_here(self, compute: Compute) -> None:
-        for op in compute.body:
-            args = tuple(self.arg(a) for a in op.args)
-            self.names[op.name] = self.out.apply(op.op, args, op.dtype, op.attrs)
-        self.write(compute.target, self.arg(compute.value))
 
     def _carrying(
         self, name: str, low: Dim, high: Dim, states: States, body: Callable[[States], States]

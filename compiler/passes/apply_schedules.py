@@ -14,6 +14,7 @@ from itertools import product as places
 
 from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.chains import Chaining
 from dlc.compiler.loops.sweep import Sweeping
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
@@ -34,7 +35,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Sweeping, Blocks):
+class Applying(Sweeping, Blocks, Chaining):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -160,6 +161,9 @@ class Applying(Sweeping, Blocks):
 
     def _body(self) -> None:
         """All computes at one place of the outer loops."""
+        if self.schedule.part:
+            self.chained()
+            return
         if self.schedule.turn:
             index = next(i for i in self.kernel.outer if i.name == self.schedule.turn)
             assert not isinstance(index.high, Access)

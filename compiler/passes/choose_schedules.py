@@ -13,6 +13,7 @@ from math import ceil, log2
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride, uses
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
+from dlc.compiler.schedules.chains import chain_schedule
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
 from dlc.compiler.schedules.rows import row_schedule
 from dlc.compiler.schedules.tiles import TileSearch, loop_order
@@ -64,6 +65,9 @@ class Chooser:
         rows = row_schedule(kernel, self.sizes, self.options)
         if rows is not None:
             return rows
+        chain = chain_schedule(kernel, self.options, self.extent)
+        if chain is not None:
+            return chain
         computes = [c for c in kernel.body if isinstance(c, Compute)]
         reduction = next((c for c in computes if c.combine is not None), None)
         if len(computes) < len(kernel.body):

@@ -7,7 +7,8 @@ reader. Calls, loops, branches and what has an effect are groups of their own, a
 through its operands in order (cumsum, scatter, radix_pass). A gather is computed where it is read,
 which is never before a check that stands before it: its indices and its table lie in memory.
 Reductions along the same rows, what they read and what is made of them are one group in the end,
-where nothing stands between them (`kernels/join_rows.py`).
+where nothing stands between them (`kernels/join_rows.py`). Products of matrices that are themselves
+made of products are one group with these (`kernels/chains.py`).
 
     %a = contract %x, %w          group g0 [N, 84] -> %y {
     %s = add %a, %b        ->       %a = contract %x, %w   # root
@@ -20,6 +21,9 @@ memory is an output of exactly one group, a parameter, or a view of one of these
 
 from __future__ import annotations
 
+from collections.abc import Container
+
+from dlc.compiler.kernels.chains import Chain, chains
 from dlc.compiler.kernels.grouping import Grouping
 from dlc.compiler.kernels.join_rows import join_rows, rows_alone, with_stored
 from dlc.compiler.kernels.shapes import SEQUENCES, Shapes, behind, stands_alone
@@ -38,7 +42,10 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
     calls: dict[int, Node] = {}
     views: list[tuple[Value, Value]] = []
     effects = Effects(grouping)
+    chained = Chained(grouping, chains(graph, options))
     for node in graph.nodes:
+        if chained.put(node):
+            continue
         if stands_alone(node):
             group = grouping.open((), None)
             calls[group] = node
@@ -57,7 +64,30 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
             grouping.guards[node.result] = frozenset(effects.last)
         elif shapes.is_map(node) and node.result not in shapes.inlined:
             _place(node, grouping)
-    return _finish(graph, grouping, calls, views, join_rows(grouping, options))
+    return _finish(graph, grouping, calls, views, join_rows(
+        grouping, options, chained.rows.keys()) | chained.rows, chained.rows.keys())
+
+
+class Chained:
+    """Puts the nodes of each chain of products into a group of their own."""
+
+    def __init__(self, grouping: Grouping, found: list[Chain]) -> None:
+        self.grouping = grouping
+        self.chain = {n.result: k for k, one in enumerate(found) for n in one.nodes}
+        self.found = found
+        self.group: dict[int, int] = {}
+        self.rows: dict[int, Row] = {}  # by the number of the group
+
+    def put(self, node: Node) -> bool:
+        """Puts a node of a chain where it belongs; False for any other."""
+        at = self.chain.get(node.results[0]) if node.results else None
+        if at is None:
+            return False
+        if at not in self.group:
+            group = self.group[at] = self.grouping.open((), None)
+            self.rows[group] = self.found[at].row
+        self.grouping.put(node, self.group[at])
+        return True
 
 
 class Effects:
@@ -95,7 +125,7 @@ def _place(node: Node, grouping: Grouping) -> None:
 
 def _finish(
     graph: Graph, grouping: Grouping, calls: dict[int, Node], views: list[tuple[Value, Value]],
-    rows: dict[int, Row],
+    rows: dict[int, Row], chained: Container[int],
 ) -> FusedGraph:
     shapes = grouping.shapes
     place = {value: at for at, node in enumerate(graph.nodes) for value in node.results}
@@ -108,10 +138,10 @@ def _finish(
         nodes.sort(key=lambda n: place[n.results[0]] if n.results else 0)
         outputs = tuple(v for n in nodes for v in n.results if v in needed or g in calls)
         row = rows.get(g)
-        if row is not None:
+        if row is not None and g not in chained:
             outputs = with_stored(grouping, row, nodes, outputs)
         groups.append(Group(f"g{g}", grouping.domains[g], tuple(nodes), outputs, grouping.roots[g],
-                            calls.get(g), row))
+                            calls.get(g), row, g in chained))
     groups = _ordered(groups, grouping)
     viewed = dict(views)
     copied = [Group(f"copy{k}", v.dims, (), (v,)) for k, v in enumerate(

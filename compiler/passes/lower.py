@@ -14,6 +14,7 @@ from typing import Literal
 from dlc.compiler.kernels.collapse import collapse
 from dlc.compiler.kernels.flatten import flatten
 from dlc.compiler.kernels.invert import inverses
+from dlc.compiler.kernels.make_chain import ChainMaker
 from dlc.compiler.kernels.make_kernel import KernelMaker, Memory
 from dlc.compiler.kernels.make_rows import RowMaker
 from dlc.compiler.kernels.make_sequence import SequenceMaker
@@ -182,7 +183,8 @@ class Lowering:
             return []
         if group.root is not None and group.root.op in SEQUENCES:
             return self._sequence(group, group.root)
-        maker = (KernelMaker if group.row is None else RowMaker)(group, self.memory)
+        make = ChainMaker if group.chain else KernelMaker if group.row is None else RowMaker
+        maker = make(group, self.memory)
         # Under other dims it is a view of the variable, which the group then does not read.
         in_place = self.updates.in_place
         kernel = maker.make({v: in_place[v] for v in group.outputs
