@@ -97,9 +97,17 @@ class _Costs:
         index = next((n for n, e in self.extents.items() if e is symbol(batch)), None)
         if index is None:
             return self.rows()
+        if self._in_parts(batch):
+            return self.count
         cycles = self._vectors(index)
         kept = any(index in symbols(e) for e in self.out)
         return cycles if kept else cycles + self.results * ADDED_LANES
+
+    def _in_parts(self, batch: str) -> bool:
+        """Whether it is of matrices that grow in two more directions: those are gone through in
+        parts, which are to lie side by side (`chains.py`)."""
+        values = (*self.node.operands, self.node.result)
+        return any(sum(1 for d in v.dims if symbols(d) - {batch}) > 1 for v in values)
 
     def rows(self) -> float:
         """With all in row-major order."""

@@ -13,22 +13,23 @@ normalizer calculation for softmax; Dao et al. 2022, FlashAttention).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from dlc.compiler.kernels.cones import Cone, Linear
 from dlc.compiler.kernels.invert import Inverse, inverses
 from dlc.compiler.kernels.rows import row_of
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol, symbols
+from dlc.ir.dims import product as product_of
 from dlc.ir.fused import Row
 from dlc.ir.graph import Graph, Node, Value, producers
 from dlc.ir.ops import OPS
-from dlc.ir.ops.contract import maps_of
-from dlc.ir.ops.shape import dims_attr, ints_attr
+from dlc.ir.ops.shape import ints_attr
 
 MOST_INSIDE = 256  # values of an index that is no axis of the matrices
 LEAST = 16  # likely values of both axes
+LARGE = 1 << 20  # elements that no near cache holds
 PICKED = ("gather", "pad", "concat")  # operands that do not lie in memory as they are
 
 
@@ -45,38 +46,11 @@ class Chain:
     products: tuple[Node, ...]
 
 
-@dataclass(slots=True)
-class Cone:
-    """What one product of a matrix is computed from, as far as it lies along the rows.
-
-    `lanes` is the name of the axis (in `row`) along which one operand of each product is the same.
-    `rest` is the matrix without the numbers of rows that it is multiplied by or divided by.
-    """
-
-    row: Row
-    product: Node
-    matrix: Value
-    lanes: str
-    nodes: dict[Value, Node]
-    rest: Value
-    factors: list[tuple[str, Value]] = field(default_factory=list)
-
-    @property
-    def has_numbers(self) -> bool:
-        """Whether numbers of rows are computed too."""
-        return any(not self.row.is_element(v) for v in self.nodes)
-
-    def elements(self) -> Iterator[Value]:
-        """The matrices."""
-        return (v for v in self.nodes if self.row.is_element(v))
-
-
 def chains(graph: Graph, options: Options) -> list[Chain]:
     """The chains whose matrices nothing else reads."""
     finder = Finder(graph, options)
     found = []
-    for cones in _together(finder.closed([c for c in finder.cones() if not c.factors]), finder,
-                           lambda a, b: not a.nodes.keys().isdisjoint(b.nodes)):
+    for cones in finder.groups([c for c in finder.cones() if not c.factors], lambda cone: True):
         products = tuple(c.product for c in cones)
         nodes = {v: n for c in cones for v, n in c.nodes.items()}
         nodes |= {n.result: n for n in products}
@@ -85,25 +59,6 @@ def chains(graph: Graph, options: Options) -> list[Chain]:
             n for n in graph.nodes if n.results and n.results[0] in nodes
             and n.op != "broadcast"), products))
     return found
-
-
-def _together(
-    cones: Sequence[Cone], finder: Finder, joins: Callable[[Cone, Cone], bool]
-) -> list[list[Cone]]:
-    """Cones of the same rows that share what they are made of, if none waits for another."""
-    groups: list[list[Cone]] = []
-    for cone in cones:
-        for group in groups:
-            first = group[0]
-            if (cone.row == first.row and cone.lanes == first.lanes
-                    and cone.product.phase == first.product.phase
-                    and any(joins(cone, other) for other in group)
-                    and not any(finder.waits(cone, other) for other in group)):
-                group.append(cone)
-                break
-        else:
-            groups.append([cone])
-    return groups
 
 
 class Finder:
@@ -129,10 +84,38 @@ class Finder:
                 found += [cone for cone in sides if cone is not None][:1]
         return found
 
-    def groups(self) -> list[list[Cone]]:
-        """Closed cones, those together that share elements."""
-        return _together(self.closed(self.cones()), self,
-                         lambda a, b: not set(a.elements()).isdisjoint(b.elements()))
+    def groups(
+        self, cones: Sequence[Cone], alone: Callable[[Cone], bool]
+    ) -> list[list[Cone]]:
+        """Closed cones, those together that share elements. None that is to be `alone` shares a
+        node with one of another group that is to be."""
+        left = self.closed(cones)
+        while True:
+            groups = self._together(left)
+            owners: dict[Value, set[int]] = {}
+            for k, group in enumerate(groups):
+                for value in (v for c in group if alone(c) for v in c.nodes):
+                    owners.setdefault(value, set()).add(k)
+            clash = {k for found in owners.values() if len(found) > 1 for k in found}
+            if not clash:
+                return groups
+            left = self.closed([c for k, g in enumerate(groups) if k not in clash for c in g])
+
+    def _together(self, cones: Sequence[Cone]) -> list[list[Cone]]:
+        """Cones of the same rows that share elements, if none waits for another."""
+        groups: list[list[Cone]] = []
+        for cone in cones:
+            for group in groups:
+                first = group[0]
+                if (cone.row == first.row and cone.lanes == first.lanes
+                        and cone.product.phase == first.product.phase
+                        and any(not set(cone.elements()).isdisjoint(c.elements()) for c in group)
+                        and not any(self.waits(cone, other) for other in group)):
+                    group.append(cone)
+                    break
+            else:
+                groups.append([cone])
+        return groups
 
     def closed(self, cones: Sequence[Cone]) -> list[Cone]:
         """Those of whose matrices no one knows but they themselves."""
@@ -194,14 +177,23 @@ class Finder:
         if len(free) != 1 or not all(_is_few(extents.get(n, 0)) for n in free) or not alone:
             return None
         lanes = max(alone, key=lambda n: self.options.likely(extents[n]))
-        if min(self.options.likely(extents[lanes]), self.options.likely(over.high)) < LEAST:
+        if not self._is_large(wide, (extents[lanes], over.high)):
             return None
         place = names.index(lanes)
         nodes = self._nodes(product, matrix, row, place)
         if nodes is None:
             return None
         cone = Cone(row, product, matrix, row.names[place], nodes, matrix)
-        return cone if Linear(self, cone).fits() else None
+        numbers = [n for n in nodes.values() if not row.is_element(n.result)
+                   and self.is_reduction(n)]
+        return cone if Linear(self.made, cone, numbers).fits() else None
+
+    def _is_large(self, dims: tuple[Dim, ...], axes: tuple[Dim, Dim]) -> bool:
+        """Whether a matrix is better not written to memory: it is large, or for all that is known
+        it may be, growing in two directions."""
+        likely = [self.options.likely(d) for d in axes]
+        grows = not any(isinstance(d, int) for d in axes)
+        return min(likely) >= LEAST and (grows or self.options.likely(product_of(dims)) >= LARGE)
 
     def _nodes(
         self, product: Node, matrix: Value, row: Row, lanes: int
@@ -218,7 +210,7 @@ class Finder:
                 if self._is_number(node, row, product):
                     found[value] = node
                     stack += node.operands
-            elif self._is_reduction(node):
+            elif self.is_reduction(node):
                 if not self._is_inner(node, row, lanes):
                     return None
                 found[value], inner = node, True
@@ -255,7 +247,8 @@ class Finder:
         value = self._moved(value)
         return value in found or (value in self.made and self.made[value].op == "constant")
 
-    def _is_reduction(self, node: Node) -> bool:
+    def is_reduction(self, node: Node) -> bool:
+        """Whether a node combines many elements."""
         inverse = self.inverses.get(node.result)
         return inverse is not None and not inverse.is_read
 
@@ -266,10 +259,11 @@ class Finder:
         stack, seen = [node], set[Value]()
         while stack:
             one = stack.pop()
-            if len(one.results) != 1 or one.result in seen or one.phase != product.phase or row.place(one.result) is None:
+            if (len(one.results) != 1 or one.result in seen or one.phase != product.phase
+                    or row.place(one.result) is None):
                 continue
             seen.add(one.result)
-            if self._is_reduction(one):
+            if self.is_reduction(one):
                 if row_of(one, self.inverses[one.result]) == row:
                     return one is node or OPS[node.op].formula is not None
             elif OPS[one.op].formula is not None:
@@ -292,86 +286,6 @@ class Finder:
 
     def _is_picked(self, value: Value) -> bool:
         return value in self.made and self.made[value].op in PICKED
-
-
-class Linear:
-    """Whether the parts of a row can be put together, and what of a matrix comes after the sum."""
-
-    def __init__(self, finder: Finder, cone: Cone) -> None:
-        self.finder, self.cone = finder, cone
-        self.reductions = [n for n in cone.nodes.values() if not cone.row.is_element(n.result)
-                           and finder._is_reduction(n)]
-        self.known: dict[Value, frozenset[str]] = {}
-
-    def fits(self) -> bool:
-        """Also parts the matrix into `rest` and the numbers of rows."""
-        if not self.reductions:
-            return True
-        kinds = [n.op for n in self.reductions]
-        if kinds.count("reduce_max") > 1 or any(
-                k not in ("reduce_max", "contract") for k in kinds):
-            return False
-        self.cone.rest, self.cone.factors = self._parted(self.cone.matrix)
-        sums = [n.operands for n in self.reductions if n.op == "contract"]
-        if any(len(operands) != 1 for operands in sums):
-            return False
-        ends = [*(operands[0] for operands in sums), self.cone.rest]
-        exps = {self._exp(value) for value in ends}
-        tops = [n.operands[0] for n in self.reductions if n.op == "reduce_max"]
-        return len(exps) == 1 and None not in exps and not any(self._needs(v) for v in tops)
-
-    def _parted(self, value: Value) -> tuple[Value, list[tuple[str, Value]]]:
-        """A matrix without the numbers of rows that it is divided by, outermost first."""
-        factors: list[tuple[str, Value]] = []
-        while (node := self.finder.made.get(value)) is not None and node.op == "div":
-            maker = self.finder.made.get(node.operands[1])
-            if maker is None or maker.op != "broadcast" or (
-                    maker.operands[0] not in self.cone.nodes) or axes_of(
-                    self.cone, maker.operands[0]) is None:
-                break
-            factors.append((node.op, maker.operands[0]))
-            value = node.operands[0]
-        return value, factors
-
-    def _needs(self, value: Value) -> frozenset[str]:
-        """The kinds of reductions along the row that a value depends on."""
-        if value not in self.known:
-            node = self.finder.made.get(value)
-            found = frozenset[str]()
-            if node is not None and (value in self.cone.nodes or node.op == "broadcast"):
-                found = found.union(*map(self._needs, node.operands))
-                if node in self.reductions:
-                    found |= {node.op}
-            self.known[value] = found
-        return self.known[value]
-
-    def _exp(self, value: Value) -> Value | None:
-        """The exp (x - m) in which a value is linear."""
-        node = self.finder.made.get(value)
-        if node is None or value not in self.cone.nodes:
-            return None
-        if node.op == "exp":
-            apart = self.finder.made.get(node.operands[0])
-            if apart is None or apart.op != "sub" or self._needs(apart.operands[0]):
-                return None
-            top = self._needs(apart.operands[1])
-            return value if top <= {"reduce_max"} else None
-        if node.op == "mul":
-            plain = [v for v in node.operands if not self._needs(v)]
-            return self._exp(next(v for v in node.operands if v not in plain)) if (
-                len(plain) == 1) else None
-        if node.op == "div" and not self._needs(node.operands[1]):
-            return self._exp(node.operands[0])
-        return None
-
-
-def axes_of(cone: Cone, number: Value) -> tuple[int, ...] | None:
-    """The axes of the product along which those of a row's number lie; None if they don't."""
-    node = cone.product
-    at, out = maps_of(node)[node.operands.index(cone.matrix)], dims_attr(node, "out")
-    places = {str(e): a for a, e in enumerate(out)}
-    kept = [str(e) for e in at if str(e) in places]
-    return tuple(places[name] for name in kept) if len(kept) == len(number.dims) else None
 
 
 def _is_pair(node: Node) -> bool:

@@ -45,14 +45,16 @@ class ChainMaker(RowMaker):
         self.over = tuple(Index(n, d) for n, d in row.axes("k"))
         self.ranges = {i.name: (0, i.high - 1) for i in (*outer, *self.over)}  # type: ignore
         self._plan(row)
-        for at, node in enumerate(nodes):
-            self._node(at, node, row)
+        for number, node in enumerate(nodes):
+            self._node(number, node, row)
         for value in self.group.outputs:
             if value in self.places:
                 self._write(value, targets.get(value, value), self.computes)
             else:
-                place = Access(self._param(targets.get(value, value), "out"), row.place(value))
-                self._add(Compute(place, (), self.lasting[value, place.at]))
+                at = row.place(value)
+                assert at is not None
+                place = Access(self._param(targets.get(value, value), "out"), at)
+                self._add(Compute(place, (), self.lasting[value, at]))
         return self._kernel(outer)
 
     def _plan(self, row: Row) -> None:

@@ -7,7 +7,7 @@ from dataclasses import field
 from dlc.compiler.kernels.make_kernel import At, KernelMaker
 from dlc.compiler.kernels.rows import Reads, RowPlan, renamed
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, substitute, symbols
+from dlc.ir.dims import substitute, symbols
 from dlc.ir.fused import Row
 from dlc.ir.graph import Node, Value
 from dlc.ir.kernel import Access, Arg, Buffer, Combine, CombineKind, Compute, Index, Kernel

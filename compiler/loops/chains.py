@@ -19,27 +19,21 @@ so far are then multiplied by exp (m before - m now).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
-from dlc.compiler.kernels.accesses import LANE, offset_of, uses
-from dlc.compiler.kernels.chain_parts import ChainParts, chain_parts
+from dlc.compiler.kernels.accesses import LANE, offset_of
+from dlc.compiler.kernels.chain_parts import chain_parts
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.chain_memory import PLACE, ChainMemory, extent_of
 from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.sweep import sweeps
-from dlc.compiler.loops.turns import Turning
 from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index
-from dlc.ir.loops import Let
 from dlc.ir.types import BOOL
 
 
-class Chaining(Turning):
+class Chaining(ChainMemory):
     """Carries out a chain of products for the rows of one tile."""
-
-    parts: ChainParts
-    panels: dict[Access, str] = {}  # noqa: RUF012  where what was turned lies
-    part_low: Dim = 0  # the first element of the part
-    place: Dim = 0  # the vector of the tile, here
 
     def chained(self) -> None:
         """All of the kernel for the rows of this tile."""
@@ -51,172 +45,45 @@ class Chaining(Turning):
         self.wide = self.vectors * schedule.lanes
         self.live = self.simple(minimum(self.vectors, ceildiv(
             self.vector_bound - self.vector_base, schedule.lanes)))
-        self._allocate()
-        self._fill_panels()
-        count = self.simple(ceildiv(parts.row.high, schedule.part))  # type: ignore[arg-type]
-        self._each(f"{parts.row.name}.p", count, self._part)
-        self._each(f"{schedule.vector}.v", self.live, self._finish)
+        assert not isinstance(parts.row.high, Access)
+        self.length = parts.row.high
+        self.allocate()
+        self.fill_panels()
+        self.each(f"{parts.row.name}.p", self.simple(
+            ceildiv(self.length, schedule.part)), self._part)
+        self.each(f"{schedule.vector}.v", self.live, self._finish)
         self.point[schedule.vector] = self.first
-
-    def _each(self, name: str, high: Dim, body: Callable[[Dim], None]) -> None:
-        """A loop in which memory changes."""
-        self.span(name, 0, high - 1)
-        self.out.forget_memory()
-        with self.out.block() as statements:
-            body(symbol(name))
-        self.out.loop(name, 0, high, statements)
-        self.out.forget_memory()
-
-    def _at_vector(self, place: Dim) -> None:
-        """Goes to a vector of the tile."""
-        self.place = place
-        self.point[self.schedule.vector] = self.first + place * self.schedule.lanes
-
-    # Memory
-
-    def _allocate(self) -> None:
-        """Memory for elements of a part, for numbers of rows and for sums so far."""
-        for local in self.kernel.locals:
-            if local.dims:
-                lines = self.schedule.part if local.dims == (self.parts.row.high,) else 0
-                self.arrays[local.name] = self.out.alloc(
-                    f"{local.name}.", local.dtype, (lines or self._lines(local.name)) * self.wide)
-        for compute in self.parts.sums:
-            name = compute.target.buffer
-            empty = self._empty(compute, self.schedule.lanes)[0]
-            self.arrays[name] = self.out.alloc(f"{name}.", empty.dtype, self.wide)
-            for k in range(self.vectors):
-                self.out.store(self.arrays[name], k * self.schedule.lanes, empty)
-        for compute in self.parts.last:
-            zero = self._empty(compute, self.schedule.lanes)[0]
-            name = compute.target.buffer
-            self._each("z", self._lines(name) * self.vectors, lambda at, name=name, zero=zero: (
-                self.out.store(self.arrays[name], at * self.schedule.lanes, zero)))
-
-    def _lines(self, name: str) -> int:
-        """The sums of a last product, filled up to whole tiles."""
-        own = self._own(next(c for c in self.parts.last if c.target.buffer == name))
-        side = self.schedule.tile(own.name)
-        assert isinstance(own.high, int)
-        return -(-own.high // side) * side
-
-    def _own(self, compute: Compute) -> Index:
-        """The index of a product besides the row's."""
-        return next(i for i in compute.over if i != self.parts.row)
-
-    def _fill_panels(self) -> None:
-        """Copies what inner products read along the rows' index."""
-        self.panels = {}
-        for compute in self.parts.inner:
-            own = self._own(compute)
-            assert isinstance(own.high, int)
-            for access in (a for a in compute.args if isinstance(a, Access)):
-                if uses(access, self.schedule.vector) and access not in self.panels:
-                    lanes = self.schedule.lanes
-                    dtype = self.kernel.buffer(access.buffer).dtype
-                    panel = self.out.alloc("panel", dtype, -(-own.high // lanes) * lanes * self.wide)
-                    self._each(f"{self.schedule.vector}.v", self.vectors,
-                               lambda at, access=access, own=own, panel=panel: (
-                                   self._fill(access, own, panel, at)))
-                    self.panels[access] = panel
-
-    def _fill(self, access: Access, own: Index, panel: str, place: Dim) -> None:
-        """One vector of the tile's rows, for all values of the product's own index."""
-        lanes = self.schedule.lanes
-        self._at_vector(place)
-        self.point[own.name] = 0
-        high = own.high
-        assert isinstance(high, int)
-        rows = self.row_points()
-        across = coefficient(self._offset(access), LANE) != 1
-
-        def turn(at: Dim) -> None:
-            for lane, column in enumerate(self.load_turned(
-                    access, own.name, (at * lanes, high), rows)):
-                self.out.store(panel, (at * lanes + lane) * self.wide + place * lanes, column)
-
-        def copy(at: Dim) -> None:
-            self.point[own.name] = at
-            value = self.out.widen(self.read(access), lanes)
-            self.out.store(panel, at * self.wide + place * lanes, value)
-
-        self._each(own.name, -(-high // lanes) if across else high, turn if across else copy)
-
-    def read(self, access: Access) -> Register:
-        """An element or a vector; of panels, elements, sums and numbers where they lie."""
-        if not self.schedule.part or (
-                access not in self.panels and access.buffer not in self.arrays):
-            return super().read(access)
-        if access in self.panels:
-            own = next(i for c in self.parts.inner if access in c.args for i in c.over
-                       if i != self.parts.row)
-            name, line, buffer = self.panels[access], self.point[own.name], access.buffer
-        elif not access.at:
-            return super().read(access)
-        else:
-            name, buffer, line = self.arrays[access.buffer], access.buffer, self._line(access)
-        at = self.simple(line * self.wide + self.place * self.schedule.lanes)
-        return self.out.load(name, at, self.kernel.buffer(buffer).dtype, self.schedule.lanes)
-
-    def _line(self, access: Access) -> Dim:
-        (at,) = access.at
-        assert not isinstance(at, Access)
-        value = self.point[str(at)]
-        return value - self.part_low if str(at) == self.parts.row.name else value
-
-    def write(self, target: Access, value: Register) -> None:
-        """Stores a value; elements in their array."""
-        if self.schedule.part and target.at and target.buffer in self.arrays:
-            at = self._line(target) * self.wide + self.place * self.schedule.lanes
-            self.out.store(self.arrays[target.buffer], self.simple(at),
-                           self.out.widen(value, self.schedule.lanes))
-        else:
-            super().write(target, value)
-
-    # Parts
 
     def _part(self, number: Dim) -> None:
         """All that is done for a part of the rows."""
-        row, schedule = self.parts.row, self.schedule
-        low = number * schedule.part
-        assert not isinstance(row.high, Access)
-        high = self.out.fresh(f"{row.name}.")
-        self.out.add(Let(high, minimum(low + schedule.part, row.high)))
-        self.span(high, 1, row.high)
-        self.part_low, self.part_high = low, symbol(high)
+        row, schedule, low = self.parts.row, self.schedule, number * self.schedule.part
+        high = self.named(row.name, minimum(low + schedule.part, self.length), (1, self.length))
+        self.part_low, self.part_high = low, high
         for compute in self.parts.inner:
             self._inner(compute)
-        self._each(f"{schedule.vector}.v", self.live, self._rows)
+        self.each(f"{schedule.vector}.v", self.live, self._rows)
         for compute in self.parts.last:
             self._last(compute)
 
     def _inner(self, compute: Compute) -> None:
         """Elements of the part, a tile of them and of vectors at a time."""
-        row, own = self.parts.row, self._own(compute)
+        row, own = self.parts.row, self.own_index(compute)
         side = self.schedule.tile(row.name)
 
         def tile(at: Dim) -> None:
             points = []
-            for k in range(side):
-                let = self.out.fresh(f"{row.name}.")  # past the end, the last one again
-                self.out.add(Let(let, minimum(
-                    self.part_low + at * side + k, self.part_high - 1)))
-                self.span(let, 0, row.high - 1)  # type: ignore[operator]
-                points += self._points({row.name: symbol(let)})
+            for k in range(side):  # past the end, the last one again
+                here = minimum(self.part_low + at * side + k, self.part_high - 1)
+                points += self.vector_points({row.name: self.named(
+                    row.name, here, (0, self.length - 1))})
             states = self._products(compute, points, own)
             for k, (register,) in enumerate(states):
                 line = at * side + k // self.vectors
                 place = line * self.wide + k % self.vectors * self.schedule.lanes
                 self.out.store(self.arrays[compute.target.buffer], place, register)
 
-        self._each(f"{row.name}.t", self.simple(
+        self.each(f"{row.name}.t", self.simple(
             ceildiv(self.part_high - self.part_low, side)), tile)
-
-    def _points(self, here: dict[str, Dim]) -> list[dict[str, Dim]]:
-        """A place of all indices for each vector of the tile."""
-        lanes, name = self.schedule.lanes, self.schedule.vector
-        return [self.point | here | {name: self.first + k * lanes, PLACE: k}
-                for k in range(self.vectors)]
 
     def _products(
         self, compute: Compute, points: list[dict[str, Dim]], own: Index,
@@ -235,22 +102,17 @@ class Chaining(Turning):
 
     def _last(self, compute: Compute) -> None:
         """Adds the part to the sums of a last product."""
-        own, row = self._own(compute), self.parts.row
-        side = self.schedule.tile(own.name)
+        own, row = self.own_index(compute), self.parts.row
+        side, high = self.schedule.tile(own.name), extent_of(own)
         array, lanes = self.arrays[compute.target.buffer], self.schedule.lanes
-        assert isinstance(own.high, int)
 
         def tile(at: Dim) -> None:
             points, places = [], []
             for k in range(side):
                 line = at * side + k
-                value: Dim = line
-                if own.high % side:  # type: ignore[operator]
-                    let = self.out.fresh(f"{own.name}.")
-                    self.out.add(Let(let, minimum(line, own.high - 1)))  # type: ignore[operator]
-                    self.span(let, 0, own.high - 1)  # type: ignore[operator]
-                    value = symbol(let)
-                points += self._points({own.name: value})
+                value = line if high % side == 0 else self.named(
+                    own.name, minimum(line, high - 1), (0, high - 1))
+                points += self.vector_points({own.name: value})
                 places += [line * self.wide + v * lanes for v in range(self.vectors)]
             dtype = self._empty(compute, lanes)[0].dtype
             states: list[State] = [(self.out.load(array, p, dtype, lanes),) for p in places]
@@ -259,13 +121,13 @@ class Chaining(Turning):
                     places, self._products(compute, points, part, states), strict=True):
                 self.out.store(array, place, register)
 
-        self._each(f"{own.name}.t", -(-own.high // side), tile)
+        self.each(f"{own.name}.t", -(-high // side), tile)
 
     # Elements and numbers of rows
 
     def _rows(self, place: Dim) -> None:
         """Elements, maxima and sums of the part, for one vector of the tile."""
-        self._at_vector(place)
+        self.at_vector(place)
         top, shift = self.parts.top, self.parts.shift
         before: tuple[Register, Register] | None = None
         if top is not None and shift is not None:
@@ -297,7 +159,7 @@ class Chaining(Turning):
         """Computes side by side over the part; sums and maxima go to those so far."""
         row, lanes = self.parts.row, self.schedule.lanes
         sums = [c for c in run if c.combine is not None]
-        self.span(row.name, 0, row.high - 1)  # type: ignore[operator]
+        self.span(row.name, 0, self.length - 1)
         name = f"{row.name}.s"
 
         def body(states: list[State]) -> list[State]:
@@ -312,7 +174,7 @@ class Chaining(Turning):
                     out.append(self._step(compute, dict(self.point), next(found)))
             return out
 
-        self.span(name, 0, row.high - 1)  # type: ignore[operator]
+        self.span(name, 0, self.length - 1)
         if not sums:
             with self.out.block() as statements:
                 body([])
@@ -349,12 +211,12 @@ class Chaining(Turning):
             scale = self.out.apply("select", (same, self.out.constant(dtype, value), scale), dtype)
         for compute in self.parts.sums:
             if compute is not self.parts.top:
-                self._scale(compute, 0, scale)
+                self._scale(compute, scale, 0)
         for compute in self.parts.last:
-            self._each("z", self._lines(compute.target.buffer),
-                       lambda line, compute=compute: self._scale(compute, line, scale))
+            self.each("z", self.lines_of(compute.target.buffer),
+                       partial(self._scale, compute, scale))
 
-    def _scale(self, compute: Compute, line: Dim, scale: Register) -> None:
+    def _scale(self, compute: Compute, scale: Register, line: Dim) -> None:
         array = self.arrays[compute.target.buffer]
         at = line * self.wide + self.place * self.schedule.lanes
         value = self.out.load(array, at, scale.dtype, scale.lanes)
@@ -364,7 +226,7 @@ class Chaining(Turning):
 
     def _finish(self, place: Dim) -> None:
         """The numbers and results of one vector of rows."""
-        self._at_vector(place)
+        self.at_vector(place)
         self._load_sums()
         for compute in self.parts.after:
             if compute.over:
@@ -374,8 +236,7 @@ class Chaining(Turning):
 
     def _result(self, compute: Compute, own: Index) -> None:
         """What a last product gives; transposed if its own index runs along memory."""
-        lanes, high = self.schedule.lanes, own.high
-        assert isinstance(high, int)
+        lanes, high = self.schedule.lanes, extent_of(own)
         self.point[own.name] = symbol(own.name)
         offset = self._offset(compute.target)
         if coefficient(offset, LANE) == 1 or coefficient(offset, own.name) != 1:
@@ -384,9 +245,9 @@ class Chaining(Turning):
                 self.point[own.name] = at
                 self.here(compute)
 
-            self._each(own.name, high, one)
+            self.each(own.name, high, one)
         else:
-            self._each(own.name, -(-high // lanes),
+            self.each(own.name, -(-high // lanes),
                        lambda at: self._turned_result(compute, own.name, at * lanes, high))
 
     def _turned_result(self, compute: Compute, name: str, low: Dim, high: int) -> None:
@@ -406,6 +267,3 @@ class Chaining(Turning):
                 self.out.store(compute.target.buffer, at, row, mask)
             self.out.when((self.vector_bound - 1 - first - lane,), statements)
         self.point = before
-
-
-PLACE = "place in tile"

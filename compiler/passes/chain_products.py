@@ -18,9 +18,11 @@ each other.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
-from dlc.compiler.kernels.chains import Cone, Finder, axes_of
+from dlc.compiler.kernels.chains import Finder
+from dlc.compiler.kernels.cones import Cone, axes_of
 from dlc.compiler.options import Options
 from dlc.compiler.passes.eliminate_dead import has_effect
 from dlc.ir.graph import Builder, Graph, Node, Value, names
@@ -29,13 +31,17 @@ from dlc.ir.graph import Builder, Graph, Node, Value, names
 def chain_products(graph: Graph, options: Options) -> Graph:
     """The graph with chains apart; itself if it has none."""
     finder = Finder(graph, options)
-    groups = finder.groups()
-    if not groups:
+    # Numbers of rows are computed once.
+    groups = finder.groups(finder.cones(), lambda cone: cone.has_numbers)
+    counts = Counter(v for cones in groups for v in {v for c in cones for v in c.elements()})
+    if max(counts.values(), default=1) == 1 and not any(
+            cone.factors for cones in groups for cone in cones):
         return graph
     builder = Builder(names(graph))
     units: dict[Value, list[Node]] = {}
     for cones in groups:
-        nodes = _apart(cones, builder)
+        shared = any(counts[v] > 1 for cone in cones for v in cone.elements())
+        nodes = _apart(cones, shared and not any(c.has_numbers for c in cones), builder)
         units |= {node.result: nodes for node in nodes}
     ordered = _ordered(graph, units)
     return graph if ordered is None else replace(graph, nodes=ordered)
@@ -67,13 +73,13 @@ def _ordered(graph: Graph, units: dict[Value, list[Node]]) -> tuple[Node, ...] |
     return tuple(out)
 
 
-def _apart(cones: list[Cone], builder: Builder) -> list[Node]:
-    """The nodes of a chain. Where numbers of rows are computed they are those of the graph."""
+def _apart(cones: list[Cone], copied: bool, builder: Builder) -> list[Node]:
+    """The nodes of a chain: copies, or (where numbers of rows are computed) those of the graph."""
     all_nodes = {v: n for cone in cones for v, n in cone.nodes.items()}
     copies: dict[Value, Value] = {}
     nodes: list[Node] = []
     for value, node in _in_order(all_nodes):
-        if not any(cone.has_numbers for cone in cones):
+        if copied:
             copies[value] = builder.fresh(f"{value.name}.part", value.type)
             operands = tuple(copies.get(v, v) for v in node.operands)
             node = replace(node, operands=operands, results=(copies[value],),

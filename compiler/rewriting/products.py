@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from dlc.compiler.rewriting.rewrite import Rewriter, Rule
-from dlc.ir.dims import Dim, Poly, symbol
+from dlc.ir.dims import Dim, Poly, substitute, symbol, symbols
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.contract import Map, Spec, extents_of, maps_of, spec
 from dlc.ir.ops.shape import dims_attr
@@ -69,37 +69,40 @@ def _joined(
         renamed = _unified(dict(zip(inside, axes, strict=True)), maps_of(known)[own],
                            maps_of(product)[side])
         given = _names(dims_attr(known, "out"))
-        left = _names(maps_of(product)[1 - side])
-        if renamed is None or given is None or left is None or summed & set(left):
+        left = maps_of(product)[1 - side]
+        used = frozenset[str]().union(*map(symbols, left))
+        if renamed is None or given is None or summed & used:
             continue
         out = [axes[read.index(n)] for n in kept]
         at = [renamed[n] for n in given]
         extents = extents_of(product)
         # All that is summed inside the known product, and nothing else, is summed by the node.
         if {renamed[n] for n in extents_of(known)} - set(at) != summed or (
-                set(left) | set(at)) != set(extents) - summed:
+                used | set(at)) != set(extents) - summed:
             continue
         extents = {n: e for n, e in extents.items() if n not in summed}
-        yield spec(extents, (_map(left), _map(at)), _map(out), node.result.dims)
+        yield spec(extents, (left, _map(at)), _map(out), node.result.dims)
 
 
 def _unified(renamed: dict[str, str], one: Map, other: Map) -> dict[str, str] | None:
     """`renamed` with names added so that map `one` becomes `other`; None if it can't."""
     found = dict(renamed)
-    mine, theirs = _names(one), _names(other)
-    if mine is None or theirs is None or len(mine) != len(theirs):
-        return None
-    for a, b in zip(mine, theirs, strict=True):
-        if found.setdefault(a, b) != b:
-            return None
-    return found if len(set(found.values())) == len(found) else None
+    for mine, theirs in zip(one, other, strict=True):
+        if _is_name(mine) and _is_name(theirs):
+            found.setdefault(str(mine), str(theirs))
+    known: dict[str, Dim] = {name: symbol(new) for name, new in found.items()}
+    same = all(substitute(a, known) == b for a, b in zip(one, other, strict=True))
+    return found if same and len(set(found.values())) == len(found) else None
 
 
 def _names(at: Map) -> list[str] | None:
     """The index at each axis; None if a map is not so simple."""
     names = [str(e) for e in at]
-    plain = all(isinstance(e, Poly) and e is symbol(n) for e, n in zip(at, names, strict=True))
-    return names if plain and len(set(names)) == len(names) else None
+    return names if all(map(_is_name, at)) and len(set(names)) == len(names) else None
+
+
+def _is_name(e: Dim) -> bool:
+    return isinstance(e, Poly) and e is symbol(str(e))
 
 
 def _map(names: list[str]) -> tuple[Dim, ...]:

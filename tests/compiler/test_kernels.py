@@ -7,6 +7,7 @@ import pytest
 
 from dlc.compiler.options import Options
 from dlc.compiler.passes.apply_schedules import apply_schedules
+from dlc.compiler.passes.chain_products import chain_products
 from dlc.compiler.passes.choose_layouts import choose_layouts
 from dlc.compiler.passes.choose_schedules import choose_schedules
 from dlc.compiler.passes.decompose import decompose
@@ -41,6 +42,7 @@ def graph(b: Builder, inputs: list[Value], results: list[Value], variables: tupl
 def schedule(made: Graph, lanes: int = 16) -> Program:
     options = Options(lanes=lanes)
     made = decompose(eliminate_dead(made))
+    made = eliminate_dead(chain_products(made, options))
     made = pack_inputs(split_reductions(made, options), options)
     fused = choose_layouts(fuse(made, options), options)
     program = choose_schedules(lower(fused, options), options)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlc.compiler.options import Options
+from dlc.compiler.passes.chain_products import chain_products
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
@@ -38,6 +39,7 @@ def verified(graph: Graph) -> Graph:
 
 
 PASSES: dict[str, Callable[[Graph], Graph]] = {
+    "chain_products": lambda graph: eliminate_dead(verified(chain_products(graph, Options()))),
     "differentiate": differentiate,
     "eliminate_common": eliminate_common,
     "eliminate_dead": eliminate_dead,
