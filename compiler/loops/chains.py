@@ -132,7 +132,7 @@ class Chaining(ChainMemory):
         before: tuple[Register, Register] | None = None
         if top is not None and shift is not None:
             self._load_sums()
-            self._numbers()
+            self._row_numbers()
             before = self.locals[top.target.buffer], self.locals[shift.buffer]
         for run in sweeps(list(self.parts.along)):
             if run[0].over:
@@ -149,7 +149,7 @@ class Chaining(ChainMemory):
             self.locals[name] = self.out.load(
                 self.arrays[name], self.place * self.schedule.lanes, like.dtype, like.lanes)
 
-    def _numbers(self) -> None:
+    def _row_numbers(self) -> None:
         """The numbers of rows that elements need, by the sums so far."""
         for compute in self.parts.along:
             if not compute.over:
