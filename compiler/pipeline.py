@@ -25,6 +25,7 @@ from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.emit import emit
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.passes.gather_products import gather_products
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
 from dlc.compiler.passes.lower import lower
@@ -55,6 +56,8 @@ def graph_passes(options: Options) -> tuple[Pass, ...]:
              "first: what is called many times is seen in its place; optimizers stay calls"),
         Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
              "before differentiate: what stands outside of a loop has its gradient outside too"),
+        Pass("gather_products", partial(gather_products, options=options), GRAPH, GRAPH,
+             "before differentiate: gradients are of the small product too"),
         Pass("differentiate", differentiate, GRAPH, GRAPH,
              "before all that asks who reads a value: gradients read most of them again"),
         Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,

@@ -17,6 +17,7 @@ from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fold_constants import fold_constants
+from dlc.compiler.passes.gather_products import gather_products
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline
 from dlc.compiler.passes.lower_precision import lower_precision
@@ -44,6 +45,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "eliminate_common": eliminate_common,
     "eliminate_dead": eliminate_dead,
     "fold_constants": fold_constants,
+    "gather_products": lambda graph: eliminate_dead(verified(gather_products(graph, Options()))),
     "hoist_from_loops": lambda graph: eliminate_dead(verified(hoist_from_loops(graph))),
     "inline": inline,
     "lower_precision": lambda graph: lower_precision(graph, Options(precision="bf16")),

@@ -144,6 +144,23 @@ def test_rows_of_texts_are_rows() -> None:
     CompiledGraph(graph).check(arrays(graph, {"N": 3, "K": 7}), rtol=1e-4, atol=1e-4)
 
 
+def test_products_of_gathered_rows() -> None:
+    """A product of a small table, and its gradients, which are sums of what its rows were for."""
+    b = Builder(["table", "ids", "w"])
+    table, w = Value("table", tensor(F32, (7, 24))), Value("w", tensor(F32, (24, 40)))
+    ids = Value("ids", tensor(U8, (N, K)))
+    t, n, j, k = map(symbol, "tnjk")
+    rows = b.op("gather", table, ids, axis=0)
+    made = b.op("contract", rows, w, **spec(
+        {"t": N, "n": K, "j": 40, "k": 24}, ((t, n, k), (k, j)), (t, n, j), (N, K, 40)))
+    loss = b.sum(b.op("tanh", made), (0, 1, 2))
+    gradients = b.emit("gradient", loss, table, w)
+    graph = Graph("f", tuple(Param(v, "in") for v in (table, ids, w)), tuple(b.nodes),
+                  (made, *gradients))
+    assert "contract %table, %w " in dump_graph(graph, "gather_products")
+    CompiledGraph(graph).check(arrays(graph, {"N": 9, "K": 6}), rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_read_along_another_axis_keeps_its_bounds() -> None:
     """One operand may be read outside along its last axis; the other, at the same places along
     its first, may not."""
