@@ -25,6 +25,7 @@ from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.emit import emit
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.passes.fuse_updates import fuse_updates
 from dlc.compiler.passes.gather_products import gather_products
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
@@ -110,6 +111,8 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
              "after order_steps, which decides where a value dies; before kernels are scheduled"),
         Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
              "after choose_layouts, whose strides decide which index is the vector's"),
+        Pass("fuse_updates", fuse_updates, PROGRAM, PROGRAM,
+             "after choose_schedules, which decides how a gradient is made; its memory is gone"),
         Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,
              "after lower: lifetimes are counted in launches"),
         Pass("apply_schedules", apply_schedules, PROGRAM, LOOPS,

@@ -13,6 +13,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -56,6 +57,7 @@ class _Checker:
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
             LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
             LoadIndex: self._load_index, AsIndex: self._as_index, Exchange: self._exchange,
+            Fetch: self._fetch,
         }
 
     def run(self) -> None:
@@ -144,6 +146,9 @@ class _Checker:
         self._element(s.buffer, s.dtype, s.offset, write=True)
         self._masked(s.mask, s.lanes)
         self._expect(s.value, s.dtype, s.lanes)
+
+    def _fetch(self, s: Fetch) -> None:
+        self._element(s.buffer, s.dtype, s.offset)
 
     def _const(self, s: Const) -> None:
         if not s.dtype.is_float and s.value % 1 != 0:  # nan and inf too
@@ -254,6 +259,8 @@ def _place(statement: Statement) -> str:
         return f"for {statement.var}"
     if isinstance(statement, Store):
         return f"{statement.buffer}[{statement.offset}] = …"
+    if isinstance(statement, Fetch):
+        return f"fetch {statement.buffer}[{statement.offset}]"
     return "if" if isinstance(statement, If) else f"{statement.name} = …"
 
 

@@ -47,6 +47,7 @@ class _Checker:
         self._block()
         self._panel()
         self._edges()
+        self._fetch()
         self._sizes()
         self._sweep()
         self._part()
@@ -209,10 +210,19 @@ class _Checker:
             if name not in tiled:
                 self._fail("edge", f"{name} has no tile and is not the vector index")
 
+    def _fetch(self) -> None:
+        self._distinct("fetch", self.schedule.fetch)
+        known = {b.name for b in self.kernel.params}
+        for name in self.schedule.fetch:
+            if name not in known:
+                self._fail("fetch", f"{name} is no parameter")
+        if self.schedule.fetch and not self.reduced:
+            self._fail("fetch", "there is no reduction to do it before")
+
     def _distinct(self, line: str, names: Iterable[str]) -> None:
         names = list(names)
         if len(set(names)) != len(names):
-            self._fail(line, f"an index stands twice in {_list(names)}")
+            self._fail(line, f"a name stands twice in {_list(names)}")
 
     def _parallel(self) -> None:
         """Every write owns each parallel index, and what is written is read in the same part."""

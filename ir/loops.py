@@ -76,6 +76,15 @@ class Store:
     mask: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Brings the memory round `buffer[offset]` near; it may lie outside, and nothing changes."""
+
+    buffer: str
+    offset: Dim
+    dtype: DType
+
+
 @equal_by_fields
 @dataclass(frozen=True, slots=True, eq=False)
 class Const:
@@ -211,8 +220,8 @@ class AsIndex:
     dtype: DType
 
 
-Statement = (Alloc | Mask | Load | Store | Const | IndexOf | Splat | Apply | LaneReduce | Exchange
-             | For | If | Let | LoadIndex | AsIndex)
+Statement = (Alloc | Mask | Load | Store | Fetch | Const | IndexOf | Splat | Apply | LaneReduce
+             | Exchange | For | If | Let | LoadIndex | AsIndex)
 
 
 @dataclass(frozen=True, slots=True)

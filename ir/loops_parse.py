@@ -14,6 +14,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -86,8 +87,8 @@ class _LoopsParser:
     def _statement(self) -> Statement:
         scan = self.scan
         known: dict[str, Callable[[], Statement]] = {
-            "alloc": self._alloc, "mask": self._mask, "let": self._let, "if": self._if,
-            "for": lambda: self._for(())}
+            "alloc": self._alloc, "fetch": self._fetch, "mask": self._mask, "let": self._let,
+            "if": self._if, "for": lambda: self._for(())}
         if scan.word in known:
             return known[scan.word]()
         if scan.after == "[":
@@ -108,6 +109,14 @@ class _LoopsParser:
         size = scan.integer()
         scan.expect("]")
         return Alloc(name, dtype, size, scan.take("zeroed"))
+
+    def _fetch(self) -> Fetch:
+        scan = self.scan
+        scan.expect("fetch")
+        buffer = scan.name()
+        offset = self._offset()
+        scan.expect(":")
+        return Fetch(buffer, offset, scan.dtype())
 
     def _mask(self) -> Mask:
         scan = self.scan

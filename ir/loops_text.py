@@ -17,6 +17,7 @@ have another type than its result. The other statements:
     i: i32x16 = index 16*chunk step 1  s: f32x16 = splat v              h: f32 = lanes add x16 v
     mask n: x16 = at - 1 to N from 0    (lanes below 0 are off too)     … alike    (all as one)
     e: f32x16 = exchange a, b by 4 lower                                (lanes 4 apart; upper)
+    fetch x[16*chunk + 64]: f32                                         (to be read soon)
     if N - 1 >= 0 { … }
     r = for k = 0 to N step 2 carry a: f32 = zero { …  next b }         (`doubling` for a step of 0)
 """
@@ -33,6 +34,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -128,6 +130,10 @@ def _store(s: Store) -> str:
             f"{name_text(s.value)}{_masked(s.mask)}")
 
 
+def _fetch(s: Fetch) -> str:
+    return f"fetch {name_text(s.buffer)}[{s.offset}]: {s.dtype}"
+
+
 def _const(s: Const) -> str:
     return _typed(s.name, s.dtype, s.lanes, value_text(s.value))
 
@@ -172,5 +178,5 @@ def _as_index(s: AsIndex) -> str:
 _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Alloc: _alloc, Mask: _mask, Load: _load, Store: _store, Const: _const, IndexOf: _index_of,
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
-    AsIndex: _as_index, Exchange: _exchange,
+    AsIndex: _as_index, Exchange: _exchange, Fetch: _fetch,
 }

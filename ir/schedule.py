@@ -44,6 +44,8 @@ class Schedule:
               (0: each compute has loops of its own).
     part:     how many elements of a row are there at a time, in a chain of products (0: it is
               none); tiles may then also be of the row's index and of those of its products.
+    fetch:    the buffers of which what follows a tile's reduction reads a place each, which is
+              brought near before the reduction begins.
     edge:     what happens where a tile or a vector sticks out.
     cost:     estimated nanoseconds of all (whether threads pay).
 
@@ -70,6 +72,7 @@ class Schedule:
     cost: Dim = 0
     sweep: int = 0
     part: int = 0
+    fetch: tuple[str, ...] = ()
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

@@ -54,6 +54,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
         ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
         ("part", [str(schedule.part)] if schedule.part else []),
+        ("fetch", list(map(name_text, schedule.fetch))),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -85,7 +86,7 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
         blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"),
-        read.integer("part"))
+        read.integer("part"), read.names("fetch"))
     scan.expect("}")
     return name, schedule
 

@@ -19,6 +19,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -44,6 +45,21 @@ def function_name(function: LoopFunction) -> str:
     return f"@kernel.{mangle(function.name)}"
 
 
+FEW_FREE = 8  # vector registers beside those that a loop carries: operands need them
+
+
+def most_carried(body: tuple[Statement, ...]) -> int:
+    """The most vectors that one loop carries from turn to turn."""
+    most = 0
+    for statement in body:
+        if isinstance(statement, For):
+            own = sum(1 for _, _, _, lanes in statement.carried if lanes > 1)
+            most = max(most, own, most_carried(statement.body))
+        elif isinstance(statement, If):
+            most = max(most, most_carried(statement.body))
+    return most
+
+
 class FunctionEmitter(StatementEmitter):
     """Emits one loop function."""
 
@@ -53,11 +69,14 @@ class FunctionEmitter(StatementEmitter):
             Alloc: self.alloc, Mask: self.mask, Load: self.load, Store: self.store,
             Const: self.const, IndexOf: self.index_of, Splat: self.splat, Apply: self.apply,
             LaneReduce: self.lane_reduce, Let: self.let, LoadIndex: self.load_index,
-            AsIndex: self.as_index, Exchange: self.exchange, For: self._for, If: self._if,
+            AsIndex: self.as_index, Exchange: self.exchange, Fetch: self.fetch, For: self._for,
+            If: self._if,
         }
 
     def emit(self, function: LoopFunction) -> str:
         """The definition as text."""
+        free = self.target.registers - most_carried(function.body)
+        self.writer.crowded = free <= FEW_FREE
         self._arguments(function)
         self.body(function.body)
         self.writer.line("ret void")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dlc.compiler.llvm.text import Operand, Writer, constant, element, suffix, vector
+from dlc.compiler.llvm.text import Operand, Writer, element, number, suffix, vector
 from dlc.ir.scalar import COMPARISONS, ScalarBuilder
 from dlc.ir.types import BF16, BOOL, F32, F64, I16, I32, I64, DType
 
@@ -33,7 +33,8 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         self.scales = scales
 
     def const(self, dtype: DType, value: float) -> Operand:
-        return Operand(constant(dtype, value, self.lanes), dtype, self.lanes)
+        text = self.writer.constant(number(dtype, value), dtype, self.lanes)
+        return Operand(text, dtype, self.lanes)
 
     def dtype(self, x: Operand) -> DType:
         return x.dtype
@@ -92,11 +93,12 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         somewhere = where.text if self.lanes == 1 else emit(
             f"call i1 @llvm.vector.reduce.or.v{self.lanes}i1({where})", "c")
         rare, after = self.writer.label("rare"), self.writer.label("after")
-        before = self.writer.scopes[-1].block
+        scope = self.writer.scopes[-1]
+        before, known = scope.block, dict(scope.known)
         line(f"br i1 {somewhere}, label %{rare}, label %{after}")
         self.writer.start(rare)
         chosen = super().rarely(where, compute, usual)
-        last = self.writer.scopes[-1].block
+        last, scope.known = scope.block, known
         line(f"br label %{after}")
         self.writer.start(after)
         return tuple(

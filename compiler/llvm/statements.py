@@ -10,7 +10,6 @@ from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import (
     Operand,
     Writer,
-    constant,
     element,
     number,
     stored,
@@ -24,6 +23,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     IndexOf,
     LaneReduce,
     Let,
@@ -127,7 +127,7 @@ class StatementEmitter:
     def _spread(self, scalar: Operand, lanes: int, depth: int | None = None) -> Operand:
         """A scalar in all lanes."""
         if not scalar.text.startswith("%"):
-            text = f"splat ({element(scalar.dtype)} {scalar.text})"
+            text = self.writer.constant(scalar.text, scalar.dtype, lanes)
             return Operand(text, scalar.dtype, lanes)
         kind = vector(element(scalar.dtype), lanes)
         one = self.writer.emit(f"insertelement {kind} poison, {scalar}, i64 0", "s", depth)
@@ -185,9 +185,15 @@ class StatementEmitter:
         self.writer.line(
             f"call void {name}({kind} {text}, ptr {place}, i32 {s.dtype.size}, {mask})")
 
+    def fetch(self, s: Fetch) -> None:
+        """Asks for memory that will be read."""
+        place = self.indices.address(self.pointers[s.buffer], stored(s.dtype), s.offset)
+        self.writer.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+
     def const(self, s: Const) -> None:
-        """A constant, which takes no instruction."""
-        self._set(s.name, constant(s.dtype, s.value, s.lanes), s.dtype, s.lanes)
+        """A constant."""
+        text = self.writer.constant(number(s.dtype, s.value), s.dtype, s.lanes)
+        self._set(s.name, text, s.dtype, s.lanes)
 
     def index_of(self, s: IndexOf) -> None:
         """An index expression as a number."""

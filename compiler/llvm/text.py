@@ -75,12 +75,6 @@ def _bfloat(value: float) -> int:
     return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
 
 
-def constant(dtype: DType, value: float, lanes: int = 1) -> str:
-    """A constant in all lanes."""
-    one = number(dtype, value)
-    return one if lanes == 1 else f"splat ({element(dtype)} {one})"
-
-
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A register or a constant: its text, element type and number of lanes."""
@@ -112,9 +106,13 @@ class Scope:
 
 
 class Writer:
-    """Writes one function: fresh names, and a stack of scopes."""
+    """Writes one function: fresh names, and a stack of scopes.
+
+    In a `crowded` function the accumulators of a loop fill most vector registers.
+    """
 
     def __init__(self) -> None:
+        self.crowded = False
         self.scopes = [Scope("entry")]
         self.allocas: list[str] = []
         self._count = 0
@@ -150,6 +148,24 @@ class Writer:
         if found is None:
             found = self.scopes[at].known[key] = self.emit(text, hint, at)
         return found
+
+    def constant(self, one: str, dtype: DType, lanes: int) -> str:
+        """A number in all lanes, which takes no instruction; in a crowded function a load.
+
+        LLVM keeps constants in registers round all loops, and takes those of accumulators for it.
+        """
+        if lanes == 1:
+            return one
+        text = f"splat ({element(dtype)} {one})"
+        if not self.crowded or not dtype.is_float or one == number(dtype, 0.0):
+            return text
+        kind = vector(element(dtype), lanes)
+        place = self.scopes[0].known.get((kind, text))
+        if place is None:
+            place = self.scopes[0].known[kind, text] = self.fresh("constant")
+            self.allocas.append(f"  {place} = alloca {kind}")
+            self.line(f"store {kind} {text}, ptr {place}", 0)
+        return self.once(("constant", place), f"load {kind}, ptr {place}", "c")
 
     def start(self, label: str) -> None:
         """Begins a block in the innermost scope."""

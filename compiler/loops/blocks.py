@@ -50,6 +50,10 @@ class Blocks(Turning):
         """What comes after the reduction, place by place, from accumulators on the stack."""
 
     @abstractmethod
+    def fetch_tile(self) -> None:
+        """Asks for the memory that what comes after the reduction of a tile reads."""
+
+    @abstractmethod
     def enter_tile(self, number: Dim) -> None:
         """Moves the innermost outer loop to a tile of the block."""
 
@@ -113,6 +117,7 @@ class Blocks(Turning):
                 self.out.store(stack, k * like.lanes, register)
 
         def one(_: Dim) -> None:
+            self.fetch_tile()
             self._for_vectors(some)
             self.tile_loops(after, 0, stack, like)
 

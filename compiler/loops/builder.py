@@ -14,6 +14,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -147,6 +148,10 @@ class LoopBuilder:
         self.forget_memory()
         if not mask:  # under a mask, a load gives 0 in the other lanes
             self.remember(("load", buffer, str(offset), value.lanes, mask), value)
+
+    def fetch(self, buffer: str, offset: Dim, dtype: DType) -> None:
+        """Asks for memory that will be read."""
+        self.add(Fetch(buffer, offset, dtype))
 
     def widen(self, value: Register, lanes: int) -> Register:
         """A scalar in all lanes; a vector as it is."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product as places
 
+from dlc.compiler.kernels.accesses import LANE
+from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
@@ -21,6 +23,8 @@ from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
 from dlc.ir.program import Program
 from dlc.ir.schedule import Schedule
+
+LINE = 64  # bytes of memory that come at once
 
 
 def apply_schedules(program: Program) -> Program:
@@ -178,6 +182,7 @@ class Applying(Sweeping, Blocks, Chaining):
         if self.schedule.block:
             self.blocked(reduction, after, self._tiles_of_block())
         else:
+            self.fetch_tile()
             self._epilogue(after, self.reduce(reduction, self.tile_points()))
 
     def _tiles_of_block(self) -> Dim:
@@ -205,6 +210,38 @@ class Applying(Sweeping, Blocks, Chaining):
         name = self._tile_name(index.name)
         self.out.add(Let(name, self._first_tile() + number))
         self.span(name, 0, self._tile_count(index) - 1)
+
+    def fetch_tile(self) -> None:
+        """Asks for the memory that what comes after the reduction of a tile reads.
+
+        There is no need to keep inside: what is past the end is not touched.
+        """
+        reads = [a for c in self.kernel.body if isinstance(c, Compute) and c.combine is None
+                 for a in c.args if isinstance(a, Access) and a.buffer in self.schedule.fetch]
+        if not reads:
+            return
+        before = dict(self.point)
+        others = [t for t in self.schedule.tiles if t.index != self.schedule.vector]
+        with self.out.block() as body:
+            for tile in others:
+                self.point[tile.index] = before[tile.index] + symbol(f"{tile.index}.f")
+                self.span(f"{tile.index}.f", 0, tile.size - 1)
+            for access in dict.fromkeys(reads):
+                self._fetch_along(access)
+        for tile in reversed(others):
+            inner = body
+            with self.out.block() as body:
+                self.out.loop(f"{tile.index}.f", 0, tile.size, inner)
+        self.out.blocks[-1] += body
+        self.point = before
+
+    def _fetch_along(self, access: Access) -> None:
+        """The lines of an access for all vectors of a tile, and that of their last element."""
+        buffer = self.kernel.buffer(access.buffer)
+        wide = self.schedule.lanes * self.schedule.tile(self.schedule.vector)
+        first = bind(self._offset(access), {LANE: 0}, self.ranges)
+        for at in (*range(0, wide, LINE // buffer.dtype.size), wide - 1):
+            self.out.fetch(access.buffer, first + at, buffer.dtype)
 
     def vector_at(self, place: Dim) -> Dim:
         """The vector index at a place of its tile here; the last vector again past the end."""
@@ -269,9 +306,20 @@ class Applying(Sweeping, Blocks, Chaining):
     def tile_loops(
         self, computes: list[Compute], at: Dim, stack: str, like: Register
     ) -> None:
-        """What comes after the reduction, place by place, from accumulators on the stack."""
+        """What comes after the reduction, place by place, from accumulators on the stack.
+
+        Where it goes over memory, tiles that do not stick out have code without masks.
+        """
         tiles = [(t.index, t.size) for t in self.schedule.tiles]
-        self._tile_loops(computes, tiles, at, stack, like)
+        wide = self.schedule.lanes * self.schedule.tile(self.schedule.vector)
+        left = self.simple(self.vector_bound - self.vector_base - wide)
+        if not self.schedule.fetch or not self.mask("", exact=True):
+            self._tile_loops(computes, tiles, at, stack, like)
+            return
+        for self.whole in (True, False):
+            with self.out.block() as body:
+                self._tile_loops(computes, tiles, at, stack, like)
+            self.out.when((left if self.whole else -1 - left,), body)
 
     def _tile_loops(
         self, computes: list[Compute], tiles: list[tuple[str, int]], at: Dim, stack: str,

@@ -12,6 +12,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -71,6 +72,9 @@ class Machine:
                     self.block(s.body)
             case Store():
                 self.store(s)
+            case Fetch():
+                assert self.memory[s.buffer].dtype == s.dtype.numpy
+                self.number(s.offset)
             case _:
                 self.registers[s.name] = self.value(s)
 

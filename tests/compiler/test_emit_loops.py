@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlc.compiler.llvm.target import emit_assembly, host
+from dlc.compiler.llvm.target import Target, emit_assembly, host
 from dlc.ir.dims import Dim, floordiv, maximum, minimum, mod, symbol
 from dlc.ir.dims_text import parse_dim
 from dlc.ir.loops import (
@@ -14,6 +14,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -118,6 +119,29 @@ def test_lanes_are_exchanged(distance: int, upper: bool) -> None:
                  16 + lane - distance if lane & distance else lane][not upper]
                 for lane in range(16)]
     assert y.tolist() == expected
+
+
+def test_what_is_asked_for_may_lie_outside() -> None:
+    body = (Fetch("x", -1 << 40, F32), Load("v", "x", 0, F32, 16), Store("y", 0, "v", F32, 16))
+    x, y = np.arange(16, dtype=np.float32), np.zeros(16, np.float32)
+    run(function(body, "xy"), x, y)
+    assert y.tolist() == x.tolist()
+
+
+def test_a_crowded_function_reads_its_constants_from_memory() -> None:
+    """Those that a formula computes rarely are not known where it does not."""
+    names = [f"a{k}" for k in range(24)]
+    loop = For("k", 0, N, tuple(
+        Apply(f"n{k}", "add", (name, "x0"), F32, F32, 16) for k, name in enumerate(names)), 1,
+        tuple((name, "x0", F32, 16) for name in names),
+        tuple(f"n{k}" for k in range(24)), tuple(f"r{k}" for k in range(24)))
+    body = (Load("x0", "x", 0, F32, 16), loop, Apply("s", "sin", ("r0",), F32, F32, 16),
+            Apply("c", "cos", ("s",), F32, F32, 16), Store("y", 0, "c", F32, 16))
+    made = function(body, "xy", ("N",))
+    assert module_text(made, Target("x86_64-unknown-linux-gnu", "", "+avx512f")).count("alloca") > 5
+    x, y = np.linspace(-1e5, 1e5, 16, dtype=np.float32), np.zeros(16, np.float32)
+    run(made, x, y, N=3)
+    np.testing.assert_allclose(y, np.cos(np.sin(4 * x.astype(np.float64))), rtol=1e-5)
 
 
 def test_doubling_loop() -> None:

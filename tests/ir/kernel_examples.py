@@ -45,6 +45,7 @@ schedule product for x86-64-v4 {
   blocks 3
   panel y 112
   edge j mask, i clamp
+  fetch z
 }
 """
 

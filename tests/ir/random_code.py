@@ -31,6 +31,7 @@ from dlc.ir.loops import (
     AsIndex,
     Const,
     Exchange,
+    Fetch,
     For,
     If,
     IndexOf,
@@ -307,6 +308,7 @@ class LoopsMaker:
         one, two = self.value(out, 4), self.value(out, 4)
         out.append(Exchange(moved, one, two, distance, self.rng.random() < 0.5, F32, 4))
         self.floats.append((moved, 4))
+        out.append(Fetch("ids", self.dim(), I32))
 
     def let(self, out: list[Statement], lanes: int) -> None:
         name = f"at.{self.count}.{lanes}"

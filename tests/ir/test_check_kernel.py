@@ -116,11 +116,13 @@ def test_the_error_says_which_kernel_and_where() -> None:
     ("chunks min(64, N)", "chunks 0", "0 is less than 1"),
     ("cost 2100*N", "cost Q", "depends on Q"),
     ("o 6", "r 6", "r is no outer index"),
-    ("o 6", "v 6", "an index stands twice in v, v"),
+    ("o 6", "v 6", "a name stands twice in v, v"),
     ("reduce r, s", "reduce r", "it has r, reduced are r, s"),
     ("unroll s", "unroll o", "there is no inner index o"),
     ("edge u", "edge n", "n has no tile and is not the vector index"),
     ("cost 2100*N", "cost -1", "-1 is less than 0"),
+    ("cost 2100*N", "cost 2100*N fetch a", "a is no parameter"),
+    ("cost 2100*N", "cost 2100*N fetch y, y", "a name stands twice in y, y"),
 ])
 def test_broken_schedules(before: str, after: str, message: str) -> None:
     kernel = parse_kernel(CONV)
