@@ -18,7 +18,7 @@ from dlc.runtime.variables import VariableSpec
 
 __all__ = ["ABI", "Artifact", "Manifest", "SizeSpec", "TensorSpec"]
 
-ABI = 3
+ABI = 4
 MAGIC = b"dlc-artifact-1\n"
 DIGEST_BYTES = 32
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Binding", "Context", "Entries", "Frame"]
 
-CONTEXT_VERSION = 3
+CONTEXT_VERSION = 4
 BRIEF_NS = 20_000  # a call as short as that keeps the interpreter's lock
 TRIALS = 8  # calls that are timed before one is taken to be long
 

@@ -49,6 +49,7 @@ class _Pool:
         self._release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(release)
         self._acquire = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(acquire)
         self.write("parallel", parallel)
+        self.write("release", release)
         self.write("wanted", workers)
         self.write("serial_ns", SERIAL_NS)
         self.write("wake_ns", WAKE_NS)
@@ -63,7 +64,8 @@ class _Pool:
         ctypes.c_int64.from_address(self.address + FIELDS[field]).value = value
 
     def acquire(self, patience: int) -> bool:
-        """Wait until no stage runs, at most `patience` ns, and let none begin on the pool."""
+        """Wait until no stage runs, at most `patience` ns, and let none begin on the pool; a step
+        that has it gives it up at its next stage."""
         return bool(self._acquire(self.address, patience))
 
     def release(self) -> None:
@@ -81,7 +83,8 @@ class _Pool:
 
     def reset_in_child(self) -> None:
         """A forked child has the memory but not the threads. The gen in `word` goes on."""
-        for name in ("done", "sleepers", "waiting", "stop", "solo_until", "balance", "workers"):
+        for name in ("done", "sleepers", "waiting", "stop", "solo_until", "balance", "workers",
+                     "asked"):
             self.write(name, 0)
         ctypes.memset(self.address + FIELDS["slot"], 0, 2 * _LINE)
         self.release()

@@ -5,7 +5,9 @@ from __future__ import annotations
 __all__ = ["CALLER_IR"]
 
 _PARALLEL = """
-define void @dlc_pool_parallel(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %cost) nounwind {
+; one stage of a step: `owned` tells whether the step has the pool; the result, whether it does now
+define i64 @dlc_pool_parallel(ptr %pool, i64 %owned, ptr %fn, ptr %args, i64 %chunks,
+                              i64 %cost) nounwind {
 entry:
   %serial.at = getelementptr i8, ptr %pool, i64 $serial_ns
   %serial.ns = load atomic i64, ptr %serial.at monotonic, align 8
@@ -16,10 +18,30 @@ entry:
   %alone = icmp eq i64 %wanted, 0
   %small = or i1 %one, %cheap
   %direct = or i1 %small, %alone
-  br i1 %direct, label %serial, label %own
+  br i1 %direct, label %serial, label %look
+
+look:
+  %owner = getelementptr i8, ptr %pool, i64 $owner
+  %asked.at = getelementptr i8, ptr %pool, i64 $asked
+  %asked = load atomic i32, ptr %asked.at monotonic, align 4
+  %wished = icmp ne i32 %asked, 0
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %keep, label %enter
+
+keep:
+  br i1 %wished, label %give, label %check
+
+give:
+  store atomic i32 0, ptr %owner release, align 4
+  br label %serial
+
+enter:
+  %taken = load atomic i32, ptr %owner monotonic, align 4
+  %busy = icmp ne i32 %taken, 0
+  %out = or i1 %busy, %wished
+  br i1 %out, label %serial, label %own
 
 own:
-  %owner = getelementptr i8, ptr %pool, i64 $owner
   %swap = cmpxchg ptr %owner, i32 0, i32 1 acquire monotonic
   %mine = extractvalue {i32, i1} %swap, 1
   br i1 %mine, label %check, label %serial
@@ -33,11 +55,7 @@ check:
 clock:
   %time = call i64 @now()
   %solo = icmp slt i64 %time, %until
-  br i1 %solo, label %leave, label %threads
-
-leave:
-  store atomic i32 0, ptr %owner release, align 4
-  br label %serial
+  br i1 %solo, label %serial, label %threads
 
 threads:
   %workers.at = getelementptr i8, ptr %pool, i64 $workers
@@ -59,10 +77,10 @@ batch:                                    ; a cursor counts to 4095
   br i1 %more, label %batch, label %finish
 
 finish:
-  store atomic i32 0, ptr %owner release, align 4
-  ret void
+  ret i64 1
 
 serial:
+  %holds = phi i64 [%owned, %entry], [0, %give], [0, %enter], [0, %own], [1, %clock]
   %some = icmp sgt i64 %chunks, 0
   br i1 %some, label %each, label %done
 
@@ -74,7 +92,7 @@ each:
   br i1 %again, label %each, label %done
 
 done:
-  ret void
+  ret i64 %holds
 }
 """
 

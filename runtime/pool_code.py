@@ -10,12 +10,17 @@ worker, has added 1 to `done`, so what the slot said holds. Nothing of a job is 
 swap. The caller waits until `done` is what it has not run itself: it counts chunks, never threads,
 so a late worker costs nothing and a stage without workers is right too.
 
-The caller of a nested or concurrent call finds `owner` taken and runs its chunks itself, in
-order. A worker that has claimed a chunk may be preempted, for some 4 ms where another process
-wants its core. The caller books what it waits against what the workers' chunks would have taken it
-(`@book`): one late chunk now and then costs less than working alone would. Where it costs more, the
-caller works alone for a while (20 ms, doubling to 1 s while it recurs). The bits of the results
-don't depend on it.
+A step takes the pool at its first stage that is worth sharing out, by a swap of `owner`, and keeps
+it until it ends or calls back into Python: its stages are one parallel region. It gives the pool up
+earlier, between two stages, to who has asked for it (`asked`: a fork, another number of threads),
+and takes it again at a later stage. The caller of a nested or concurrent call finds `owner` taken
+and runs its chunks itself, in order.
+
+A worker that has claimed a chunk may be preempted, for some 4 ms where another process wants its
+core. The caller books what it waits against what the workers' chunks would have taken it (`@book`):
+one late chunk now and then costs less than working alone would. Where it costs more, the caller
+works alone for a while (20 ms, doubling to 1 s while it recurs). The bits of the results don't
+depend on it.
 
 Workers spin for 50 µs and then sleep on the futex `wake`. They add themselves to `sleepers`
 *before* they look at the word for the last time, and the caller looks at `sleepers` *after* it
@@ -44,16 +49,20 @@ __all__ = ["FIELDS", "MACHINES", "MAXIMUM_WORKERS", "POOL_BYTES", "pool_ir"]
 MAXIMUM_WORKERS = 255
 # Offsets in bytes. What different threads write lies on different cache lines.
 FIELDS = {
-    "parallel": 0,  # void (*)(Pool*, void (*fn)(args, chunk), args, chunks, cost in ns)
-    "workers": 8,  # i64: threads that run
+    # i64 (*)(Pool*, owned, void (*fn)(args, chunk), args, chunks, cost in ns): one stage of a step
+    # that owns the pool or not; tells whether it does now
+    "parallel": 0,
+    "release": 8,  # void (*)(Pool*): called at the end of a step that owns the pool
     "wanted": 16,  # i64: threads that shall run
     "serial_ns": 24,  # i64: a stage that costs less is not published
     "wake_ns": 32,  # i64: stages that cost less, one after another, wake no sleepers
     "solo_after_ns": 40,  # i64: waiting longer than this is "late"; 0: never
+    "workers": 48,  # i64: threads that run
+    "asked": 56,  # i32: how many wait to become the owner, without a step of their own
     "word": 64,
     "done": 128,  # i32: chunks of this stage that workers have run
     "slot": 192,  # two of 64 bytes: {fn, args, n, first chunk}
-    "owner": 320,  # i32: 1 while a stage runs
+    "owner": 320,  # i32: 1 while a step has the pool
     "sleepers": 384,  # i32
     "wake": 448,  # i32: futex
     "stop": 512,  # i32

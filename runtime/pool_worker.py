@@ -210,6 +210,8 @@ define void @dlc_pool_release(ptr %pool) nounwind {
 define i32 @dlc_pool_acquire(ptr %pool, i64 %ns) nounwind {
 begin:
   %owner = getelementptr i8, ptr %pool, i64 $owner
+  %asked = getelementptr i8, ptr %pool, i64 $asked
+  %ignored.0 = atomicrmw add ptr %asked, i32 1 seq_cst
   %since = call i64 @now()
   br label %try
 
@@ -226,9 +228,11 @@ wait:
   br i1 %long, label %end, label %try
 
 well:
+  %ignored.1 = atomicrmw sub ptr %asked, i32 1 seq_cst
   ret i32 1
 
 end:
+  %ignored.2 = atomicrmw sub ptr %asked, i32 1 seq_cst
   ret i32 0
 }
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -210,6 +213,46 @@ def test_same_bits_with_any_number_of_threads() -> None:
                 np.testing.assert_array_equal(array, others[1][name])
     finally:
         pool.configure()
+
+
+TALKING = """
+fn total(x: f32[N, M]) -> f32 {
+    a = sum(exp(x))
+    print("half {a}")
+    return sum(exp(x) * a)
+}
+"""
+
+
+@pytest.mark.skipif(pool.address() is None, reason="there is no pool on this system")
+def test_what_is_printed_may_use_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Python is called back the step has let the pool go, and takes it again."""
+    (tmp_path / "talking.dl").write_text(TALKING)
+    x = np.random.default_rng(1).random((100, 1000), np.float32)
+    answers: list[int] = []
+
+    def write(text: str) -> None:
+        if text.startswith("half"):
+            pool.set_threads(3)
+            child = os.fork()
+            if child == 0:
+                os._exit(7)
+            answers.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    pool.configure(serial_ns=0)
+    try:
+        pool.set_threads(2)
+        total = dlc.load(tmp_path / "talking.dl").total
+        expected = np.exp(x.astype(np.float64)).sum() ** 2
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=write, flush=lambda: None))
+        found = [float(total(x)) for _ in range(3)]
+    finally:
+        pool.configure(serial_ns=pool.SERIAL_NS)
+        pool.set_threads(None)
+    assert answers == [7] * 3
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_variables_are_written_after_the_commit_alone() -> None:

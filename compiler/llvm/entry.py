@@ -73,6 +73,8 @@ class EntryEmitter:
         self.flushing = ""  # the mode of this function, where it is in a register
         self.costs = {name: schedule.cost for name, schedule in program.schedules}
         self.loops = {f.name: f for f in program.loops}
+        self.shares = any(self.loops[step.kernel].chunks != 1 for step in each_step(program.steps)
+                          if isinstance(step, Launch))  # whether it may take the pool
         self.committed = False  # whether variables have begun to change
         self.args: dict[int, str] = {}  # what each slot of the block of arguments holds
 
@@ -84,6 +86,7 @@ class EntryEmitter:
         self.steps(self.program.steps)
         self.writer.line("br label %leave")
         self.writer.start("leave")
+        self._leave_pool()
         self._restore_mode()
         self.writer.line("ret void")
         return f"define void @dlc_entry(ptr %ctx) #0 {{\n{self.writer.text()}\n}}\n"
@@ -99,6 +102,9 @@ class EntryEmitter:
         for name, size in sizes.items():
             self.writer.allocas.append(
                 f"  %{name} = alloca [{max(size, 1)} x i64], align {ALIGNMENT}")
+        if self.shares:
+            self.writer.allocas += ["  %owned = alloca i64", "  store i64 0, ptr %owned"]
+            self._field("pool")  # known on all ways
 
     def args_size(self) -> int:
         """How many slots the block of arguments needs."""
@@ -179,8 +185,13 @@ class EntryEmitter:
         if chunks == "1":
             self.writer.line(f"call void {function_name(function)}(ptr %args, i64 0)")
             return
-        self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr {self.code(function)},"
-                         f" ptr %args, i64 {chunks}, i64 {cost})")
+        self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr %owned,"
+                         f" ptr {self.code(function)}, ptr %args, i64 {chunks}, i64 {cost})")
+
+    def _leave_pool(self) -> None:
+        """Others may have the pool, if this step has taken it; its next stage takes it again."""
+        if self.shares:
+            self.writer.line(f"call void @leave(ptr {self._field('pool')}, ptr %owned)")
 
     def code(self, function: LoopFunction) -> str:
         """What threads call for a chunk."""
@@ -252,7 +263,10 @@ class EntryEmitter:
         self.writer.start(given)
 
     def _ask(self, call: str, status: str, on: str) -> None:
-        """Calls the caller in its floating-point mode; goes on at a label, or leaves if told to."""
+        """Calls the caller in its floating-point mode; goes on at a label, or leaves if told to.
+
+        Python may fork there, or change how many threads there are."""
+        self._leave_pool()
         self._restore_mode()
         answer = self.writer.emit(f"call i64 {call}", "answer")
         self._set_mode()

@@ -23,14 +23,18 @@ Begin = Callable[[str], object]
 PART: Final = 1500
 """Lines of a module that are compiled as one: LLVM takes some 20 µs a line."""
 _LAUNCH = """
-define internal void @launch(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %total) #0 {
+; `owned.at` holds whether this step has the pool
+define internal void @launch(ptr %pool, ptr %owned.at, ptr %fn, ptr %args, i64 %chunks,
+                             i64 %total) #0 {
   %none = icmp eq ptr %pool, null
   %few = icmp sle i64 %chunks, 1
   %alone = or i1 %none, %few
   br i1 %alone, label %serial, label %threads
 threads:
   %parallel = load ptr, ptr %pool
-  call void %parallel(ptr %pool, ptr %fn, ptr %args, i64 %chunks, i64 %total)
+  %owned = load i64, ptr %owned.at
+  %now = call i64 %parallel(ptr %pool, i64 %owned, ptr %fn, ptr %args, i64 %chunks, i64 %total)
+  store i64 %now, ptr %owned.at
   ret void
 serial:
   %some = icmp sgt i64 %chunks, 0
@@ -41,6 +45,21 @@ each:
   %next = add nsw i64 %chunk, 1
   %more = icmp slt i64 %next, %chunks
   br i1 %more, label %each, label %done
+done:
+  ret void
+}
+
+; others may have the pool from here on
+define internal void @leave(ptr %pool, ptr %owned.at) #0 {
+  %owned = load i64, ptr %owned.at
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %give, label %done
+give:
+  store i64 0, ptr %owned.at
+  %release.at = getelementptr ptr, ptr %pool, i64 1
+  %release = load ptr, ptr %release.at
+  call void %release(ptr %pool)
+  br label %done
 done:
   ret void
 }

@@ -16,7 +16,7 @@ from dlc.ir.graph import Loc
 from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, each_step
 
 Json = dict[str, object]
-ABI = 3
+ABI = 4
 
 
 def emit(program: Program, options: Options, begin: Begin = lambda part: None) -> Compiled:

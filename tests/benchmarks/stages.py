@@ -29,7 +29,7 @@ end:
   ret void
 }
 
-; stages({turns, pool, chunks}, count)
+; stages({turns, pool, chunks}, count): a step of so many stages
 define void @stages(ptr %args, i64 %count) {
 begin:
   %pool.at = getelementptr i64, ptr %args, i64 1
@@ -40,11 +40,21 @@ begin:
   br label %loop
 loop:
   %stage = phi i64 [0, %begin], [%next, %loop]
-  call void %parallel(ptr %pool, ptr @spin, ptr %args, i64 %chunks, i64 1000000)
+  %before = phi i64 [0, %begin], [%owned, %loop]
+  %owned = call i64 %parallel(ptr %pool, i64 %before, ptr @spin, ptr %args, i64 %chunks,
+                              i64 1000000)
   %next = add i64 %stage, 1
   %more = icmp slt i64 %next, %count
   br i1 %more, label %loop, label %end
 end:
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %leave, label %done
+leave:
+  %release.at = getelementptr ptr, ptr %pool, i64 1
+  %release = load ptr, ptr %release.at
+  call void %release(ptr %pool)
+  br label %done
+done:
   ret void
 }
 """

@@ -22,22 +22,35 @@ Array = np.ndarray[Any, Any]
 Entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Layouter = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
-                            ctypes.c_int64, ctypes.c_int64)
+Parallel = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p,
+                            ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+Release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class Pool:
-    """Runs chunks backwards, and remembers how many there were, at what cost."""
+    """Runs chunks backwards, and remembers how many there were, at what cost; and whether who has
+    taken it has it still."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
-        self._function = Parallel(self._parallel)
-        self.memory = (ctypes.c_void_p * 2)(ctypes.cast(self._function, ctypes.c_void_p))
+        self.takes, self.owned = 0, False
+        self._functions = Parallel(self._parallel), Release(self._release)
+        self.memory = (ctypes.c_void_p * 2)(
+            *(ctypes.cast(each, ctypes.c_void_p) for each in self._functions))
 
-    def _parallel(self, pool: int, task: int, args: int, chunks: int, cost: int) -> None:
+    def _parallel(self, pool: int, owned: int, task: int, args: int, chunks: int,
+                  cost: int) -> int:
+        assert bool(owned) == self.owned
+        self.takes += not owned
+        self.owned = True
         self.seen.append((chunks, cost))
         for at in reversed(range(chunks)):
             Task(task)(args, at)
+        return 1
+
+    def _release(self, pool: int) -> None:
+        assert self.owned
+        self.owned = False
 
 
 class CompiledProgram:
@@ -67,7 +80,7 @@ class CompiledProgram:
         pointers = (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
         state = np.array(random, np.int64)
         context = (ctypes.c_void_p * 11)(
-            3, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
+            4, sizes.ctypes.data, ctypes.addressof(pointers), None, arena.ctypes.data + start,
             ctypes.addressof(pool.memory) if pool else None, state.ctypes.data,
             self.status.ctypes.data, places.ctypes.data, None, None)
         self.entry(ctypes.addressof(context))

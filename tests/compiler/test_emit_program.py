@@ -89,6 +89,7 @@ def test_chunks_go_to_the_pool() -> None:
     compiled(x, out, dims=(100,), pool=pool)
     np.testing.assert_array_equal(out, 4 * x)
     assert pool.seen == [(4, 70)] * 3
+    assert (pool.takes, pool.owned) == (1, False)
     compiled(x, out, dims=(20,), pool=pool)
     assert len(pool.seen) == 3
 

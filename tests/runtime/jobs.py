@@ -49,12 +49,20 @@ define void @nested(ptr %args, i64 %chunk) {
   %inner.work = getelementptr ptr, ptr %inner, i64 1
   store ptr %work, ptr %inner.work
   %parallel = load ptr, ptr %pool
-  call void %parallel(ptr %pool, ptr @body, ptr %inner, i64 4, i64 1000000)
+  %owned = call i64 %parallel(ptr %pool, i64 0, ptr @body, ptr %inner, i64 4, i64 1000000)
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %leave, label %done
+leave:                                    ; the stage around it runs without the pool
+  %release.at = getelementptr ptr, ptr %pool, i64 1
+  %release = load ptr, ptr %release.at
+  call void %release(ptr %pool)
+  br label %done
+done:
   ret void
 }
 
-; many(args = {counts, work, pool}, stages): stage s is `body` over 2 + s % 7 chunks, on the
-; counts from 16 * (s % 7) on
+; many(args = {counts, work, pool}, stages): one step; stage s is `body` over 2 + s % 7 chunks, on
+; the counts from 16 * (s % 7) on
 define void @many(ptr %args, i64 %stages) {
 begin:
   %counts = load ptr, ptr %args
@@ -69,16 +77,26 @@ begin:
   br label %loop
 loop:
   %s = phi i64 [0, %begin], [%next, %loop]
+  %before = phi i64 [0, %begin], [%owned, %loop]
   %kind = urem i64 %s, 7
   %chunks = add i64 %kind, 2
   %first = mul i64 %kind, 16
   %own = getelementptr i64, ptr %counts, i64 %first
   store ptr %own, ptr %inner
-  call void %parallel(ptr %pool, ptr @body, ptr %inner, i64 %chunks, i64 1000000)
+  %owned = call i64 %parallel(ptr %pool, i64 %before, ptr @body, ptr %inner, i64 %chunks,
+                              i64 1000000)
   %next = add i64 %s, 1
   %more = icmp slt i64 %next, %stages
   br i1 %more, label %loop, label %end
 end:
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %leave, label %done
+leave:
+  %release.at = getelementptr ptr, ptr %pool, i64 1
+  %release = load ptr, ptr %release.at
+  call void %release(ptr %pool)
+  br label %done
+done:
   ret void
 }
 
@@ -105,22 +123,23 @@ Run = Callable[[str, "np.ndarray | ctypes.Array", int, int], None]
 
 
 def make_run() -> Run:
-    """`parallel` of the process's pool over one of the bodies above; `many` is called itself."""
+    """A step of one stage over one of the bodies above; `many` is called itself."""
     code = jit.load(jit.compile_text(BODY), ["body", "nested", "mode", "many"])
     address = pool.address()
     assert address is not None
-    place = ctypes.c_size_t.from_address(address + FIELDS["parallel"]).value
-    kinds = (ctypes.c_void_p,) * 3 + (ctypes.c_int64,) * 2
-    parallel = ctypes.CFUNCTYPE(None, *kinds)(place)
-
+    stage, leave = (ctypes.c_size_t.from_address(address + FIELDS[name]).value
+                    for name in ("parallel", "release"))
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    parallel = ctypes.CFUNCTYPE(number, pointer, number, pointer, pointer, number, number)(stage)
+    release = ctypes.CFUNCTYPE(None, pointer)(leave)
     many = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address("many"))
 
     def call(body: str, args: np.ndarray | ctypes.Array, chunks: int, cost: int = 10**9) -> None:
         at = address_of(args) if isinstance(args, np.ndarray) else ctypes.addressof(args)
         if body == "many":
             many(at, chunks)
-        else:
-            parallel(address, code.address(body), at, chunks, cost)
+        elif parallel(address, 0, code.address(body), at, chunks, cost):
+            release(address)
 
     return call
 

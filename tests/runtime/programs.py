@@ -56,7 +56,7 @@ def variable(name: str, dtype: str, *dims: int, digits: Any = None, written: boo
 def make(name: str, entry: str, **fields: Any) -> Artifact:
     """An artifact whose `dlc_entry` has the body `entry`; `fields` go into the manifest."""
     manifest: dict[str, Any] = {
-        "abi": 3, "name": name, "entry": "dlc_entry", "layout": "dlc_layout", "symbols": [],
+        "abi": 4, "name": name, "entry": "dlc_entry", "layout": "dlc_layout", "symbols": [],
         "inputs": [], "outputs": [], "variables": [], "random": False, "offsets": 1,
         "conditions": [], "checks": [], "launches": [], "prints": [], "sizes": [],
         "watched": False,
@@ -171,7 +171,15 @@ define void @dlc_entry(ptr %ctx) {{
 {context_loads("dims", "pointers", "pool")}
   %n = load i64, ptr %dims
   %parallel = load ptr, ptr %pool
-  call void %parallel(ptr %pool, ptr @chunk, ptr %pointers, i64 %n, i64 1000000000)
+  %owned = call i64 %parallel(ptr %pool, i64 0, ptr @chunk, ptr %pointers, i64 %n, i64 1000000000)
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %leave, label %done
+leave:
+  %release.at = getelementptr ptr, ptr %pool, i64 1
+  %release = load ptr, ptr %release.at
+  call void %release(ptr %pool)
+  br label %done
+done:
   ret void
 }}
 """

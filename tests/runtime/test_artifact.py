@@ -39,7 +39,7 @@ def test_damaged_bytes() -> None:
 
 def test_manifests_that_do_not_fit() -> None:
     good = programs.nothing()
-    with pytest.raises(ArtifactError, match="made for ABI 1, this runtime has ABI 3"):
+    with pytest.raises(ArtifactError, match="made for ABI 1, this runtime has ABI 4"):
         Artifact({**good.manifest, "abi": 1}, good.object_bytes)
     for field in ("entry", "inputs", "offsets", "checks"):
         manifest = {key: value for key, value in good.manifest.items() if key != field}

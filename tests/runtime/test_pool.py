@@ -185,6 +185,24 @@ def test_resize_while_another_thread_works(run: Run) -> None:
     assert rounds > 0
 
 
+def test_a_long_step_gives_the_pool_to_who_asks(run: Run) -> None:
+    pool.set_threads(2)
+    for attempt in attempts():
+        job = Job(7 * 16)
+        step = threading.Thread(target=run, args=("many", job.args, 7 * 2**min(attempt + 12, 20)))
+        before = pool.worker_chunks()
+        step.start()
+        while step.is_alive() and pool.worker_chunks() == before:
+            time.sleep(0)
+        pool.set_threads(3)
+        within = step.is_alive()
+        changed = pool.worker_chunks()
+        step.join()
+        if within and pool.worker_chunks() > changed:  # the same step has taken it again
+            return
+    pytest.fail("the step has kept the pool")
+
+
 def test_denormals_are_flushed_in_workers(run: Run) -> None:
     pool.set_threads(3)
     for _ in attempts():

@@ -29,7 +29,9 @@ def emitted() -> str:
         (((2, 2),), 1, True),
         (((3, 2, 2),), 1, False),
         (((2,), (2,)), 1, False),
+        (((2, 2), ()), 1, True),
         (((2,),), 2, False),
+        pytest.param(((2,), (2, 2)), 1, False, marks=pytest.mark.slow),
         pytest.param(((2, 2),), 2, False, marks=pytest.mark.slow),
     ],
 )
@@ -78,6 +80,7 @@ NO_FENCE = "  br label %fenced\nfenced:\n"
 COUNTED = "  %ignored.0 = atomicrmw add ptr %sleepers, i32 1 seq_cst\n"
 
 TWO: Stages = ((2, 2),)
+ASKED: Stages = ((2, 2), ())
 PLANTED: dict[str, tuple[Callable[[str], str], Stages, bool, str]] = {
     "a claim adds, whatever the stage": (
         lambda text: replaced("%last, %back", "%last, %back.was", "@take")(
@@ -118,6 +121,15 @@ PLANTED: dict[str, tuple[Callable[[str], str], Stages, bool, str]] = {
     "two callers own the pool": (
         replaced("br i1 %mine, label %check, label %serial", "br label %check"),
         ((2,), (2,)), False, "more threads begin"),
+    "a step without the pool believes that it has it": (
+        replaced("[0, %own]", "[1, %own]"), ((2,), (2,)), False, "who is not the owner"),
+    "a step goes on with the pool that it has given up": (
+        replaced("align 4\n  br label %serial", "align 4\n  br label %check", "give:"), ASKED,
+        False, "who is not the owner"),
+    "a step takes the pool for its own after it has given it up": (
+        replaced("[0, %give]", "[1, %give]"), ASKED, False, "who is not the owner"),
+    "a step forgets that it has the pool": (
+        replaced("ret i64 1", "ret i64 0", "@dlc_pool_parallel"), TWO, False, "no way"),
     "the end wakes nobody": (
         replaced("  call void @rouse(ptr %wake, i32 2147483647)\n", "", "@dlc_pool_stop"),
         TWO, False, "no way"),

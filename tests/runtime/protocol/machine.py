@@ -50,8 +50,9 @@ class Step(NamedTuple):
 
 
 class Machine:
-    """`callers` are scripts, each the chunks of its stages; `text` is the pool's code. With `solo`
-    a caller that had to wait may go on alone."""
+    """`callers` are steps, each the chunks of its stages; one without stages asks for the pool,
+    ends the workers and gives it back, as who sets the number of threads does. `text` is the pool's
+    code. With `solo` a caller that had to wait may go on alone."""
 
     def __init__(self, text: str, callers: tuple[tuple[int, ...], ...], workers: int,
                  arm: bool = False, solo: bool = True) -> None:
@@ -63,8 +64,8 @@ class Machine:
         self.roles = [Role(Flat(functions, f"@script{at}"), constants)
                       for at in range(len(callers))]
         self.roles += [Role(Flat(functions, "@worker"), constants)] * workers
-        fields = [at for name, at in FIELDS.items()
-                  if name not in ("parallel", "ran", "slot", "handles") and at not in constants]
+        others = ("parallel", "release", "ran", "slot", "handles")
+        fields = [at for name, at in FIELDS.items() if name not in others and at not in constants]
         slots = [FIELDS["slot"] + 64 * odd + 8 * at for odd in (0, 1) for at in range(4)]
         data = [DATA + 64 * s + c for s, n in enumerate(self.chunks) for c in range(n)]
         self.slots = frozenset(slots)
@@ -285,9 +286,10 @@ class Machine:
         kind = operation[0]
         if kind == "create":
             yield self._after(state, at, 11)  # there may be no room for a thread
-            if NOT_BEGUN not in state.threads:
+            new = next((at for at in range(len(self.callers), len(state.threads))
+                        if state.threads[at] < 0), None)
+            if new is None:
                 raise Broken("more threads begin than are wanted")
-            new = state.threads.index(NOT_BEGUN)
             begun = state._replace(threads=_replaced(state.threads, new, self.roles[new].begin()))
             yield self._after(begun, at, 0)
         elif kind == "join":
@@ -323,24 +325,36 @@ def _buffered(state: State, at: int, entry: tuple[int, Value, bool]) -> State:
 
 
 def _scripts(callers: tuple[tuple[int, ...], ...]) -> str:
-    """What each caller runs: its stages; the first one ends the workers at last."""
-    texts, stage = [], 0
+    """What each caller runs: its step; the first one ends the workers at last."""
+    texts, first = [], 0
     for at, stages in enumerate(callers):
-        lines = []
-        for chunks in stages:
-            lines += [f"call void @opens(i64 {stage})",
-                      f"call void @dlc_pool_parallel(ptr %pool, ptr @fn{stage}, ptr @args{stage},"
-                      f" i64 {chunks}, i64 1000000)",
-                      f"call void @closes(i64 {stage})"]
-            stage += 1
-        if at == 0:
-            lines += ["br label %own", "own:",
-                      "%owns = call i32 @dlc_pool_acquire(ptr %pool, i64 1)",
-                      "%mine = icmp eq i32 %owns, 1", "br i1 %mine, label %stop, label %own",
-                      "stop:", "call void @dlc_pool_stop(ptr %pool)",
-                      f"%wanted = getelementptr i8, ptr %pool, i64 {FIELDS['wanted']}",
-                      "store atomic i64 0, ptr %wanted monotonic, align 8",
-                      "call void @dlc_pool_release(ptr %pool)"]
+        lines = [*_step(stages, first), *(_ending(last=at == 0) if at == 0 or not stages else ())]
+        first += len(stages)
         body = "\n  ".join((*lines, "ret void"))
         texts.append(f"define void @script{at}(ptr %pool) nounwind {{\n  {body}\n}}\n")
     return "".join(texts)
+
+
+def _step(stages: tuple[int, ...], first: int) -> Iterator[str]:
+    """The stages of one step, as compiled code runs them."""
+    owned = "0"
+    for stage, chunks in enumerate(stages, first):
+        yield f"call void @opens(i64 {stage})"
+        yield (f"%owned.{stage} = call i64 @dlc_pool_parallel(ptr %pool, i64 {owned},"
+               f" ptr @fn{stage}, ptr @args{stage}, i64 {chunks}, i64 1000000)")
+        yield f"call void @closes(i64 {stage})"
+        owned = f"%owned.{stage}"
+    if stages:
+        yield from (f"%held = icmp ne i64 {owned}, 0", "br i1 %held, label %leave, label %left",
+                    "leave:", "call void @dlc_pool_release(ptr %pool)", "br label %left", "left:")
+
+
+def _ending(last: bool) -> Iterator[str]:
+    """The end of all workers, as the pool in Python brings it about; maybe for good."""
+    yield from ("br label %own", "own:", "%owns = call i32 @dlc_pool_acquire(ptr %pool, i64 1)",
+                "%mine = icmp eq i32 %owns, 1", "br i1 %mine, label %stop, label %own", "stop:",
+                "call void @dlc_pool_stop(ptr %pool)")
+    if last:
+        yield f"%wanted = getelementptr i8, ptr %pool, i64 {FIELDS['wanted']}"
+        yield "store atomic i64 0, ptr %wanted monotonic, align 8"
+    yield "call void @dlc_pool_release(ptr %pool)"
