@@ -9,6 +9,7 @@ sizes are large enough. Costs are cycles at the likely sizes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from math import ceil, inf
 
 from dlc.compiler.options import Options
@@ -97,17 +98,20 @@ class _Costs:
         index = next((n for n, e in self.extents.items() if e is symbol(batch)), None)
         if index is None:
             return self.rows()
-        if self._in_parts(batch):
+        if self._in_parts():
             return self.count
         cycles = self._vectors(index)
         kept = any(index in symbols(e) for e in self.out)
         return cycles if kept else cycles + self.results * ADDED_LANES
 
-    def _in_parts(self, batch: str) -> bool:
-        """Whether it is of matrices that grow in two more directions: those are gone through in
-        parts, which are to lie side by side (`chains.py`)."""
-        values = (*self.node.operands, self.node.result)
-        return any(sum(1 for d in v.dims if symbols(d) - {batch}) > 1 for v in values)
+    def _in_parts(self) -> bool:
+        """Whether one of its three tensors is a matrix that grows in two directions, of each of
+        which one other tensor knows: such matrices are gone through in parts (`chains.py`), which
+        are to lie side by side."""
+        grow = {n for n, e in self.extents.items() if symbols(e)}
+        known = [frozenset[str]().union(*map(symbols, at)) & grow for at in (*self.maps, self.out)]
+        pairs = (frozenset(pair) for pair in combinations(sorted(grow), 2))
+        return any(sorted(len(names & pair) for names in known) == [1, 1, 2] for pair in pairs)
 
     def rows(self) -> float:
         """With all in row-major order."""
