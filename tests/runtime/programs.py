@@ -75,8 +75,8 @@ define void @dlc_layout(ptr %dims, ptr %offsets) {
 """
 
 
-def double() -> Artifact:
-    """`double(x: f32[N], scale: f32 = 2) -> f32[N]`: x * scale."""
+def double(offset: int = 0) -> Artifact:
+    """`double(x: f32[N], scale: f32 = 2) -> f32[N]`: x * scale, of what lies `offset` further."""
     entry = f"""
 define void @dlc_entry(ptr %ctx) {{
 start:
@@ -86,7 +86,8 @@ start:
   br label %loop
 loop:
   %i = phi i64 [0, %start], [%next, %loop]
-  %from = getelementptr float, ptr %x, i64 %i
+  %place = add i64 %i, {offset}
+  %from = getelementptr float, ptr %x, i64 %place
   %to = getelementptr float, ptr %y, i64 %i
   %value = load float, ptr %from
   %result = fmul float %value, %factor
