@@ -21,7 +21,9 @@ TURNS: Final = 4000  # of a chunk of multiply-adds: some 50 us
 REPEATS: Final = 12  # the best counts
 
 _PARALLEL = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_int64, ctypes.c_int64)
+_RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _CHUNK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 
 
@@ -74,9 +76,9 @@ def _run(function: int, args: int, chunks: int) -> None:
         for chunk in range(chunks):
             _CHUNK(function)(args, chunk)
         return
-    parallel = ctypes.c_void_p.from_address(place).value
-    assert parallel is not None
-    _PARALLEL(parallel)(place, function, args, chunks, 1_000_000)
+    parallel, release = (ctypes.c_void_p.from_address(place + 8 * k).value or 0 for k in (0, 1))
+    if _PARALLEL(parallel)(place, 0, function, args, chunks, 1_000_000):
+        _RELEASE(release)(place)
 
 
 def _best(run: Callable[[], None]) -> float:
