@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from dlc.compiler.kernels.chain_parts import chain_parts
+from dlc.compiler.llvm.target import target
 from dlc.compiler.options import Options
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.simplify import simplify
-from dlc.compiler.pipeline import plan
+from dlc.compiler.pipeline import dump_graph, plan
 from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.graph import Builder, Graph, Value
 from dlc.ir.interpret import run_graph
@@ -20,6 +21,7 @@ from dlc.ir.ops.contract import spec
 from dlc.ir.program import Program
 from dlc.ir.scalar import Array
 from dlc.ir.types import BOOL, F32, F64, I32, DType
+from tests.compiler.assembly import TARGETS, spilling
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.test_kernels import check, graph, value
 
@@ -263,3 +265,10 @@ def test_two_products_of_the_same_weights_are_one_kernel() -> None:
     assert sum(chain_parts(kernel) is not None for kernel in kernels) == 1
     assert matrices(program(made)) == []
     CompiledGraph(made).check(draw(made, (0, 75, 30)), 2e-4, 2e-4)
+
+
+@pytest.mark.parametrize("cpu", TARGETS)
+def test_no_vector_lies_on_the_stack(cpu: str) -> None:
+    made = Attention(heads=12, depth=64).graph()
+    text = dump_graph(made, "llvm", Options(target=cpu))
+    assert [loop.function for loop in spilling(text, target(cpu))] == []
