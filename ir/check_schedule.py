@@ -184,8 +184,9 @@ class _Checker:
             self._fail("sweep", "not all of the kernel are computes along a row")
         if len({c.over for c in self.computes if c.over}) != 1:
             self._fail("sweep", "there is no row, or more than one")
-        if self.schedule.tiles or self.schedule.unroll:
-            self._fail("sweep", "it has tiles or unrolled indices besides")
+        if any(t.index != self.schedule.vector for t in self.schedule.tiles) or (
+                self.schedule.unroll):
+            self._fail("sweep", "it has unrolled indices, or tiles of others than the vector's")
 
     def _part(self) -> None:
         """Parts are of rows that lie in local arrays, as many elements as tiles cover."""

@@ -53,6 +53,8 @@ def enough_rows(row: Row, options: Options) -> bool:
     """Whether there are rows enough for a few threads, or so few elements that none help."""
     elements, rows = product(row.dims), options.likely(product(row.kept))
     if row.reduced and not row.reduced[-1]:
+        if not isinstance(row.kept[-1], int):
+            return True  # rows side by side, of which there may be any number
         last = options.likely(row.kept[-1])
         rows = rows // last * -(-last // options.lanes)
     return rows >= FEW or (isinstance(elements, int) and elements <= SMALL)

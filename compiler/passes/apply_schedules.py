@@ -17,7 +17,7 @@ from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
-from dlc.compiler.loops.sweep import Sweeping
+from dlc.compiler.loops.stripes import Striping
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -39,7 +39,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Sweeping, Blocks, Chaining):
+class Applying(Striping, Blocks, Chaining):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -173,7 +173,7 @@ class Applying(Sweeping, Blocks, Chaining):
             assert not isinstance(index.high, Access)
             self.turned([c for c in self.kernel.body if isinstance(c, Compute)], index.high)
             return
-        if not self.schedule.tiles and not self.schedule.block:
+        if self.schedule.sweep or not (self.schedule.tiles or self.schedule.block):
             self.sequence(self.kernel.body)
             return
         computes = [c for c in self.kernel.body if isinstance(c, Compute)]

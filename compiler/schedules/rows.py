@@ -2,12 +2,13 @@
 
 All that is read in memory is read once a sweep, so there is nothing to keep in register tiles:
 what counts is that vectors lie along memory, and that enough sums run side by side to hide how long
-an addition takes.
+an addition takes. Rows that lie side by side go in stripes of several vectors: so memory is read in
+long pieces.
 """
 
 from __future__ import annotations
 
-from math import ceil, log2
+from math import ceil, log2, prod
 
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride
 from dlc.compiler.options import Options
@@ -15,10 +16,13 @@ from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
 from dlc.ir.dims import Dim, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.ops import OPS
-from dlc.ir.schedule import Schedule
+from dlc.ir.schedule import Schedule, Tile
 
 KINDS = ("sum", "max", "argmax")
 SHORT = 16  # rows of fewer elements keep the schedules of windows
+WIDEST = 16  # vectors of a stripe of rows that lie side by side
+NARROWEST = 4
+ENOUGH = 8  # stripes that keep a few threads busy
 GATHERED = 3.0  # cycles for each lane that is loaded alone
 
 
@@ -113,15 +117,18 @@ class _Rows:
         lanes = self.options.lanes if best is not None else 1
         reduced = [i.name for i in self.row if i is not best]
         reduced += [i.name for i in self.row if i is best]
-        steps = [lanes if i is best else 1 for i in self.kernel.outer]
+        stripe = self._stripe(best)
+        steps = [lanes * stripe if i is best else 1 for i in self.kernel.outer]
         total = self._total(cost)
         loops, chunks = split(
             self.kernel, tuple(zip(self.kernel.outer, steps, strict=True)), self.extent, total)
         name = best.name if best is not None else ""
+        side = self._side()
         return Schedule(
             self.options.target, tuple(i.name for i in self.kernel.outer), loops, chunks, name,
-            lanes, reduce=tuple(reduced), edge=((name, "mask"),) if name else (), cost=total,
-            sweep=self._side())
+            lanes, (Tile(name, stripe),) if stripe > 1 else (), tuple(reduced),
+            edge=((name, "mask"),) if name else (), cost=total,
+            sweep=side if stripe == 1 else max(side // 2, 1))
 
     def _total(self, cycles: float) -> Dim:
         """Nanoseconds of all, of which one place of the outer loops takes `cycles`."""
@@ -133,6 +140,17 @@ class _Rows:
     def _bounds_use(self, name: str) -> bool:
         return any(name in symbols(b) for i in self.row for b in (i.low, i.high)
                    if not isinstance(b, Access))
+
+    def _stripe(self, vector: Index | None) -> int:
+        """How many vectors of rows that lie side by side in memory are done together."""
+        outer = self.kernel.outer
+        if vector is None or not outer or vector is not outer[-1]:
+            return 1
+        if not isinstance(vector.high, int):
+            return WIDEST
+        vectors = ceil(vector.high / self.options.lanes)
+        others = prod(map(self.extent, outer[:-1]))
+        return min(vectors, WIDEST, max(vectors * others // ENOUGH, NARROWEST))
 
     def _side(self) -> int:
         """Short bodies wait for their sums; long ones overlap by themselves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -9,13 +11,15 @@ from dlc.compiler.options import Options
 from dlc.compiler.passes.decompose import decompose
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.pipeline import plan
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.fused import FusedGraph
 from dlc.ir.graph import Builder, Graph, Value
+from dlc.ir.loops import For, Statement
 from dlc.ir.ops import OPS
 from dlc.ir.types import I32
 from tests.compiler.compiled import CompiledGraph
-from tests.compiler.test_kernels import check, graph, value
+from tests.compiler.test_kernels import check, graph, schedule, value
 
 M, N = symbol("M"), symbol("N")
 SHAPES = ((1, 1), (3, 5), (37, 64), (5, 131), (64, 129), (2, 4099))
@@ -119,4 +123,62 @@ def test_dear_elements_are_kept() -> None:
     made = graph(b, [x], [b.op("cast", rest, to=I32)])
     (group,) = fused(made).groups
     assert e in group.outputs
+    check(made)
+
+
+def var_first(dims: tuple[Dim, ...], axes: tuple[int, ...]) -> Graph:
+    b = Builder("x")
+    x = value("x", *dims)
+    return graph(b, [x], [normed(b, x, axes)])
+
+
+STRIPES = ((1, 1), (3, 5), (37, 64), (5, 131), (9, 300), (131, 257), (2, 513))
+
+
+@pytest.mark.parametrize("shape", STRIPES)
+def test_rows_side_by_side_of_any_number(shape: tuple[int, int]) -> None:
+    """Stripes that are whole, that end in a whole vector, and that end in a ragged one."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(np.float32)
+    for made in (softmax(0), softmax(0, "log_softmax"), var_first((M, N), (0,))):
+        (group,) = fused(made).groups
+        assert group.row is not None
+        assert len(plan(made, Options(target="x86-64-v4"))[0].steps) == 1
+        CompiledGraph(made).check([x], 2e-5, 2e-6)
+    b = Builder("x")
+    v = value("x", M, N)
+    least = b.op("reduce_max", b.op("neg", v), axes=(0,))
+    made = graph(b, [v], [b.op("argmax", v, axis=0), least, b.sum(v, (0,))])
+    x[x < -1], x[rng.random(shape) < 0.02] = -np.inf, np.nan
+    CompiledGraph(made).check([np.round(x)], 1e-5)
+
+
+@pytest.mark.parametrize(("dims", "axes"), [
+    ((7, 3, 5, 70), (0, 1, 2)), ((4, 6, 33), (1,)), ((4, 300), (0,)), ((5, 6, 7, 34), (0, 2)),
+    ((40, 16), (0,)), ((40, 600), (0,))])
+def test_norms_over_axes_before_the_last(dims: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    for lanes in (4, 16):
+        check(var_first(dims, axes), lanes=lanes)
+
+
+def test_rows_side_by_side_are_read_in_long_pieces() -> None:
+    program = schedule(softmax(0, dims=(M, N)), 16)
+    ((_, made),) = program.schedules
+    assert [(t.index, t.size) for t in made.tiles] == [(made.vector, 16)]
+    assert set(innermost(program.loops[0].body)) == {f"{made.vector}.s"}
+
+
+def innermost(body: tuple[Statement, ...]) -> Iterator[str]:
+    """The variables of the loops that hold no loops."""
+    for loop in (s for s in body if isinstance(s, For)):
+        yield from innermost(loop.body) if any(isinstance(s, For) for s in loop.body) else [
+            loop.var]
+
+
+def test_gradients_of_a_norms_parameters_are_one_pass() -> None:
+    b = Builder("xg")
+    x, g = value("x", 12, N), value("g", 12, N)
+    made = graph(b, [x, g], [b.sum(b.op("mul", x, g), (0,)), b.sum(g, (0,))])
+    (group,) = fused(made).groups
+    assert len(group.outputs) == 2
     check(made)
