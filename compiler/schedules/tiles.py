@@ -105,7 +105,10 @@ class TileSearch:
             return ceil(extent / step) * step / extent
         if index is self.vector and self.streams:
             return 1.0
-        near = (extent, 2 * extent, 4 * extent)
+        # Beside weights, whose sizes are numbers, a symbol is likely the size of a batch.
+        batch = index is not self.vector and self.vector and isinstance(self.vector.high, int)
+        near = [max(extent // 2, 1), extent, 2 * extent] if batch else [
+            extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)
 
 
