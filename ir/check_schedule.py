@@ -161,16 +161,20 @@ class _Checker:
 
     def _panel_operand(self, read: Access) -> None:
         schedule, name = self.schedule, self.schedule.panel
-        if schedule.vector not in self.outer or not schedule.order or not schedule.reduce:
-            self._fail("panel", "it needs a vector of an outer index and a reduced index")
-        for tile in schedule.tiles:
-            if tile.index != schedule.vector and _uses(read, tile.index):
-                self._fail("panel", f"{name} depends on {tile.index}, which is tiled")
+        if not schedule.vector or not schedule.order or schedule.reduce[-1:] in (
+                (), (schedule.vector,)):
+            self._fail("panel", "it needs a vector, of another index than the innermost reduced")
+        tiled = [t.index for t in schedule.tiles if _uses(read, t.index)]
+        rows = {schedule.vector} if schedule.vector in self.outer else set(tiled[:1])
+        for index in tiled:
+            if index not in rows:
+                self._fail("panel", f"{name} depends on {index}, which is tiled")
         if _uses(read, schedule.order[-1]):
             self._fail("panel", f"{name} depends on {schedule.order[-1]}, the innermost loop")
+        inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
         bounds = [b for i in self.reduced.values() for b in (i.low, i.high)]
-        if any(_uses(b, name) for b in bounds for name in self.outer):
-            self._fail("panel", "bounds of reduced indices depend on outer ones")
+        if any(_uses(b, name) for b in bounds for name in inside):
+            self._fail("panel", "bounds of reduced indices depend on a tile")
 
     def _sweep(self) -> None:
         """A sweep takes a power of two places; it needs plain computes, all over the same row."""

@@ -10,7 +10,8 @@ what the inner loops read is then little enough for a fast cache, and serves all
 The operand that a tile's vectors read may be copied into panels first. A panel holds what they need
 of it, for `depth` values of the innermost reduced index, one after another. So it is read from far
 memory once a block, whatever its stride, and its columns may be its rows: then it is transposed on
-the way.
+the way. Where the lanes lie along a reduced index, it is the operand that all tiles of the block
+share, in vectors of the index of theirs that it has.
 
     for k.p, parts of the reduced index:
         panel[k, v] = operand[k, v]             for k of the part, v of the tile's vectors
@@ -194,9 +195,10 @@ class Blocks(Turning):
     def _for_vectors(self, some: Callable[[Sequence[Dim]], None]) -> None:
         """Does `some` for the vectors of the register tile here; where it sticks out along an index
         whose extent is a symbol, for as many halves of it as are needed."""
-        name, size = self.schedule.vector, self.schedule.tile(self.schedule.vector)
-        constant = any(i.name == name and isinstance(i.high, int) for i in self.kernel.outer)
-        if not self.schedule.panel or size == 1 or constant:
+        size = self.schedule.tile(self.panel_index)
+        symbolic = any(i.name == self.schedule.vector and not isinstance(i.high, int)
+                       for i in self.kernel.outer)
+        if not self.schedule.panel or size == 1 or not symbolic:
             some(range(size))
             return
         left, half = self.vectors_left(), size // 2
@@ -219,7 +221,7 @@ class Blocks(Turning):
         """The numbers of the places of the register tile that are in some of its vectors."""
         numbers: list[Dim] = [0]
         for tile in self.schedule.tiles:
-            own = vectors if tile.index == self.schedule.vector else range(tile.size)
+            own = vectors if tile.index == self.panel_index else range(tile.size)
             numbers = [n * tile.size + k for n in numbers for k in own]
         return numbers
 
@@ -254,16 +256,30 @@ class Blocks(Turning):
         lanes, wide = self.schedule.lanes, self._panel_width()
         row = self.point[self.schedule.reduce[-1]] - self.panel_low
         at = row * wide + self.point.get(VECTOR_PLACE, 0) * lanes
-        return self.out.load(self.panel, self.simple(at), self.kernel.buffer(access.buffer).dtype,
-                             lanes)
+        value = self.out.load(
+            self.panel, self.simple(at), self.kernel.buffer(access.buffer).dtype, lanes)
+        if self.schedule.vector in self.schedule.reduce:
+            self.masked.add(value.name)  # as it was when it was copied
+        return value
 
     def _panel_width(self) -> int:
-        return self.schedule.tile(self.schedule.vector) * self.schedule.lanes
+        return self.schedule.tile(self.panel_index) * self.schedule.lanes
+
+    @property
+    def panel_index(self) -> str:
+        """The index whose places of a tile are the vectors of a panel's row."""
+        schedule = self.schedule
+        if schedule.vector not in schedule.reduce or not schedule.panel:
+            return schedule.vector
+        access = next(a for c in self.kernel.body if isinstance(c, Compute) for a in c.args
+                      if isinstance(a, Access) and self._is_wide(a))
+        return next(t.index for t in schedule.tiles if uses(access, t.index))
 
     def _is_wide(self, access: Access) -> bool:
         """Whether it is the operand in the panel; one buffer may be both operands."""
         schedule = self.schedule
-        return access.buffer == schedule.panel and uses(access, schedule.vector)
+        return (access.buffer == schedule.panel and uses(access, schedule.vector)
+                and not uses(access, schedule.order[-1]))
 
     def _filled_panel(self, compute: Compute, index: Index, inside: dict[str, Dim]) -> str:
         """Copies a part of the operand into the panel."""
@@ -292,12 +308,12 @@ class Blocks(Turning):
     ) -> None:
         low, high = bounds
         wide, lanes, before = self._panel_width(), self.schedule.lanes, dict(self.point)
-        places = [(k, self.vector_at(k)) for k in vectors]
+        places = [(k, self.panel_place(k)) for k in vectors]
         self.span(name, low, high - 1)
         with self.out.block() as body:
             self.point[name] = symbol(name)
             for k, place in places:
-                self.point[self.schedule.vector] = place
+                self.point[self.panel_index] = place
                 value = self.out.widen(super().read(access), lanes)
                 self.out.store(self.arrays["panel"],
                                (symbol(name) - low) * wide + k * lanes, value)
@@ -305,8 +321,9 @@ class Blocks(Turning):
         self.point = before
 
     @abstractmethod
-    def vector_at(self, place: Dim) -> Dim:
-        """The vector index at a place of its tile here; the last vector again past the end."""
+    def panel_place(self, place: Dim) -> Dim:
+        """The index of a panel's vectors at a place of its tile here; past the end the last again.
+        """
 
     def _transposed(
         self, access: Access, name: str, bounds: tuple[Dim, Dim], vectors: Sequence[Dim]
@@ -315,7 +332,7 @@ class Blocks(Turning):
         low, high = bounds
         wide, lanes = self._panel_width(), self.schedule.lanes
         for k in vectors:
-            rows = self.row_points(self.vector_at(k))
+            rows = self.row_points(self.panel_place(k))
             turn = self.out.fresh(f"{name}.")
             count = self.simple(ceildiv(high - low, lanes))
             self.span(turn, 0, count - 1)

@@ -243,9 +243,10 @@ class Applying(Striping, Blocks, Chaining):
         for at in (*range(0, wide, LINE // buffer.dtype.size), wide - 1):
             self.out.fetch(access.buffer, first + at, buffer.dtype)
 
-    def vector_at(self, place: Dim) -> Dim:
-        """The vector index at a place of its tile here; the last vector again past the end."""
-        name = self.schedule.vector
+    def panel_place(self, place: Dim) -> Dim:
+        """The index of a panel's vectors at a place of its tile here; past the end the last again.
+        """
+        name = self.panel_index
         return self._clamped(name, self.schedule.tile(name), place)
 
     def vectors_left(self) -> Dim:
@@ -259,11 +260,11 @@ class Applying(Striping, Blocks, Chaining):
         moves: list[list[dict[str, Dim]]] = []
         for tile in self.schedule.tiles:
             name, size = tile.index, tile.size
-            if name != self.schedule.vector:
+            if name != self.panel_index:
                 moves.append([{name: self._clamped(name, size, k)} for k in range(size)])
             else:
                 numbers = range(size) if vectors is None else vectors
-                moves.append([{name: self.vector_at(k), VECTOR_PLACE: k} for k in numbers])
+                moves.append([{name: self.panel_place(k), VECTOR_PLACE: k} for k in numbers])
         points = []
         for chosen in places(*moves):
             moved = dict(self.point)

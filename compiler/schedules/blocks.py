@@ -16,6 +16,7 @@ PANEL_BYTES = 256 * 1024  # of the second cache, and of a thread's stack of 1 MB
 DEPTH = 1024  # of a panel, at most
 SUMS_BYTES = 384 * 1024  # of a block whose sums lie in memory between panels
 MOST_TILES = 32  # of a block whose sums lie in memory between turns of outer reduced loops
+LEAST_SHARED = 4  # tiles of a block, for which an operand is copied
 LEAST_ROWS = 48  # of a block; fewer do not pay for the copy
 TURNED_ROWS = 16  # with fewer, lanes along the reduced index cost less than turning an operand
 LEAST_NESTED_DEPTH = 64  # inside other reduced loops, between which sums lie in memory
@@ -36,7 +37,9 @@ def in_blocks(
     if reduction.combine is None or reduction.combine.kind != "sum":
         return schedule
     panelled = with_panel(kernel, reduction, schedule, extent)
-    return panelled if panelled.block else with_sums(kernel, reduction, schedule, extent)
+    if panelled.block:
+        return panelled
+    return with_shared(kernel, reduction, with_sums(kernel, reduction, schedule, extent))
 
 
 def with_sums(
@@ -81,6 +84,36 @@ def with_sums(
             tiles = ceil(extent(rows) / schedule.tile(rows.name))
             return replace(schedule, block=min(tiles, MOST_TILES), outside=outside)
     return schedule
+
+
+def with_shared(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Schedule:
+    """The schedule with a panel for the operand that all tiles of a block share, if it has one.
+
+    Where the lanes lie along a reduced index, rows of it are far apart: what is read again and
+    again shares few places of the fast cache.
+    """
+    if schedule.block < LEAST_SHARED or schedule.outside != len(schedule.reduce) - 1:
+        return schedule
+    inner = next(i for i in reduction.over if i.name == schedule.reduce[-1])
+    reads = [a for a in reduction.args if isinstance(a, Access)]
+    shared = [a for a in reads if not uses(a, schedule.order[-1])]
+    if len(shared) != 1 or len({a.buffer for a in reads}) < len(reads):
+        return schedule
+    (access,) = shared
+    tiled = [t for t in schedule.tiles if uses(access, t.index)]
+    plain = access.fill is None and not any(isinstance(e, Access) for e in access.at)
+    if not plain or len(tiled) != 1 or inner.low != 0 or not isinstance(inner.high, int):
+        return schedule
+    if inner.name == schedule.vector or not (
+            uses(access, inner.name) and uses(access, schedule.vector)):
+        return schedule
+    depth = ceil(inner.high / schedule.lanes) * schedule.lanes
+    size = depth * tiled[0].size * schedule.lanes * kernel.buffer(access.buffer).dtype.size
+    inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
+    bounds = [b for i in reduction.over for b in (i.low, i.high)]
+    if size > PANEL_BYTES or any(isinstance(b, Access) or symbols(b) & inside for b in bounds):
+        return schedule
+    return replace(schedule, panel=access.buffer, depth=depth)
 
 
 def with_panel(

@@ -132,6 +132,18 @@ def test_sums_of_weights_lie_in_memory_between_rows() -> None:
     assert "else 0.0" in text  # what is seldom outside is read as 0 there
 
 
+@pytest.mark.parametrize("n", [1, 17, 40])
+def test_what_tiles_of_a_block_share_is_copied(n: int) -> None:
+    """With the batch in the lanes: a row of what is multiplied with all channels."""
+    made = convolution(N, 13, 20, 17, padding=1)
+    options = Options(verify=True, hints={"N": 64})
+    made_for = Options(target="x86-64-v4", hints={"N": 64})
+    schedule = dump_graph(made, "kernels", made_for).rpartition("\nschedule ")[2]
+    assert "reduce k0, k1, k2\n" in schedule
+    assert "outside 2\n  panel p0 32" in schedule  # 20 places in a row: two vectors
+    CompiledGraph(made, options).check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
+
+
 def test_rows_of_texts_are_rows() -> None:
     """Indices that always stand side by side become one."""
     b = Builder("xw")

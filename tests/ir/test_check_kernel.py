@@ -142,7 +142,7 @@ def test_broken_schedules(before: str, after: str, message: str) -> None:
     ("blocks 3", "blocks Q", "depends on Q"),
     ("blocks 3", "outside 1", "all reduced loops but one are to be outside"),
     ("blocks 3", "outside 2", "2 of 1 loops"),
-    ("vector j", "vector k", "it needs a vector of an outer index and a reduced index"),
+    ("vector j", "vector k", "it needs a vector, of another index than the innermost reduced"),
 ])
 def test_broken_panels(before: str, after: str, message: str) -> None:
     kernel = parse_kernel(PRODUCT)
