@@ -331,15 +331,24 @@ class Blocks(Turning):
         """Loads rows along the reduced index, as many as there are lanes, and stores columns."""
         low, high = bounds
         wide, lanes = self._panel_width(), self.schedule.lanes
-        for k in vectors:
-            rows = self.row_points(self.panel_place(k))
-            turn = self.out.fresh(f"{name}.")
-            count = self.simple(ceildiv(high - low, lanes))
-            self.span(turn, 0, count - 1)
+        count = self.simple(ceildiv(high - low, lanes))
+
+        def turn(place: Dim) -> None:
+            rows = self.row_points(self.panel_place(place))
+            part = self.out.fresh(f"{name}.")
+            self.span(part, 0, count - 1)
             with self.out.block() as body:
-                first = low + symbol(turn) * lanes
-                columns = self.load_turned(access, name, (first, high), rows)
-                for lane, column in enumerate(columns):
-                    row = symbol(turn) * (lanes * wide) + lane * wide
-                    self.out.store(self.arrays["panel"], row + k * lanes, column)
-            self.out.loop(turn, 0, count, body)
+                first = low + symbol(part) * lanes
+                for lane, column in enumerate(self.load_turned(access, name, (first, high), rows)):
+                    row = symbol(part) * (lanes * wide) + lane * wide
+                    self.out.store(self.arrays["panel"], row + place * lanes, column)
+            self.out.loop(part, 0, count, body)
+
+        if len(vectors) == 1:
+            turn(vectors[0])
+            return
+        at = self.out.fresh("vector.")  # one code for all: it is long
+        self.span(at, 0, len(vectors) - 1)
+        with self.out.block() as body:
+            turn(vectors[0] + symbol(at))
+        self.out.loop(at, 0, len(vectors), body)
