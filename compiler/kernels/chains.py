@@ -67,8 +67,9 @@ class Finder:
     def __init__(self, graph: Graph, options: Options) -> None:
         self.graph, self.options = graph, options
         self.made: Mapping[Value, Node] = producers(graph.nodes)
-        self.inverses: dict[Value, Inverse] = inverses(graph, options) if any(
-            _is_pair(n) for n in graph.nodes) else {}
+        self.products = [n for n in graph.nodes if _is_pair(n) and any(map(
+            self._may_be_matrix, n.operands))]
+        self.inverses: dict[Value, Inverse] = inverses(graph, options) if self.products else {}
         self.kept = set(graph.outputs)
         self.users: dict[Value, list[Node]] = {}
         for node in graph.nodes:
@@ -78,11 +79,16 @@ class Finder:
     def cones(self) -> list[Cone]:
         """One for each product that is the end of a chain, in order."""
         found = []
-        for node in self.graph.nodes:
-            if _is_pair(node):
-                sides = (self._cone(node, side) for side in (0, 1))
-                found += [cone for cone in sides if cone is not None][:1]
+        for node in self.products:
+            sides = (self._cone(node, side) for side in (0, 1))
+            found += [cone for cone in sides if cone is not None][:1]
         return found
+
+    def _may_be_matrix(self, value: Value) -> bool:
+        """Whether a value is made here, and large enough."""
+        grows = sum(not isinstance(d, int) for d in value.dims) > 1
+        return value in self.made and (
+            grows or self.options.likely(product_of(value.dims)) >= LARGE)
 
     def groups(
         self, cones: Sequence[Cone], alone: Callable[[Cone], bool]

@@ -18,6 +18,7 @@ from dlc.ir.dims import Dim, floordiv
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.ops import OPS
 from dlc.ir.schedule import Schedule, Tile
+from dlc.ir.types import F32
 
 PART = 64  # elements of a row at a time: with four vectors of rows, 16 KB for each matrix
 VECTORS = {4: 1.0, 3: 1.05, 2: 1.25, 1: 2.0}  # of rows in a tile, and what a multiplication costs
@@ -34,7 +35,8 @@ def chain_schedule(
     vector = _lanes_of(kernel, parts)
     lanes = options.lanes
     vectors = _vectors(ceil(extent(vector) / lanes))
-    side = [s for s in SIDES if (s + 1) * vectors + 1 <= options.registers - 2] or [1]
+    registers = options.registers * F32.size // max(b.dtype.size for b in kernel.locals)
+    side = [s for s in SIDES if (s + 1) * vectors + 1 <= registers - 2] or [1]
     part = PART
     if isinstance(parts.row.high, int):
         part = min(part, parts.row.high)
