@@ -188,9 +188,8 @@ class _Checker:
             self._fail("sweep", "not all of the kernel are computes along a row")
         if len({c.over for c in self.computes if c.over}) != 1:
             self._fail("sweep", "there is no row, or more than one")
-        if any(t.index != self.schedule.vector for t in self.schedule.tiles) or (
-                self.schedule.unroll):
-            self._fail("sweep", "it has unrolled indices, or tiles of others than the vector's")
+        if len(self.schedule.tiles) > 1 or self.schedule.unroll:
+            self._fail("sweep", "it has unrolled indices, or more than one tile")
 
     def _part(self) -> None:
         """Parts are of rows that lie in local arrays, as many elements as tiles cover."""
@@ -317,7 +316,7 @@ class _Checker:
         for name in symbols(rest) - known:
             step = coefficient(rest, name)
             ranges = [self.outer[name]] if name in self.outer else self.over.get(name, [])
-            extents = [_extent(index) for index in ranges]
+            extents = [_most(index) for index in ranges]
             if not isinstance(step, int) or not extents or None in extents:
                 return float("inf")
             total += abs(step) * (max(e for e in extents if e is not None) - 1)
@@ -336,6 +335,18 @@ def _extent(index: Index) -> int | None:
     if isinstance(index.low, int) and isinstance(index.high, int):
         return index.high - index.low
     return None
+
+
+def _most(index: Index) -> int | None:
+    """The most values that an index has, if a constant bounds them."""
+    low, high = index.low, index.high
+    if isinstance(high, Poly) and len(high.terms) == 1 and isinstance(low, int):
+        (((factor, power), *rest), number) = high.terms[0]
+        if not isinstance(factor, str) and factor.kind == "min" and (
+                power == 1 and not rest and number == 1):
+            sides = [e for e in (factor.left, factor.right) if isinstance(e, int)]
+            return min(sides) - low if sides else None
+    return _extent(index)
 
 
 def _split(at: Dim, name: str) -> Dim | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, symbol
+from dlc.ir.dims import Dim, minimum, symbol
 from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.kernel import Layout
 
@@ -11,45 +11,73 @@ At = tuple[Dim, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """An axis along rows that is cut into `count` chunks of `size`, each with rows of its own."""
+
+    axis: int
+    size: int
+    count: Dim
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """The extents of the elements' axes (those of 1 left out), and which of them are reduced."""
+    """The extents of the elements' axes (those of 1 left out), and which of them are reduced.
+
+    Of a `cut` axis a row has one chunk; numbers of rows then have the number of the chunk in front.
+    """
 
     dims: tuple[Dim, ...]
     reduced: tuple[bool, ...]
+    cut: Cut | None = None
 
     @property
     def kept(self) -> tuple[Dim, ...]:
         """The extents of the axes that tell rows apart."""
-        return tuple(d for d, r in zip(self.dims, self.reduced, strict=True) if not r)
+        kept = tuple(d for d, r in zip(self.dims, self.reduced, strict=True) if not r)
+        return kept if self.cut is None else (self.cut.count, *kept)
 
     @property
     def over(self) -> tuple[Dim, ...]:
         """The extents of the axes along a row."""
-        return tuple(d for d, r in zip(self.dims, self.reduced, strict=True) if r)
+        return tuple(d for _, d in self.axes("k"))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The index of each axis: i0, i1, … of the rows, k0, k1, … along them."""
-        out, counts = [], {True: 0, False: 0}
+        """The index of each axis: i0, i1, … of the rows, k0, k1, … along them; i0 is that of chunks
+        if an axis is cut."""
+        out, counts = [], {True: 0, False: int(self.cut is not None)}
         for reduced in self.reduced:
             out.append(f"{'k' if reduced else 'i'}{counts[reduced]}")
             counts[reduced] += 1
         return tuple(out)
 
+    @property
+    def places(self) -> At:
+        """Where an element lies along each axis."""
+        found: list[Dim] = list(map(symbol, self.names))
+        if self.cut is not None:
+            found[self.cut.axis] += symbol("i0") * self.cut.size
+        return tuple(found)
+
     def axes(self, kind: str) -> tuple[tuple[str, Dim], ...]:
         """The indices of the rows (i) or along them (k), with their extents."""
-        return tuple((n, d) for n, d in zip(self.names, self.dims, strict=True) if n[0] == kind)
+        dims, cut = list(self.dims), self.cut
+        front: tuple[tuple[str, Dim], ...] = ()
+        if cut is not None:
+            dims[cut.axis] = minimum(cut.size, dims[cut.axis] - symbol("i0") * cut.size)
+            front = (("i0", cut.count),) if kind == "i" else ()
+        return (*front, *((n, d) for n, d in zip(self.names, dims, strict=True) if n[0] == kind))
 
     def place(self, value: Value) -> At | None:
         """Where the element (or the row's number) of `value` lies; None if it has other dims."""
         wide = tuple(d for d in value.dims if d != 1)
-        names = self.names
-        if wide != self.dims:
-            names = tuple(n for n in names if n[0] == "i")
-            if wide != self.kept:
-                return None
-        found = iter(names)
-        return tuple(0 if d == 1 else symbol(next(found)) for d in value.dims)
+        if wide == self.dims:
+            found = iter(self.places)
+        elif wide == self.kept:
+            found = iter(symbol(n) for n, _ in self.axes("i"))
+        else:
+            return None
+        return tuple(0 if d == 1 else next(found) for d in value.dims)
 
     def is_element(self, value: Value) -> bool:
         """Whether `value` has a number for each element of a row."""

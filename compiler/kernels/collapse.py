@@ -18,16 +18,13 @@ from dlc.ir.kernel import Access, Arg, Buffer, Compute, Index, IndexValue, Kerne
 def collapse(kernel: Kernel) -> Kernel:
     """The kernel with as few indices as its buffers, all in row-major order, allow."""
     computes = [step for step in kernel.body if isinstance(step, Compute)]
-    reductions = [c for c in computes if c.combine is not None]
-    if len(computes) < len(kernel.body) or len(reductions) > 1 or any(
-            b.dims for b in kernel.locals):
-        return kernel
-    if any(c.over for c in computes if c.combine is None):
+    rows = {c.over for c in computes if c.over}
+    if len(computes) < len(kernel.body) or len(rows) > 1 or any(b.dims for b in kernel.locals):
         return kernel
     chains = [kernel.outer]
-    if reductions and reductions[0].combine is not None and (
-            reductions[0].combine.kind == "sum" and not reductions[0].combine.tree):
-        chains.append(reductions[0].over)
+    if all(c.combine is None or (c.combine.kind in ("sum", "max") and not c.combine.tree)
+           for c in computes):
+        chains += rows
     for chain in chains:
         for first, second in pairwise(chain):
             places = _places(kernel, computes, first, second)

@@ -4,6 +4,9 @@
 
 are one kernel: a row stays in the nearest cache over all of it. What is carried out in one pass
 over the row is a sweep; a number that a sweep needs of the row is known after an earlier one.
+
+Sums over a batch of any size are cut into chunks (`passes/split_reductions.py`). Then each chunk
+has rows of its own: the sums of a batch norm's gradient, and what they are of, are one kernel.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from dlc.compiler.kernels.invert import Inverse
 from dlc.compiler.kernels.shapes import is_unit_reshape
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, product, substitute, symbol, symbols
-from dlc.ir.fused import At, Row
+from dlc.ir.dims import Dim, coefficient, minimum, product, substitute, symbol, symbols
+from dlc.ir.fused import At, Cut, Row
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops import OPS
 
@@ -30,28 +33,62 @@ def row_of(node: Node, inverse: Inverse) -> Row | None:
     """The row that a reduction combines; None if it is no plain one."""
     if node.op == "tree_sum" or inverse.where or inverse.guarded or not inverse.over:
         return None
-    over = {o.name: o.high for o in inverse.over}
-    if any(o.low != 0 or not _outside(o.high, over) for o in inverse.over):
+    if any(o.low != 0 for o in inverse.over):
         return None
-    kept = tuple(d for d in inverse.domain if d != 1)
-    count = len(kept) + len(over)
-    for operand, at in zip(node.operands, inverse.reads, strict=True):
-        axes = [(d, e) for d, e in zip(operand.dims, at, strict=True) if d != 1]
-        names = [str(e) for _, e in axes]
-        if len(axes) != count or len(set(names)) != count or any(
-                e is not symbol(name) for (_, e), name in zip(axes, names, strict=True)):
-            continue
-        row = Row(tuple(d for d, _ in axes), tuple(n in over for n in names))
-        outer = [n for n in names if n not in over]
-        if row.kept == kept and outer == sorted(outer, key=lambda n: int(n[1:])) and all(
-                d == over.get(n, d) for (d, _), n in zip(axes, names, strict=True)):
-            return row
-    return None
+    over = {o.name: o.high for o in inverse.over}
+    found = (_row(operand, at, over, inverse.domain)
+             for operand, at in zip(node.operands, inverse.reads, strict=True))
+    return next((row for row in found if row is not None), None)
+
+
+def _row(
+    operand: Value, at: At, over: Mapping[str, Dim], domain: tuple[Dim, ...]
+) -> Row | None:
+    """The row, if `operand` has each of its elements once."""
+    axes = [(d, e) for d, e in zip(operand.dims, at, strict=True) if d != 1]
+    names: list[str] = []
+    cut: Cut | None = None
+    for axis, (extent, e) in enumerate(axes):
+        name = str(e)
+        if e is not symbol(name):
+            (name, cut), before = _chunk(axis, extent, e, over, domain), cut
+            if not name or before is not None:
+                return None
+        elif over.get(name, extent) != extent:
+            return None
+        names.append(name)
+    if len(set(names)) != len(names) or over.keys() - set(names):
+        return None
+    row = Row(tuple(d for d, _ in axes), tuple(n in over for n in names), cut)
+    outer = [n for n in names if n not in over]
+    in_order = outer == sorted(outer, key=lambda n: int(n[1:]))
+    return row if in_order and row.kept == tuple(d for d in domain if d != 1) else None
+
+
+def _chunk(
+    axis: int, extent: Dim, e: Dim, over: Mapping[str, Dim], domain: tuple[Dim, ...]
+) -> tuple[str, Cut | None]:
+    """The reduced index, and the cut, of an axis that is read in chunks; "" if it is not."""
+    first = symbol("i0")
+    size, others = coefficient(e, "i0"), symbols(e) - {"i0"}
+    name = next(iter(others), "")
+    if len(others) != 1 or name not in over or not isinstance(size, int) or size < 2:
+        return "", None
+    if e != symbol(name) + first * size or over[name] != minimum(size, extent - first * size):
+        return "", None
+    return name, Cut(axis, size, domain[0])
 
 
 def enough_rows(row: Row, options: Options) -> bool:
-    """Whether there are rows enough for a few threads, or so few elements that none help."""
-    elements, rows = product(row.dims), options.likely(product(row.kept))
+    """Whether there are rows enough for a few threads, or so few elements that none help.
+
+    Of an axis that is cut into chunks, the elements of one count: if there are more, there are rows
+    enough.
+    """
+    dims, rows = list(row.dims), options.likely(product(row.kept))
+    if row.cut is not None:
+        dims[row.cut.axis] = row.cut.size
+    elements = product(tuple(dims))
     if row.reduced and not row.reduced[-1]:
         if not isinstance(row.kept[-1], int):
             return True  # rows side by side, of which there may be any number
@@ -60,15 +97,12 @@ def enough_rows(row: Row, options: Options) -> bool:
     return rows >= FEW or (isinstance(elements, int) and elements <= SMALL)
 
 
-def _outside(dim: Dim, names: Mapping[str, Dim]) -> bool:
-    """Whether a bound is the same for all rows."""
-    return not any(n in names or (n[0] == "i" and n[1:].isdigit()) for n in symbols(dim))
-
-
 def renamed(node: Node, inverse: Inverse, row: Row) -> dict[str, Dim]:
     """The indices of a reduction by the names that the row has for them."""
+    chunk = {"i0"} if row.cut is not None else set()
     for operand, at in zip(node.operands, inverse.reads, strict=True):
-        names = [str(e) for d, e in zip(operand.dims, at, strict=True) if d != 1]
+        axes = [symbols(e) - chunk for d, e in zip(operand.dims, at, strict=True) if d != 1]
+        names = [next(iter(names)) for names in axes if len(names) == 1]
         if row.is_element(operand) and len(set(names)) == len(row.dims):
             return {n: symbol(m) for n, m in zip(names, row.names, strict=True)}
     raise AssertionError("a reduction without a row")

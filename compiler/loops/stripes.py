@@ -1,39 +1,45 @@
-"""Applying a schedule: rows that lie side by side, a stripe of vectors of them at a time.
+"""Applying a schedule: rows that lie side by side, a stripe of them at a time.
 
-Where the lanes lie across the rows, neighbours along a row are far apart in memory. A turn along
-the row then goes over all vectors of a stripe, so that memory is read and written in long pieces.
-What is known of each row (its sums, and what is made of them) lies in an array for the stripe:
+Where the lanes lie across the rows, or where rows are neighbours just outside the lanes, neighbours
+along a row are far apart in memory. A turn along the rows then goes over all rows of a stripe, so
+that memory is read and written in long pieces. What is known of each row (its sums, and what is
+made of them) lies in an array for the stripe, with a vector a row if the lanes lie along it:
 
     for k along the rows:
-        for t, the vectors of the stripe:
-            sums[t] += x[k, t]
-    for t, the vectors of the stripe:
-        mean[t] = sums[t] / n
+        for s, the vectors (or rows) of the stripe:
+            sums[s] += x[k, s]
+    for s, the vectors (or rows) of the stripe:
+        mean[s] = sums[s] / n
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 
+from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.sweep import Sweeping, sweeps
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, symbol
-from dlc.ir.kernel import Access, Compute, Opaque, Seq
+from dlc.ir.kernel import Access, Compute, Index, Opaque, Seq
 
 
 class Striping(Sweeping):
     """Carries out the body of a kernel whose schedule has sweeps over stripes."""
 
-    striped = False
     kept: dict[str, list[tuple[str, Register]]]  # arrays of a local, with what they hold
+    added: set[str]  # reductions whose accumulators were added up over the lanes
+    striped = ""  # the index of the rows, while there is a stripe
 
     def sequence(self, body: tuple[Compute | Seq | Opaque, ...]) -> None:
         """The statements in order; in sweeps over a stripe if the schedule says so."""
         if not self.schedule.sweep or not self.schedule.tiles:
             super().sequence(body)
             return
-        self.kept, self.striped, before = {}, True, dict(self.point)
+        self.added = set()
+        self.kept, self.striped, before = {}, self.schedule.tiles[0].index, dict(self.point)
         runs = sweeps([c for c in body if isinstance(c, Compute)])
         for along, group in groupby(runs, lambda run: bool(run[0].over)):
             if along:
@@ -41,13 +47,13 @@ class Striping(Sweeping):
                     self._sweep_stripe(run)
             else:
                 alone = [c for run in group for c in run]
-                self._each_vector(lambda alone=alone: self._here(alone))  # type: ignore[misc]
-        self.point, self.striped = before, False
+                self._each(lambda alone=alone: self._here(alone))  # type: ignore[misc]
+        self.point, self.striped = before, ""
 
     @property
     def number(self) -> Dim:
         """The number of the vector in the stripe, where there is a loop over them."""
-        return symbol(f"{self.schedule.vector}.s")
+        return symbol(f"{self.striped}.s")
 
     def _here(self, computes: list[Compute]) -> None:
         for compute in computes:
@@ -60,43 +66,77 @@ class Striping(Sweeping):
             self._begin(compute)
         order = self.schedule.reduce
         over = sorted(run[0].over, key=lambda i: order.index(i.name) if i.name in order else -1)
-        before = dict(self.point)
-        self._along_rows(run, [i.name for i in over], 0)
+        before, bound = dict(self.point), self.vector_bound
+        self._along_rows(run, over)
         self.point = before
+        if self.striped != self.schedule.vector and self.schedule.lanes > 1:
+            self.vector_bound = bound
+            for compute in sums:
+                self._each(lambda compute=compute: self._add_lanes(compute))  # type: ignore[misc]
+
+    def _add_lanes(self, compute: Compute) -> None:
+        """From the accumulators in the lanes to the number of the row here."""
+        name, combine = compute.target.buffer, compute.combine
+        assert combine is not None
+        (value,) = self._lanes(combine, self._loaded(name))
+        (array, _), *_ = self.kept[name]
+        self.out.store(array, self.number * self.schedule.lanes, value)
+        self.added.add(name)
 
     def _begin(self, compute: Compute) -> None:
         """Arrays for the accumulators of a reduction, empty."""
-        empty = self._empty(compute, self.schedule.lanes)
         name = compute.target.buffer
-        self.kept[name] = [(self._array_of(name, r), r) for r in empty]
+        self.kept[name] = [(self._array_of(name, r), r)
+                           for r in self._empty(compute, self.schedule.lanes)]
+        self.added.discard(name)
 
         def fill() -> None:
-            for (array, _), register in zip(
-                    self.kept[name], self._empty(compute, self.schedule.lanes), strict=True):
+            empty = self._empty(compute, self.schedule.lanes)
+            for (array, _), register in zip(self.kept[name], empty, strict=True):
                 self.out.store(array, self.number * self.schedule.lanes, register)
 
-        self._each_vector(fill)
+        self._each(fill)
 
     def _array_of(self, name: str, like: Register) -> str:
-        size = self.schedule.tile(self.schedule.vector) * self.schedule.lanes
+        size = self.schedule.tile(self.striped) * self.schedule.lanes
         return self.out.alloc(f"{name}.", like.dtype, size)
 
-    def _along_rows(self, run: list[Compute], names: list[str], depth: int) -> None:
+    def _along_rows(self, run: list[Compute], over: list[Index]) -> None:
         """The loops along the rows, the last one several places a turn."""
-        index = next(i for i in run[0].over if i.name == names[depth])
+        if not over:
+            self._turn(run, "", [0])
+            return
+        index, rest = over[0], over[1:]
         low, high = (self._bound(b, self.point) for b in (index.low, index.high))
-        if depth + 1 < len(names):
+        if index.name == self.schedule.vector:
+            self._in_lanes(run, index.name, high, rest)
+        elif rest:
             self.span(index.name, low, high - 1)
             self.point[index.name] = symbol(index.name)
             with self.out.block() as body:
-                self._along_rows(run, names, depth + 1)
+                self._along_rows(run, rest)
             self.out.loop(index.name, low, high, body)
-            return
-        side = self.schedule.sweep
-        whole = self.simple(floordiv(high - low, side))
-        self._turns(run, index.name, (f"{index.name}.b", 0, whole), low, side)
-        first = low + whole * side
-        self._turns(run, index.name, (f"{index.name}.t", first, high), 0, 1)
+        else:
+            side, name = self.schedule.sweep, index.name
+            whole = self.simple(floordiv(high - low, side))
+            first = low + whole * side
+            self._turns(run, name, (f"{name}.b", 0, whole), low, side)
+            self._turns(run, name, (f"{name}.t", first, high), 0, 1)
+
+    def _in_lanes(self, run: list[Compute], name: str, high: Dim, rest: list[Index]) -> None:
+        """The loop along the rows whose index lies in the lanes; the last vector may be ragged."""
+        lanes = self.schedule.lanes
+        block, self.vector_bound = f"{name}.b", high
+        whole, count = (self.simple(f(high, lanes)) for f in (floordiv, ceildiv))
+        self.span(block, 0, count - 1)
+        for self.whole, first, last in ((True, 0, whole), (False, whole, count)):
+            if self.simple(last - first) == 0:
+                continue
+            self.point[name] = symbol(block) * lanes + symbol(LANE)
+            with self.out.block() as body:
+                self._along_rows(run, rest)
+            self.out.loop(block, first, last, body)
+        self.whole = False
 
     def _turns(
         self, run: list[Compute], name: str, loop: tuple[str, Dim, Dim], low: Dim, side: int
@@ -106,11 +146,17 @@ class Striping(Sweeping):
         if self.simple(last - first) == 0:
             return
         self.span(var, first, last - 1)
+        with self.out.block() as body:
+            self._turn(run, name, [low + symbol(var) * side + k for k in range(side)])
+        self.out.loop(var, first, last, body)
 
-        def vector() -> None:
+    def _turn(self, run: list[Compute], name: str, places: list[Dim]) -> None:
+        """Some places along the rows, for all rows of the stripe."""
+
+        def fill() -> None:
             states = {c.target.buffer: self._loaded(c.target.buffer) for c in run if c.combine}
-            for k in range(side):
-                self.point[name] = low + symbol(var) * side + k
+            for place in places:
+                self.point[name] = place
                 for compute in run:
                     if compute.combine is None:
                         self.here(compute)
@@ -120,22 +166,23 @@ class Striping(Sweeping):
             for key, state in states.items():
                 self._keep(key, state)
 
-        with self.out.block() as body:
-            self._each_vector(vector)
-        self.out.loop(var, first, last, body)
+        self._each(fill)
 
-    def _loaded(self, name: str) -> tuple[Register, ...]:
-        """What is known of the rows of the vector here."""
+    def _loaded(self, name: str) -> State:
+        """What is known of the row, or the vector of rows, here."""
         at, lanes = self.number * self.schedule.lanes, self.schedule.lanes
-        return tuple(self.out.load(array, at, like.dtype, lanes)
+        if name in self.added:
+            lanes = 1
+        return tuple(self.out.load(array, at, like.dtype, min(lanes, like.lanes))
                      for array, like in self.kept[name])
 
-    def _keep(self, name: str, state: tuple[Register, ...]) -> None:
-        at, lanes = self.number * self.schedule.lanes, self.schedule.lanes
+    def _keep(self, name: str, state: State) -> None:
         if name not in self.kept:
-            self.kept[name] = [(self._array_of(name, r), r) for r in state]
-        for (array, _), register in zip(self.kept[name], state, strict=True):
-            self.out.store(array, at, self.out.widen(register, lanes))
+            lanes = self.schedule.lanes if self.striped == self.schedule.vector else 1
+            self.kept[name] = [(self._array_of(name, r), replace(r, lanes=lanes)) for r in state]
+        for (array, like), register in zip(self.kept[name], state, strict=True):
+            self.out.store(array, self.number * self.schedule.lanes,
+                           self.out.widen(register, like.lanes))
 
     def read(self, access: Access) -> Register:
         """An element or a vector; of what is known of the rows here, from its array."""
@@ -150,21 +197,30 @@ class Striping(Sweeping):
         else:
             super().write(target, value)
 
-    def _each_vector(self, fill: Callable[[], None]) -> None:
-        """What `fill` makes for each vector of the stripe; the last of all may be ragged."""
-        name, lanes = self.schedule.vector, self.schedule.lanes
-        size = self.schedule.tile(name)
-        first = symbol(f"{name}.b") * size
-        before = self.point[name]
-        count = self.simple(minimum(size, ceildiv(self.vector_bound, lanes) - first))
-        whole = self.simple(minimum(size, floordiv(self.vector_bound, lanes) - first))
+    def _each(self, fill: Callable[[], None]) -> None:
+        """What `fill` makes for each vector, or row, of the stripe; the last may be ragged."""
+        name, size = self.striped, self.schedule.tile(self.striped)
+        first, before = symbol(f"{name}.b") * size, self.point[name]
         self.span(str(self.number), 0, size - 1)
-        for self.whole, low, high in ((True, 0, whole), (False, whole, count)):
-            if self.simple(high - low) == 0:
-                continue
-            with self.out.block() as body:
-                self.out.forget_memory()
-                self.point[name] = before + self.number * lanes
-                fill()
-            self.out.loop(str(self.number), low, high, body)
-        self.point[name], self.whole = before, False
+        index = next(i for i in self.kernel.outer if i.name == name)
+        assert not isinstance(index.high, Access)
+        if name != self.schedule.vector:
+            self._some(fill, before + self.number, (0, minimum(size, index.high - first)))
+        else:
+            lanes, at = self.schedule.lanes, before + self.number * self.schedule.lanes
+            whole, count = (self.simple(minimum(size, f(index.high, lanes) - first))
+                            for f in (floordiv, ceildiv))
+            for self.whole, low, high in ((True, 0, whole), (False, whole, count)):
+                self._some(fill, at, (low, high))
+            self.whole = False
+        self.point[name] = before
+
+    def _some(self, fill: Callable[[], None], at: Dim, bounds: tuple[Dim, Dim]) -> None:
+        low, high = map(self.simple, bounds)
+        if self.simple(high - low) == 0:
+            return
+        with self.out.block() as body:
+            self.out.forget_memory()
+            self.point[self.striped] = at
+            fill()
+        self.out.loop(str(self.number), low, high, body)

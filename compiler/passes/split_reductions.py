@@ -7,7 +7,7 @@ The parts are summed in a binary tree over the chunk's number. So the result doe
 number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
 
     %g = contract %x, %y  (sum over n < N)
-    ->
+    ->                                    (`kernels/rows.py` joins what goes along the same chunks)
     %p = contract %x, %y  (sum over m < 64, a row of %p for each z < ceil(N / 64), at n = 64 z + m)
     %g = tree_sum %p
 """

@@ -115,10 +115,11 @@ class _Rows:
             if (score := self.cost(index)) < cost:
                 best, cost = index, score
         lanes = self.options.lanes if best is not None else 1
-        reduced = [i.name for i in self.row if i is not best]
-        reduced += [i.name for i in self.row if i is best]
         stripe = self._stripe(best)
-        steps = [lanes * stripe if i is best else 1 for i in self.kernel.outer]
+        steps = [stripe.size if stripe is not None and i.name == stripe.index else 1
+                 for i in self.kernel.outer]
+        steps = [n * lanes if i is best else n
+                 for i, n in zip(self.kernel.outer, steps, strict=True)]
         total = self._total(cost)
         loops, chunks = split(
             self.kernel, tuple(zip(self.kernel.outer, steps, strict=True)), self.extent, total)
@@ -126,9 +127,16 @@ class _Rows:
         side = self._side()
         return Schedule(
             self.options.target, tuple(i.name for i in self.kernel.outer), loops, chunks, name,
-            lanes, (Tile(name, stripe),) if stripe > 1 else (), tuple(reduced),
+            lanes, (stripe,) if stripe is not None else (), self._order(best, stripe),
             edge=((name, "mask"),) if name else (), cost=total,
-            sweep=side if stripe == 1 else max(side // 2, 1))
+            sweep=side if stripe is None else max(side // 2, 1))
+
+    def _order(self, vector: Index | None, stripe: Tile | None) -> tuple[str, ...]:
+        """The loops along a row: the one in the lanes goes round the others, in stripes."""
+        others = tuple(i.name for i in self.row if i is not vector)
+        if vector is None or vector not in self.row:
+            return others
+        return (*others, vector.name) if stripe is None else (vector.name, *others)
 
     def _total(self, cycles: float) -> Dim:
         """Nanoseconds of all, of which one place of the outer loops takes `cycles`."""
@@ -141,16 +149,31 @@ class _Rows:
         return any(name in symbols(b) for i in self.row for b in (i.low, i.high)
                    if not isinstance(b, Access))
 
-    def _stripe(self, vector: Index | None) -> int:
-        """How many vectors of rows that lie side by side in memory are done together."""
+    def _stripe(self, vector: Index | None) -> Tile | None:
+        """How many rows, or vectors of them, that lie side by side are done together, if any."""
         outer = self.kernel.outer
-        if vector is None or not outer or vector is not outer[-1]:
-            return 1
-        if not isinstance(vector.high, int):
-            return WIDEST
-        vectors = ceil(vector.high / self.options.lanes)
-        others = prod(map(self.extent, outer[:-1]))
-        return min(vectors, WIDEST, max(vectors * others // ENOUGH, NARROWEST))
+        if vector is None or not outer:
+            return None
+        across = vector is not outer[-1]
+        index = next((i for i in outer if self._beside(i)), None) if across else vector
+        if index is None or (across and vector in outer):
+            return None
+        width = 1 if across else self.options.lanes
+        if not isinstance(index.high, int):
+            return Tile(index.name, WIDEST)
+        count = ceil(index.high / width)
+        others = prod(self.extent(i) for i in outer if i is not index)
+        size = min(count, WIDEST, max(count * others // ENOUGH, NARROWEST))
+        return Tile(index.name, size) if size > 1 else None
+
+    def _beside(self, index: Index) -> bool:
+        """Whether rows are neighbours in memory along an index, just outside of the lanes."""
+        lanes = self.options.lanes
+        along = [a for c in self.computes if c.over for a in accesses(c)
+                 if any(i.name in _names(a) for i in self.row)]
+        return not any(c.combine and c.combine.kind == "argmax" for c in self.computes) and all(
+            not isinstance(index.high, Access) and not loads_by(a, index.name)
+            and stride(self.kernel, a, index, lanes) == lanes for a in along)
 
     def _side(self) -> int:
         """Short bodies wait for their sums; long ones overlap by themselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +12,16 @@ from dlc.compiler.options import Options
 from dlc.compiler.passes.decompose import decompose
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.fuse import fuse
+from dlc.compiler.passes.split_reductions import split_reductions
 from dlc.compiler.pipeline import plan
-from dlc.ir.dims import Dim, symbol
-from dlc.ir.fused import FusedGraph
+from dlc.frontend.build import Build
+from dlc.ir.dims import Dim, ceildiv, symbol
+from dlc.ir.fused import Cut, FusedGraph
 from dlc.ir.graph import Builder, Graph, Value
+from dlc.ir.kernel import Compute
 from dlc.ir.loops import For, Statement
 from dlc.ir.ops import OPS
+from dlc.ir.program import Launch
 from dlc.ir.types import I32
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.test_kernels import check, graph, schedule, value
@@ -182,3 +187,87 @@ def test_gradients_of_a_norms_parameters_are_one_pass() -> None:
     (group,) = fused(made).groups
     assert len(group.outputs) == 2
     check(made)
+
+
+def channels(dims: tuple[Dim, ...]) -> tuple[Builder, Value, Graph]:
+    """Sums over all axes but the second of what is also a result: of a batch of any size."""
+    b = Builder("xg")
+    x, g = value("x", *dims), value("g", *dims)
+    axes = tuple(a for a in range(len(dims)) if a != 1)
+    y = b.op("maximum", b.op("mul", x, g), b.broadcast(b.constant(0.0, x.type), dims, ()))
+    made = graph(b, [x, g], [y, b.sum(y, axes), b.sum(b.op("mul", y, x), axes), b.sum(g, axes)])
+    return b, x, made
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("rest", [(40,), (9, 5, 7), (16, 8, 8), (300,)])
+def test_sums_over_the_batch_and_what_they_are_of_are_one_pass(
+    n: int, rest: tuple[int, ...]
+) -> None:
+    made = channels((N, *rest))[2]
+    split = split_reductions(eliminate_dead(made), Options(target="x86-64-v4", lanes=16))
+    group, *others = fuse(split, Options(lanes=16)).groups
+    assert group.row is not None
+    assert group.row.cut == Cut(0, 64, ceildiv(N, 64))
+    assert len(group.outputs) == 4
+    assert all(g.root is not None and g.root.op == "tree_sum" for g in others)
+    rng = np.random.default_rng(n)
+    x, g = (rng.integers(-3, 4, (n, *rest)).astype(np.float32) for _ in range(2))
+    CompiledGraph(made).check([x, g], 1e-5, 1e-4)
+
+
+NORMED = """import nn
+model Net {
+    a = nn.Conv2d(3, 16, kernel=3, padding=1)
+    n = nn.BatchNorm(16)
+    b = nn.Dense(16, 10)
+
+    step fit(x: f32[N, 3, 9, 8], y: i32[N]) -> f32 {
+        loss = softmax_cross_entropy(b(mean(x |> a |> n |> relu, axis=(2, 3))), y)
+        minimize loss with sgd(lr=0.1)
+        return loss
+    }
+}
+"""
+
+
+def normed_step(folder: Path) -> Graph:
+    file = folder / "net.dl"
+    file.write_text(NORMED)
+    return Build(file).model("Net", {}).graph("fit")
+
+
+@pytest.mark.parametrize("n", [1, 5, 16, 64, 67, 150])
+def test_a_batch_norm_with_the_batch_in_the_lanes(n: int, tmp_path: Path) -> None:
+    made = normed_step(tmp_path)
+    rng = np.random.default_rng(n)
+    arrays = []
+    for p in made.params:
+        dims = tuple(d if isinstance(d, int) else n for d in p.value.dims)
+        array = rng.standard_normal(dims).astype(np.float32)
+        arrays.append(rng.integers(0, 10, dims).astype(np.int32) if p.value.dtype is I32
+                      else np.abs(array) if p.role == "var" else array)
+    CompiledGraph(made).check(arrays, 2e-3, 2e-4)
+
+
+def test_passes_of_a_batch_norm(tmp_path: Path) -> None:
+    """Forward: the mean, the variance. What is normalised is computed where it is read. Backward:
+    all sums of the incoming gradient, the variance's part, the gradient with its own sum."""
+    program, _ = plan(normed_step(tmp_path), Options(target="x86-64-v4", hints={"N": 64}))
+    schedules = dict(program.schedules)
+    kernels = {k.name: k for k in program.kernels}
+    passes = [kernels[s.kernel] for s in program.steps if isinstance(s, Launch)
+              and any(p.dims[1:] == (16, 9, 8) for p in kernels[s.kernel].params)]
+    rows = [k for k in passes if schedules[k.name].sweep]
+    assert len(rows) == 5
+    assert all(len(schedules[k.name].tiles) == 1 for k in rows)
+    elementwise = [k for k in passes if not any(
+        isinstance(c, Compute) and c.combine for c in k.body)]
+    assert not elementwise
+
+
+def test_axes_along_rows_that_are_neighbours_are_one() -> None:
+    program = check(var_first((5, 6, 7, 9), (0, 2, 3)))
+    (kernel,) = program.kernels
+    assert {tuple(i.high for i in c.over) for c in kernel.body
+            if isinstance(c, Compute) and c.over} == {(5, 63)}
