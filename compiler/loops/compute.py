@@ -35,6 +35,7 @@ class Computing(ABC):
         self.masked: set[str] = set()  # vectors that are 0 in the lanes past the end
         self.offsets: dict[tuple[Access, Dim], Dim] = {}
         self.index_ranges = index_ranges(kernel)
+        self.settled: dict[Compute, Compute] = {}  # what is left of computes in a part of an index
         self.inside: dict[tuple[Dim, Dim], bool] = {}
         self.ragged: dict[tuple[str, bool, Dim, Dim], bool] = {}
 
@@ -48,6 +49,12 @@ class Computing(ABC):
         if self.ranges.get(name) != (low, high):
             self.ranges[name] = (low, high)
             self.offsets.clear()  # what was decided by the range before
+
+    def forget_ranges(self) -> None:
+        """Forgets what was decided by ranges that hold no more."""
+        self.inside.clear()
+        self.ragged.clear()
+        self.offsets.clear()
 
     def simple(self, dim: Dim) -> Dim:
         """`dim` with what the ranges decide decided."""
@@ -66,6 +73,7 @@ class Computing(ABC):
 
     def value(self, compute: Compute) -> Register:
         """What a compute without a reduction gives, at this place."""
+        compute = self.settled.get(compute, compute)
         for op in compute.body:
             args = tuple(self.arg(a) for a in op.args)
             self.names[op.name] = self.out.apply(op.op, args, op.dtype, op.attrs)
@@ -245,6 +253,8 @@ class Computing(ABC):
                 tested.append((e, extent))
                 e = minimum(maximum(0, e), extent - 1)
             nearest.append(e)
+        if not tested:  # in a part of an index, all is inside
+            return self._load(access, access.buffer)
         at_once = offset_of(self.kernel, access, {}, self.ranges)
         if coefficient(at_once, LANE) == 1 and all(
                 coefficient(e, LANE) in (0, 1) for e, _ in tested):

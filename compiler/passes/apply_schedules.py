@@ -14,6 +14,7 @@ from itertools import product as places
 
 from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.kernels.ranges import bind
+from dlc.compiler.kernels.settle import parts_of, settled
 from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
@@ -115,12 +116,35 @@ class Applying(Striping, Blocks, Chaining):
         else:
             self.point[index.name] = symbol(self._tile_name(index.name)) * step
         if depth >= split:
-            self._outer_loop(
-                index, name, 0, self._trips(index), lambda: self._outer(outer, depth + 1, split))
+            self._loop_in_parts(index, name, lambda: self._outer(outer, depth + 1, split))
         elif self._peels(index) and split > 1:
             self._either(index, symbol(name), lambda: self._outer(outer, depth + 1, split))
         else:
             self._outer(outer, depth + 1, split)
+
+    def _loop_in_parts(self, index: Index, name: str, fill: Callable[[], None]) -> None:
+        """The loop of an index; in parts within which choices by it are known, if any are."""
+        schedule = self.schedule
+        computes = [c for c in self.kernel.body if isinstance(c, Compute) and not c.over]
+        plain = len(computes) == len(self.kernel.body) and not schedule.turn
+        parts = parts_of(index, computes, schedule.lanes) if (
+            plain and index.name == schedule.vector) else []
+        if not parts:
+            self._outer_loop(index, name, 0, self._trips(index), fill)
+            return
+        before = self.index_ranges
+        for low, after in parts:
+            self.index_ranges = {**before, index.name: (low, after - 1)}
+            self.settled = dict(zip(computes, settled(computes, self.index_ranges), strict=True))
+            self.forget_ranges()
+            first, last = low // schedule.lanes, ceildiv(after, schedule.lanes)
+            self.span(name, first, last - 1)
+            with self.out.block() as body:
+                fill()
+            self.out.loop(name, first, last, body)
+        self.index_ranges, self.settled = before, {}
+        self.forget_ranges()
+        self.span(name, 0, self._trips(index) - 1)
 
     def _outer_loop(
         self, index: Index | None, name: str, low: Dim, high: Dim, fill: Callable[[], None]
