@@ -151,7 +151,8 @@ class Finder:
         return False
 
     def scaled(self, products: Iterable[Node], inside: Mapping[Value, Node]) -> list[Node]:
-        """What a product is scaled by in the end: numbers of rows that the chain computes."""
+        """Where products are scaled in the end: by numbers of rows that the chain computes, or by
+        one for all."""
         found, waiting = [], [p.result for p in products]
         while waiting:
             value = waiting.pop()
@@ -159,7 +160,8 @@ class Finder:
             if value in self.kept or len(users) != 1 or users[0].op not in ("mul", "div"):
                 continue
             factors = [v for v in users[0].operands if v != value]
-            if factors and self._moved(factors[0]) in inside:
+            number = self._moved(factors[0]) if factors else value
+            if number in inside or not number.dims:
                 found.append(users[0])
                 waiting.append(users[0].result)
         return found

@@ -23,7 +23,7 @@ class Cone:
     """What one product of a matrix is computed from, as far as it lies along the rows.
 
     `lanes` is the name of the axis (in `row`) along which one operand of each product is the same.
-    `rest` is the matrix without the numbers of rows that it is multiplied by or divided by.
+    `rest` is the matrix without the numbers that it is divided by.
     """
 
     row: Row
@@ -53,13 +53,13 @@ class Linear:
 
     def fits(self) -> bool:
         """Also parts the matrix into `rest` and the numbers of rows."""
+        self.cone.rest, self.cone.factors = self._parted(self.cone.matrix)
         if not self.reductions:
             return True
         kinds = [n.op for n in self.reductions]
         if kinds.count("reduce_max") > 1 or any(
                 k not in ("reduce_max", "contract") for k in kinds):
             return False
-        self.cone.rest, self.cone.factors = self._parted(self.cone.matrix)
         sums = [n.operands for n in self.reductions if n.op == "contract"]
         if any(len(operands) != 1 for operands in sums):
             return False
@@ -69,15 +69,18 @@ class Linear:
         return len(exps) == 1 and None not in exps and not any(self._needs(v) for v in tops)
 
     def _parted(self, value: Value) -> tuple[Value, list[tuple[str, Value]]]:
-        """A matrix without the numbers of rows that it is divided by, outermost first."""
+        """A matrix without what it is divided by, outermost first: numbers of rows that come of
+        the matrix itself, and numbers that are the same everywhere."""
         factors: list[tuple[str, Value]] = []
         while (node := self.made.get(value)) is not None and node.op == "div":
             maker = self.made.get(node.operands[1])
-            if maker is None or maker.op != "broadcast" or (
-                    maker.operands[0] not in self.cone.nodes) or axes_of(
-                    self.cone, maker.operands[0]) is None:
+            if maker is None or maker.op != "broadcast":
                 break
-            factors.append((node.op, maker.operands[0]))
+            number = maker.operands[0]
+            if number.dims and (
+                    number not in self.cone.nodes or axes_of(self.cone, number) is None):
+                break
+            factors.append((node.op, number))
             value = node.operands[0]
         return value, factors
 
@@ -115,6 +118,8 @@ class Linear:
 
 def axes_of(cone: Cone, number: Value) -> tuple[int, ...] | None:
     """The axes of the product along which those of a row's number lie; None if they don't."""
+    if not number.dims:
+        return ()
     node = cone.product
     at, out = maps_of(node)[node.operands.index(cone.matrix)], dims_attr(node, "out")
     places = {str(e): a for a, e in enumerate(out)}

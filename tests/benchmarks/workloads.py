@@ -123,7 +123,7 @@ def _convolutions() -> list[Workload]:
 
 
 def _attention() -> list[Workload]:
-    heads = normal(8, 8, 128, 32)
+    heads, long = normal(8, 8, 128, 32), normal(4, 12, 512, 64)
     core = 8 * 128 * 128 * 256
     rows = 8 * 128
     layer = (rows * 256 * 768, core, core, rows * 256 * 256)
@@ -133,6 +133,9 @@ def _attention() -> list[Workload]:
         Workload("attention", "attention.dl attend", "forward",
                  {"q": heads, "k": heads, "v": heads}, "attention",
                  products=(Product(core), Product(core))),
+        Workload("attention_long", "attention.dl attend_heads", "forward",
+                 {"q": long, "k": long, "v": long}, "attention",
+                 products=(Product(4 * 12 * 512 * 512 * 64),) * 2),
         _step("attention_layer", "attention.dl Layer", sequence, ATTENTION, layer),
         _step("transformer_block", "attention.dl Block", sequence, BLOCK, block,
               of_data=False),
