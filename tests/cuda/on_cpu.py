@@ -1,0 +1,123 @@
+"""Runs CUDA C on a CPU: `cuda_on_cpu.h` gives it its meaning, g++ makes machine code of it."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import re
+import shutil
+import subprocess
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Array = np.ndarray[Any, Any]
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no g++ on this machine")
+FLAGS = ("-std=c++20", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-w",
+         "-U_FORTIFY_SOURCE", "-fno-gnu-unique", "-fno-strict-aliasing",
+         "-ftrivial-auto-var-init=pattern", "-fsanitize=bounds",
+         "-fsanitize-undefined-trap-on-error")
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+PAGE = mmap.PAGESIZE
+ALIGNMENT = 16  # bytes that one access may have
+SPARE = 0xA5  # what fills the bytes between the end of a buffer and the page after it
+
+
+class KernelFault(Exception):
+    """A kernel did what no kernel may do."""
+
+
+class Memory:
+    """A buffer as a GPU has it, with pages round it that can't be touched.
+
+    It ends where a page ends, up to the alignment; what is not given is full of 0xff (nan).
+    """
+
+    def __init__(self, size: int, dtype: Any = np.uint8) -> None:
+        count = size * np.dtype(dtype).itemsize
+        padded = -(-count // ALIGNMENT) * ALIGNMENT
+        whole = -(-max(padded, 1) // PAGE) * PAGE
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        base = _libc.mmap(None, whole + 2 * PAGE, 0, private, -1, 0)
+        assert base != ctypes.c_void_p(-1).value
+        assert not _libc.mprotect(base + PAGE, whole, mmap.PROT_READ | mmap.PROT_WRITE)
+        weakref.finalize(self, _libc.munmap, base, whole + 2 * PAGE)
+        self.address = base + PAGE + whole - padded
+        ctypes.memset(self.address, 0xFF, count)
+        ctypes.memset(self.address + count, SPARE, padded - count)
+        view = (ctypes.c_uint8 * padded).from_address(self.address)
+        self._spare = np.frombuffer(view, np.uint8)[count:]
+        self.array: Array = np.frombuffer(view, np.uint8)[:count].view(dtype)
+
+    @staticmethod
+    def of(array: Array) -> Memory:
+        """A buffer that holds the elements of an array."""
+        made = Memory(array.size, array.dtype)
+        made.array[:] = array.reshape(-1)
+        return made
+
+    def check(self) -> None:
+        """KernelFault if something was written just after the end."""
+        if not (self._spare == SPARE).all():
+            raise KernelFault("memory just after a buffer was written")
+
+
+class Module:
+    """The kernels of a text: those that are written `extern "C" __global__ void name(…)`."""
+
+    def __init__(
+        self, text: str, headers: tuple[str, ...] = ("cuda_on_cpu.h",), portable: bool = False
+    ) -> None:
+        assert COMPILER is not None
+        flags = (*FLAGS, "-DON_CPU_PORTABLE") if portable else FLAGS
+        includes = "".join(f'#include "{HERE / name}"\n' for name in headers)
+        entries = "".join(f"ON_CPU_ENTRY({name})\n" for name in _KERNEL.findall(text))
+        with tempfile.TemporaryDirectory() as folder:
+            source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+            source.write_text(f'{includes}#line 1 "kernels.cu"\n{text}\n{entries}')
+            made = subprocess.run([COMPILER, *flags, "-o", library, source],
+                                  capture_output=True, text=True)
+            assert made.returncode == 0, made.stderr[:4000]
+            self._library = ctypes.CDLL(str(library))
+
+    def launch(
+        self, name: str, grid: int | tuple[int, ...], threads: int | tuple[int, ...],
+        *arguments: Memory | Any, shared: int = 0, backwards: bool = False,
+    ) -> None:
+        """Runs a kernel on buffers and on numbers of ctypes' or NumPy's types; KernelFault if it
+        does what it may not."""
+        function = getattr(self._library, f"{name}_on_cpu")
+        function.restype = ctypes.c_char_p
+        memory = [a for a in arguments if isinstance(a, Memory)]
+        given = [_argument(a) for a in arguments]
+        places = (ctypes.c_void_p * max(1, len(given)))(*map(ctypes.addressof, given))
+        sizes = [ctypes.c_uint(n) for n in (*_three(grid), *_three(threads))]
+        message = function(*sizes, ctypes.c_size_t(shared), int(backwards), places).decode()
+        if message:
+            raise KernelFault(message)
+        for each in memory:
+            each.check()
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, Memory):
+        return ctypes.c_void_p(value.address)
+    if isinstance(value, np.generic):
+        return np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
+    return value
+
+
+def _three(sizes: int | tuple[int, ...]) -> tuple[int, ...]:
+    given = (sizes,) if isinstance(sizes, int) else sizes
+    return (*given, *(1,) * (3 - len(given)))
