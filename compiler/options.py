@@ -8,12 +8,15 @@ from dataclasses import field
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, symbols
 
+GPU = "cuda:"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Settings of a compilation.
 
-    target:    the CPU, as LLVM names it ("" is the host's), and its features ("" likewise).
+    target:    the CPU, as LLVM names it ("" is the host's), and its features ("" likewise); or a
+               GPU, as in `cuda:sm_80`.
     hints:     likely sizes of symbols, from the program's text; they choose schedules, never
                results.
     verify:    check the program after every pass, not only at both ends.
@@ -29,6 +32,11 @@ class Options:
     verify: bool = False
     precision: str = "f32"
     timed: bool = False
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the target is a GPU."""
+        return self.target.startswith(GPU)
 
     def hint(self, name: str) -> int:
         """The likely size of a symbol (64 where nothing is said)."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
+from dlc.compiler.cuda.nvrtc import told_resources
 from dlc.compiler.footprint import report
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
 from dlc.compiler.llvm.codegen import Begun, begin_code
 from dlc.compiler.llvm.program import Begin
 from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
-from dlc.compiler.options import Options
+from dlc.compiler.loops.threads import WARP
+from dlc.compiler.options import GPU, Options
 from dlc.compiler.passes.apply_schedules import apply_schedules
 from dlc.compiler.passes.chain_products import chain_products
+from dlc.compiler.passes.choose_gpu_schedules import choose_gpu_schedules
 from dlc.compiler.passes.choose_layouts import choose_layouts
 from dlc.compiler.passes.choose_schedules import choose_schedules
 from dlc.compiler.passes.decompose import decompose
@@ -23,6 +26,7 @@ from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.emit import emit
+from dlc.compiler.passes.emit_cuda import emit_cuda
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.fuse_updates import fuse_updates
@@ -86,13 +90,13 @@ GRAPH_PASSES: Final = graph_passes(Options())
 
 
 def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ...]:
-    """All passes, from a Graph to a module of LLVM IR; see `emit` for `begin`."""
+    """All passes, from a Graph to a module of LLVM IR, or of CUDA C; see `emit` for `begin`."""
+    own = _for_gpu(options) if options.is_gpu else _for_cpu(options, begin)
     return (
         *graph_passes(options),
         Pass("rematerialise", partial(rematerialise, options=options), GRAPH, GRAPH,
              "after the last pass that would merge a copy with what it is of"),
-        Pass("chain_products", partial(chain_products, options=options), GRAPH, GRAPH,
-             "after rematerialise: these copies are no matter of what is kept"),
+        *own.chains,
         Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
              "what is computed again where it is read may have no reader left"),
         Pass("split_reductions", partial(split_reductions, options=options), GRAPH, GRAPH,
@@ -101,34 +105,73 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
              "before fuse: a copy may become part of what makes the input"),
         Pass("fuse", partial(fuse, options=options), GRAPH, FUSED,
              "decides what lies in memory"),
-        Pass("choose_layouts", partial(choose_layouts, options=options), FUSED, FUSED,
-             "after fuse: only what lies in memory has a layout"),
+        *own.layouts,
         Pass("lower", partial(lower, options=options), FUSED, PROGRAM,
              "kernels and launches; from here on order is fixed"),
         Pass("order_steps", partial(order_steps, options=options), PROGRAM, PROGRAM,
              "before all that asks when memory is last read"),
         Pass("reuse_operands", reuse_operands, PROGRAM, PROGRAM,
              "after order_steps, which decides where a value dies; before kernels are scheduled"),
-        Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
-             "after choose_layouts, whose strides decide which index is the vector's"),
-        Pass("fuse_updates", fuse_updates, PROGRAM, PROGRAM,
-             "after choose_schedules, which decides how a gradient is made; its memory is gone"),
+        *own.schedules,
         Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,
              "after lower: lifetimes are counted in launches"),
         Pass("apply_schedules", apply_schedules, PROGRAM, LOOPS,
              "the same for every target"),
-        Pass("emit", partial(emit, options=options, begin=begin), LOOPS, MODULE,
-             "last: prints what was decided"),
+        *own.code,
+    )
+
+
+class _Own(NamedTuple):
+    """The passes that are a target's own, by the place where they stand."""
+
+    chains: tuple[Pass, ...]
+    layouts: tuple[Pass, ...]
+    schedules: tuple[Pass, ...]
+    code: tuple[Pass, ...]
+
+
+def _for_cpu(options: Options, begin: Begin) -> _Own:
+    """Chains, layouts, schedules and code of a CPU."""
+    return _Own(
+        (Pass("chain_products", partial(chain_products, options=options), GRAPH, GRAPH,
+              "after rematerialise: these copies are no matter of what is kept"),),
+        (Pass("choose_layouts", partial(choose_layouts, options=options), FUSED, FUSED,
+              "after fuse: only what lies in memory has a layout"),),
+        (Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
+              "after choose_layouts, whose strides decide which index is the vector's"),
+         Pass("fuse_updates", fuse_updates, PROGRAM, PROGRAM,
+              "after choose_schedules, which decides how a gradient is made; its memory is gone")),
+        (Pass("emit", partial(emit, options=options, begin=begin), LOOPS, MODULE,
+              "last: prints what was decided"),),
+    )
+
+
+def _for_gpu(options: Options) -> _Own:
+    """Schedules and code of a GPU, where all values are in row-major order."""
+    return _Own(
+        (), (),
+        (Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
+              PROGRAM, "after reuse_operands: what launches share decides what is aligned"),),
+        (Pass("emit_cuda", partial(emit_cuda, options=options), LOOPS, MODULE,
+              "last: prints what was decided"),),
     )
 
 
 STAGES: Final = {"graph": "", "fused": "choose_layouts", "kernels": "choose_schedules",
-                 "memory": "apply_schedules", "loops": "apply_schedules", "llvm": "emit"}
+                 "memory": "apply_schedules", "loops": "apply_schedules", "llvm": "emit",
+                 "cuda": "emit_cuda"}
+DEFAULT_GPU: Final = "cuda:sm_80"
 
 
 def compile_graph(graph: Graph, options: Options | None = None) -> tuple[bytes, dict[str, object]]:
     """The object code of a function, and the manifest that says how it is called."""
     return begin_graph(graph, options)()
+
+
+def compile_cuda(graph: Graph, options: Options) -> Compiled:
+    """The CUDA C of a function, for a target as in `cuda:sm_80`, and the manifest that says what to
+    launch."""
+    return _run(graph, _for_target(options), None)
 
 
 def begin_graph(
@@ -176,19 +219,26 @@ def compile_told(
 
 
 def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
-    """The text of a stage (one of `STAGES`, or `asm`), or of what the pass of that name gives.
+    """The text of a stage (one of `STAGES`, `asm` or `cubin`), or of what the pass of that name
+    gives. The stages of a GPU are those of a common one, if the options have none.
 
     UserError for a name that is neither.
     """
-    options = _for_target(options or Options())
+    options = options or Options()
+    if stage in ("cuda", "cubin") and not options.is_gpu:
+        options = replace(options, target=DEFAULT_GPU)
+    options = _for_target(options)
     if stage == "graph":
         return GRAPH.text(graph)
-    if stage == "asm":
+    if stage == "cubin":
+        return told_resources(_run(graph, options, None).text, options.target.removeprefix(GPU))
+    if stage == "asm" and not options.is_gpu:
         return emit_assembly(_run(graph, options, None).text, _target(options))
-    wanted = STAGES.get(stage, stage)
+    stages = STAGES | ({"kernels": "choose_gpu_schedules"} if options.is_gpu else {})
+    wanted = stages.get(stage, stage)
     names = [p.name for p in passes(options)]
     if wanted not in names:
-        known = f"stages are {', '.join(STAGES)}, asm; passes are {', '.join(names)}"
+        known = f"stages are {', '.join(STAGES)}, asm, cubin; passes are {', '.join(names)}"
         raise UserError((Diagnostic(
             "bad-setting", f"there is no stage or pass called {stage}", help=known),))
     last = len(names) - 1 - names[::-1].index(wanted)
@@ -222,7 +272,8 @@ def dump_all(graph: Graph, options: Options | None = None) -> Iterator[tuple[str
     module = _run(graph, options, steps.append)
     for step in steps:
         yield step.name, step.text()
-    yield "asm", emit_assembly(module.text, _target(options))
+    if not options.is_gpu:
+        yield "asm", emit_assembly(module.text, _target(options))
 
 
 def _run(
@@ -239,6 +290,8 @@ def _target(options: Options) -> Target:
 
 
 def _for_target(options: Options) -> Options:
-    """Options with the lanes and registers of their target."""
+    """Options with the lanes and registers of their target; a warp has the lanes of a GPU."""
+    if options.is_gpu:
+        return replace(options, lanes=WARP, registers=255)
     target = _target(options)
     return replace(options, lanes=target.lanes(F32), registers=target.registers)

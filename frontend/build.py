@@ -166,17 +166,19 @@ class Built(ABC):
 
         return finish
 
-    def dump(self, function: str, stage: str) -> str:
-        """The text of one stage, or of what the pass of that name gives."""
+    def dump(self, function: str, stage: str, target: str = "") -> str:
+        """The text of one stage, or of what the pass of that name gives, for a target as in
+        `cuda:sm_80` (the machine that this is, if empty)."""
         from dlc.compiler.pipeline import dump_graph
 
-        return dump_graph(self.graph(function), stage, self.options(function))
+        options = replace(self.options(function), target=target)
+        return dump_graph(self.graph(function), stage, options)
 
-    def dump_all(self, function: str) -> Iterator[tuple[str, str]]:
+    def dump_all(self, function: str, target: str = "") -> Iterator[tuple[str, str]]:
         """Every pass and stage in order, with its text."""
         from dlc.compiler.pipeline import dump_all
 
-        yield from dump_all(self.graph(function), self.options(function))
+        yield from dump_all(self.graph(function), replace(self.options(function), target=target))
 
 
 class BuiltModel(Built):

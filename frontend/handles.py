@@ -94,7 +94,8 @@ class Compiled:
         return self.model.built.graph(self._name)
 
     def dump(self, stage: str = "graph") -> str:
-        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm; or after a pass."""
+        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm, cuda, cubin;
+        or after a pass."""
         return self.model.built.dump(self._name, stage)
 
     def __repr__(self) -> str:

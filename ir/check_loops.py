@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
-from dlc.ir.dims import Dim, symbols
+from dlc.ir.dims import Dim, symbol, symbols
 from dlc.ir.kernel_rules import KernelError, TypeRuleError, result_dtype
 from dlc.ir.loops import (
     Alloc,
     Apply,
     AsIndex,
+    Barrier,
     Const,
     Exchange,
     Fetch,
@@ -23,6 +24,7 @@ from dlc.ir.loops import (
     LoadIndex,
     LoopFunction,
     Mask,
+    Shuffle,
     Splat,
     Statement,
     Store,
@@ -30,6 +32,7 @@ from dlc.ir.loops import (
 from dlc.ir.types import BOOL, DType
 
 Kind = tuple[DType, int]  # an element type, and lanes
+WARP = 32  # threads that go in step as far as shuffles are concerned
 
 
 def check_loops(function: LoopFunction) -> None:
@@ -37,7 +40,8 @@ def check_loops(function: LoopFunction) -> None:
 
     A register is defined once in the whole function, before its use and in a scope around it; a
     loop's variable is new where it stands; operands have the types and lanes that are said; only
-    what is writable is stored to.
+    what is writable is stored to. All threads of a chunk reach a barrier or a shuffle together:
+    neither stands in a loop or a condition that depends on the thread, or on what was loaded.
     """
     _Checker(function).run()
 
@@ -48,6 +52,11 @@ class _Checker:
     def __init__(self, function: LoopFunction) -> None:
         self.function = function
         self.indices = {"chunk", *function.symbols}
+        self.indices |= {"thread"} if function.threads > 1 else set()
+        # The indices that may differ from thread to thread: of all, and of one warp; and how many
+        # loops and conditions round here do.
+        self.varying = ({"thread"}, {"thread"})
+        self.apart = [0, 0]
         self.registers: dict[str, Kind] = {}
         self.buffers: dict[str, tuple[DType, bool]] = {}
         self.defined: set[str] = set()  # all registers and buffers ever defined
@@ -57,13 +66,16 @@ class _Checker:
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
             LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
             LoadIndex: self._load_index, AsIndex: self._as_index, Exchange: self._exchange,
-            Fetch: self._fetch,
+            Fetch: self._fetch, Shuffle: self._shuffle, Barrier: self._barrier,
         }
 
     def run(self) -> None:
         """Checks all of it, in order."""
-        if len(self.indices) != 1 + len(self.function.symbols):
-            self._fail("a symbol stands twice, or is called chunk")
+        threads = self.function.threads
+        if len(self.indices) != 1 + (threads > 1) + len(self.function.symbols):
+            self._fail("a symbol stands twice, or is called chunk or thread")
+        if threads != 1 and threads % WARP:
+            self._fail(f"{threads} threads are no whole number of warps")
         for pointer in self.function.pointers:
             self._buffer(pointer.name, pointer.dtype, pointer.writable)
         unknown = symbols(self.function.chunks) - set(self.function.symbols)
@@ -129,6 +141,8 @@ class _Checker:
     def _alloc(self, s: Alloc) -> None:
         if s.size < 1:
             self._fail(f"{s.size} elements")
+        if s.shared and s.zeroed:
+            self._fail("shared memory is never zeroed")
         self._buffer(s.name, s.dtype, True)
 
     def _mask(self, s: Mask) -> None:
@@ -193,26 +207,61 @@ class _Checker:
         self._expect(s.second, s.dtype, s.lanes)
         self._define(s.name, s.dtype, s.lanes)
 
+    def _shuffle(self, s: Shuffle) -> None:
+        if self.function.threads == 1 or s.distance not in (1, 2, 4, 8, 16):
+            self._fail(f"{s.distance} is no distance in a warp")
+        self._together(warp=True)
+        self._expect(s.value, s.dtype, 1)
+        self._define(s.name, s.dtype, 1)
+
+    def _barrier(self, s: Barrier) -> None:
+        self._together(s.warp)
+
+    def _together(self, warp: bool) -> None:
+        if self.apart[warp]:
+            self._fail("not all threads come here together")
+
+    def _vary(self, name: str, *dims: Dim) -> None:
+        """An index is new here; it differs between threads if one does in `dims`."""
+        for varying, varies in zip(self.varying, self._varies(*dims), strict=True):
+            varying.discard(name)
+            varying.update({name} if varies else ())
+
+    def _varies(self, *dims: Dim) -> tuple[bool, bool]:
+        """Whether a dim differs between the threads of a chunk, and between those of a warp."""
+        every, warp = self.varying
+        return (any(symbols(dim) & every for dim in dims),
+                any(_differs_in_warp(dim, warp) for dim in dims))
+
+    def _enter_apart(self, *dims: Dim) -> list[int]:
+        before = self.apart
+        self.apart = [n + varies for n, varies in zip(before, self._varies(*dims), strict=True)]
+        return before
+
     def _let(self, s: Let) -> None:
         self._dims(s.value)
         self._index(s.name)
+        self._vary(s.name, s.value)
 
     def _load_index(self, s: LoadIndex) -> None:
         if not s.dtype.is_integer:
             self._fail(f"{s.dtype} is no integer")
         self._element(s.buffer, s.dtype, s.offset)
         self._index(s.name)
+        self._vary(s.name, symbol("thread"))
 
     def _as_index(self, s: AsIndex) -> None:
         if not s.dtype.is_integer:
             self._fail(f"{s.dtype} is no integer")
         self._expect(s.value, s.dtype, 1)
         self._index(s.name)
+        self._vary(s.name, symbol("thread"))
 
     def _if(self, s: If) -> None:
         self._dims(*s.conditions)
-        saved = self._enter()
+        saved, apart = self._enter(), self._enter_apart(*s.conditions)
         self._body(s.body)
+        self.apart = apart
         self._leave(saved)
 
     def _for(self, s: For) -> None:
@@ -220,15 +269,19 @@ class _Checker:
         self._dims(s.low, s.high, s.step)
         if isinstance(s.step, int) and s.step < 0:
             self._fail(f"a step of {s.step}")
+        if s.unrolled and not all(isinstance(d, int) for d in (s.low, s.high, s.step)):
+            self._fail("it is unrolled, but its turns are not constant")
         if not len(s.carried) == len(s.next) == len(s.after):
             self._fail(f"{len(s.carried)} carried, {len(s.next)} next, {len(s.after)} after")
         for _, first, dtype, lanes in s.carried:
             self._expect(first, dtype, lanes)
-        saved = self._enter()
+        saved, apart = self._enter(), self._enter_apart(s.low, s.high, s.step)
         self._index(s.var)
+        self._vary(s.var, s.low, s.step)
         for name, _, dtype, lanes in s.carried:
             self._define(name, dtype, lanes)
         self._body(s.body)
+        self.apart = apart
         self.place = place
         for name, (_, _, dtype, lanes) in zip(s.next, s.carried, strict=True):
             self._expect(name, dtype, lanes)
@@ -248,6 +301,22 @@ class _Checker:
         raise KernelError(self.function.name or "loops", self.place, message)
 
 
+def _differs_in_warp(dim: Dim, varying: set[str]) -> bool:
+    """Whether a dim may differ in a warp; the quotient of `thread` by whole warps does not."""
+    if isinstance(dim, int):
+        return False
+    for factor in (f for monomial, _ in dim.terms for f, _ in monomial):
+        if isinstance(factor, str):
+            if factor in varying:
+                return True
+        elif factor.kind == "//" and factor.left is symbol("thread") and isinstance(
+                factor.right, int) and factor.right % WARP == 0:
+            continue
+        elif any(_differs_in_warp(side, varying) for side in (factor.left, factor.right)):
+            return True
+    return False
+
+
 def _text(kind: Kind) -> str:
     dtype, lanes = kind
     return f"{dtype}x{lanes}" if lanes > 1 else str(dtype)
@@ -257,6 +326,8 @@ def _place(statement: Statement) -> str:
     """What a statement is, in a few words."""
     if isinstance(statement, For):
         return f"for {statement.var}"
+    if isinstance(statement, Barrier):
+        return "barrier"
     if isinstance(statement, Store):
         return f"{statement.buffer}[{statement.offset}] = …"
     if isinstance(statement, Fetch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NoReturn
 
+from dlc.ir.check_threads import check_threads
 from dlc.ir.dims import Dim, Poly, coefficient, floordiv, symbol, symbols
 from dlc.ir.expression_text import access_text, computes
 from dlc.ir.kernel import Access, Arg, Index, Kernel, Seq
@@ -51,6 +52,7 @@ class _Checker:
         self._sizes()
         self._sweep()
         self._part()
+        check_threads(self.schedule, self._fail)
         self._parallel()
 
     def _sizes(self) -> None:

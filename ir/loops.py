@@ -3,6 +3,10 @@
 Registers are names in single assignment. Index arithmetic is `Dim`s over loop variables and
 symbols; an emitter computes each part of it at the outermost loop where all its names are known.
 Vectors have `lanes` > 1 elements.
+
+On a GPU a chunk is run by many threads: each runs all statements, with `thread` as its number among
+the index names. They share what is allocated as `shared`, meet at a `Barrier`, and the 32 threads
+of a warp pass registers to each other by a `Shuffle`.
 """
 
 from __future__ import annotations
@@ -26,12 +30,16 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Alloc:
-    """Memory of constant size (in elements) on the stack of the function, zeroed if asked."""
+    """Memory of constant size (in elements) on the stack of the function, zeroed if asked.
+
+    What is `shared` is one memory for all threads of a chunk, and never zeroed.
+    """
 
     name: str
     dtype: DType
     size: int
     zeroed: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +175,31 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Shuffle:
+    """`name` = `value` of the thread whose number differs in the bit `distance` (below 32)."""
+
+    name: str
+    value: str
+    distance: int
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """No thread goes on before all threads of the chunk, or of its warp, are here, and what they
+    have stored is there."""
+
+    warp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class For:
     """A loop from `low` below `high`, by `step`, or doubling from `low` if `step` is 0.
 
     `carried` are registers that live across turns: (name in the body, initial register, dtype,
     lanes); `next` gives their values for the next turn, and `after` the names that the last ones
-    have outside.
+    have outside. One that is `unrolled` has as many turns as constants say, and its body is to
+    stand there as often: what it indexes in memory of its own may then lie in registers.
     """
 
     var: str
@@ -183,6 +210,7 @@ class For:
     carried: tuple[tuple[str, str, DType, int], ...] = ()
     next: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    unrolled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +249,19 @@ class AsIndex:
 
 
 Statement = (Alloc | Mask | Load | Store | Fetch | Const | IndexOf | Splat | Apply | LaneReduce
-             | Exchange | For | If | Let | LoadIndex | AsIndex)
+             | Exchange | Shuffle | Barrier | For | If | Let | LoadIndex | AsIndex)
 
 
 @dataclass(frozen=True, slots=True)
 class LoopFunction:
-    """A kernel's code: `chunk` says which part; there are `chunks` parts, in any order."""
+    """A kernel's code: `chunk` says which part; there are `chunks` parts, in any order.
+
+    Each part is run by `threads` threads, which know their number as `thread` (if more than one).
+    """
 
     name: str
     symbols: tuple[str, ...]
     pointers: tuple[Pointer, ...]
     chunks: Dim
     body: tuple[Statement, ...]
+    threads: int = 1

@@ -12,6 +12,7 @@ from dlc.ir.loops import (
     Alloc,
     Apply,
     AsIndex,
+    Barrier,
     Const,
     Exchange,
     Fetch,
@@ -26,6 +27,7 @@ from dlc.ir.loops import (
     LoopFunction,
     Mask,
     Pointer,
+    Shuffle,
     Splat,
     Statement,
     Store,
@@ -58,7 +60,7 @@ class _LoopsParser:
         self.scan = scanner
 
     def function(self) -> LoopFunction:
-        """`loops name<symbols>(pointers) chunks dim { … }`"""
+        """`loops name<symbols>(pointers) chunks dim threads 32 { … }`"""
         scan = self.scan
         scan.expect("loops")
         name = scan.name()
@@ -66,9 +68,10 @@ class _LoopsParser:
         pointers = scan.bracketed("(", ")", self._pointer)
         scan.expect("chunks")
         chunks = scan.dim()
+        threads = scan.integer() if scan.take("threads") else 1
         body = self._block()
         scan.expect("}")
-        return LoopFunction(name, symbols, pointers, chunks, body)
+        return LoopFunction(name, symbols, pointers, chunks, body, threads)
 
     def _pointer(self) -> Pointer:
         name = self.scan.name()
@@ -91,6 +94,9 @@ class _LoopsParser:
             "if": self._if, "for": lambda: self._for(())}
         if scan.word in known:
             return known[scan.word]()
+        if scan.word == "barrier" and scan.after not in (":", "[", ",", "="):
+            scan.expect("barrier")
+            return Barrier(scan.take("warp"))
         if scan.after == "[":
             return self._store()
         if scan.after == ":":
@@ -108,7 +114,7 @@ class _LoopsParser:
         scan.expect("[")
         size = scan.integer()
         scan.expect("]")
-        return Alloc(name, dtype, size, scan.take("zeroed"))
+        return Alloc(name, dtype, size, scan.take("zeroed"), scan.take("shared"))
 
     def _fetch(self) -> Fetch:
         scan = self.scan
@@ -169,11 +175,12 @@ class _LoopsParser:
         scan.expect("to")
         high = scan.dim()
         step: Dim = 0 if scan.take("doubling") else scan.dim() if scan.take("step") else 1
+        unrolled = scan.take("unrolled")
         carried = scan.items(self._carried) if scan.take("carry") else ()
         body = self._block()
         following = scan.items(scan.name) if scan.take("next") else ()
         scan.expect("}")
-        return For(var, low, high, body, step, carried, following, after)
+        return For(var, low, high, body, step, carried, following, after, unrolled)
 
     def _carried(self) -> tuple[str, str, DType, int]:
         name = self.scan.name()
@@ -228,6 +235,10 @@ class _LoopsParser:
             return IndexOf(name, value, dtype, lanes, scan.integer() if scan.take("step") else 0)
         if scan.take("lanes"):
             return self._lane_reduce(name, dtype)
+        if scan.take("shuffle"):
+            other = scan.name()
+            scan.expect("by")
+            return Shuffle(name, other, scan.integer(), dtype)
         if scan.take("exchange"):
             return self._exchange(name, dtype, lanes)
         if scan.after == "(":

@@ -20,6 +20,11 @@ have another type than its result. The other statements:
     fetch x[16*chunk + 64]: f32                                         (to be read soon)
     if N - 1 >= 0 { … }
     r = for k = 0 to N step 2 carry a: f32 = zero { …  next b }         (`doubling` for a step of 0)
+    for k = 0 to 8 unrolled { … }
+
+On a GPU, many threads run a chunk: `… chunks 4 threads 256 {`. Then there are also
+
+    alloc all: f32[256] shared     barrier     barrier warp     o: f32 = shuffle v by 16
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from dlc.ir.loops import (
     Alloc,
     Apply,
     AsIndex,
+    Barrier,
     Const,
     Exchange,
     Fetch,
@@ -44,6 +50,7 @@ from dlc.ir.loops import (
     LoadIndex,
     LoopFunction,
     Mask,
+    Shuffle,
     Splat,
     Statement,
     Store,
@@ -58,8 +65,9 @@ def print_loops(function: LoopFunction) -> str:
     symbols = f"<{names_text(function.symbols)}>" if function.symbols else ""
     pointers = [f"{name_text(p.name)}: {'' if p.writable else 'const '}{p.dtype}"
                 for p in function.pointers]
+    threads = f" threads {function.threads}" if function.threads != 1 else ""
     head = joined(f"loops {name_text(function.name)}{symbols}(", pointers,
-                  f") chunks {function.chunks} {{", "    ")
+                  f") chunks {function.chunks}{threads} {{", "    ")
     return "\n".join([*head, *_block(function.body, "  "), "}"]) + "\n"
 
 
@@ -81,6 +89,8 @@ def _for(s: For, indent: str) -> list[str]:
     step = ""
     if s.step != 1:
         step = " doubling" if s.step == 0 else f" step {s.step}"
+    if s.unrolled:
+        step += " unrolled"
     carried = [f"{name_text(name)}: {kind_text(dtype, lanes)} = {name_text(first)}"
                for name, first, dtype, lanes in s.carried]
     head, wide = f"for {s.var} = {s.low} to {s.high}{step}", f"{indent}    "
@@ -111,7 +121,8 @@ def _masked(mask: str) -> str:
 
 
 def _alloc(s: Alloc) -> str:
-    return f"alloc {name_text(s.name)}: {s.dtype}[{s.size}]{' zeroed' if s.zeroed else ''}"
+    how = " shared" if s.shared else " zeroed" if s.zeroed else ""
+    return f"alloc {name_text(s.name)}: {s.dtype}[{s.size}]{how}"
 
 
 def _mask(s: Mask) -> str:
@@ -163,6 +174,14 @@ def _exchange(s: Exchange) -> str:
                   f" {name_text(s.second)} by {s.distance} {which}")
 
 
+def _shuffle(s: Shuffle) -> str:
+    return _typed(s.name, s.dtype, 1, f"shuffle {name_text(s.value)} by {s.distance}")
+
+
+def _barrier(s: Barrier) -> str:
+    return "barrier warp" if s.warp else "barrier"
+
+
 def _let(s: Let) -> str:
     return f"let {s.name} = {s.value}"
 
@@ -178,5 +197,5 @@ def _as_index(s: AsIndex) -> str:
 _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Alloc: _alloc, Mask: _mask, Load: _load, Store: _store, Const: _const, IndexOf: _index_of,
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
-    AsIndex: _as_index, Exchange: _exchange, Fetch: _fetch,
+    AsIndex: _as_index, Exchange: _exchange, Fetch: _fetch, Shuffle: _shuffle, Barrier: _barrier,
 }

@@ -47,6 +47,10 @@ class Schedule:
     fetch:    the buffers of which what follows a tile's reduction reads a place each, which is
               brought near before the reduction begins.
     edge:     what happens where a tile or a vector sticks out.
+    threads:  of a block, on a GPU (0: the schedule is a CPU's). Chunks are blocks then, all outer
+              loops are split, and each thread has places of its own.
+    group:    how many threads have a place together, and share the places along its row: 1, a
+              warp, or the block.
     cost:     estimated nanoseconds of all (whether threads pay).
 
     `chunks`, `blocks` and `cost` may depend on the kernel's symbols: what is small stays in one
@@ -73,6 +77,8 @@ class Schedule:
     sweep: int = 0
     part: int = 0
     fetch: tuple[str, ...] = ()
+    threads: int = 0
+    group: int = 1
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

@@ -16,6 +16,16 @@
       cost 2100
     }
 
+    schedule softmax for "cuda:sm_80" {
+      order n
+      parallel 1
+      chunks (N + 7) // 8
+      reduce k
+      sweep 4
+      threads 256
+      group 32
+    }
+
 What has its default is left out. The name is that of the kernel, which a program keeps.
 """
 
@@ -55,6 +65,8 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
         ("part", [str(schedule.part)] if schedule.part else []),
         ("fetch", list(map(name_text, schedule.fetch))),
+        ("threads", [str(schedule.threads)] if schedule.threads else []),
+        ("group", [str(schedule.group)] if schedule.group != 1 else []),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -86,7 +98,8 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
         blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"),
-        read.integer("part"), read.names("fetch"))
+        read.integer("part"), read.names("fetch"), read.integer("threads"),
+        read.integer("group", 1))
     scan.expect("}")
     return name, schedule
 
@@ -114,9 +127,9 @@ class _ScheduleParser:
         """`order n, o`"""
         return self.scan.items(self.scan.name) if self.scan.take(word) else ()
 
-    def integer(self, word: str) -> int:
+    def integer(self, word: str, default: int = 0) -> int:
         """`parallel 2`"""
-        return self.scan.integer() if self.scan.take(word) else 0
+        return self.scan.integer() if self.scan.take(word) else default
 
     def dim(self, word: str, default: int) -> Dim:
         """`cost N*K // 51`"""

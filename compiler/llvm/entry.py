@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from math import inf
 from typing import Final
 
-from dlc.compiler.llvm.index import Indices, Name
+from dlc.compiler.llvm.index import Indices
 from dlc.compiler.llvm.loops import function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, mangle, stored
+from dlc.compiler.loops.names import Name
 from dlc.compiler.passes.plan_memory import ALIGNMENT, planned
 from dlc.ir.dims import evaluate, substitute
 from dlc.ir.loops import LoopFunction

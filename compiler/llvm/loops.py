@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from dlc.compiler.llvm.index import Name
 from dlc.compiler.llvm.statements import StatementEmitter
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Operand, Scope, mangle
+from dlc.compiler.loops.names import Name
 from dlc.ir.dims import Dim
 from dlc.ir.loops import (
     Alloc,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from dlc.compiler.llvm.index import Indices, Name
+from dlc.compiler.llvm.index import Indices
 from dlc.compiler.llvm.scalars import LlvmBuilder
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import (
@@ -16,6 +16,7 @@ from dlc.compiler.llvm.text import (
     suffix,
     vector,
 )
+from dlc.compiler.loops.names import Name
 from dlc.ir.dims import Dim
 from dlc.ir.loops import (
     Alloc,

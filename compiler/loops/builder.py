@@ -12,6 +12,7 @@ from dlc.ir.loops import (
     Alloc,
     Apply,
     AsIndex,
+    Barrier,
     Const,
     Exchange,
     Fetch,
@@ -23,6 +24,7 @@ from dlc.ir.loops import (
     Load,
     LoadIndex,
     Mask,
+    Shuffle,
     Splat,
     Statement,
     Store,
@@ -182,6 +184,17 @@ class LoopBuilder:
         self.add(LaneReduce(found.name, op, value.name, value.dtype, value.lanes))
         return found
 
+    def shuffle(self, value: Register, distance: int) -> Register:
+        """A scalar of the thread whose number differs in the bit `distance`."""
+        found = Register(self.fresh("o"), value.dtype)
+        self.add(Shuffle(found.name, value.name, distance, value.dtype))
+        return found
+
+    def barrier(self, warp: bool = False) -> None:
+        """A barrier; what was loaded before may have been written since."""
+        self.add(Barrier(warp))
+        self.forget_memory()
+
     def exchange(
         self, first: Register, second: Register, distance: int
     ) -> tuple[Register, Register]:
@@ -207,20 +220,22 @@ class LoopBuilder:
     def loop(
         self, var: str, low: Dim, high: Dim, body: list[Statement], step: Dim = 1,
         carried: tuple[tuple[str, Register], ...] = (), after: tuple[Register, ...] = (),
-        following: tuple[Register, ...] = (),
+        following: tuple[Register, ...] = (), unrolled: bool = False,
     ) -> None:
         """Appends a loop over statements collected before."""
         self.add(For(
             var, low, high, tuple(body), step,
             tuple((name, r.name, r.dtype, r.lanes) for name, r in carried),
-            tuple(r.name for r in following), tuple(r.name for r in after)))
+            tuple(r.name for r in following), tuple(r.name for r in after), unrolled))
 
     def when(self, conditions: tuple[Dim, ...], body: list[Statement]) -> None:
         """Appends a block that runs if all conditions are >= 0."""
         self.add(If(conditions, tuple(body)))
 
-    def alloc(self, hint: str, dtype: DType, size: int, zeroed: bool = False) -> str:
-        """Stack memory; it stands at the head of the function."""
+    def alloc(
+        self, hint: str, dtype: DType, size: int, zeroed: bool = False, shared: bool = False
+    ) -> str:
+        """Memory that stands at the head of the function: the stack's, or shared by threads."""
         name = self.fresh(hint)
-        self.blocks[0].insert(0, Alloc(name, dtype, size, zeroed))
+        self.blocks[0].insert(0, Alloc(name, dtype, size, zeroed, shared))
         return name

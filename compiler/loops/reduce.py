@@ -138,7 +138,7 @@ class Reducing(Computing):
 
     def _loop(
         self, name: str, low: Dim, high: Dim, states: list[State],
-        body: Callable[[list[State]], list[State]],
+        body: Callable[[list[State]], list[State]], step: Dim = 1,
     ) -> list[State]:
         flat = [r for s in states for r in s]
         own = [Register(self.out.fresh("a"), r.dtype, r.lanes) for r in flat]
@@ -147,7 +147,7 @@ class Reducing(Computing):
         with self.out.block() as statements:
             following = body([tuple(own[k:k + width]) for k in range(0, len(own), width)])
         self.out.loop(
-            name, low, high, statements, 1,
+            name, low, high, statements, step,
             tuple((o.name, r) for o, r in zip(own, flat, strict=True)), tuple(after),
             tuple(r for s in following for r in s))
         return [tuple(after[k:k + width]) for k in range(0, len(after), width)]

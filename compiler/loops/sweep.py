@@ -22,13 +22,20 @@ from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.sequence import Sequencing
 from dlc.ir.dims import Dim, ceildiv, floordiv, symbol
 from dlc.ir.kernel import Access, Combine, Compute, Index, Opaque, Seq
+from dlc.ir.loops import LaneOp
 from dlc.ir.types import BOOL, I32
 
 States = list[list[State]]  # for each reduction of a sweep, the accumulators of all places
 
 
 class Sweeping(Sequencing):
-    """Carries out the body of a kernel whose schedule has sweeps."""
+    """Carries out the body of a kernel whose schedule has sweeps.
+
+    `group` threads go along a row together; `part` is the number of this one among them.
+    """
+
+    group = 1
+    part: Dim = 0
 
     def sequence(self, body: tuple[Compute | Seq | Opaque, ...]) -> None:
         """The statements in order, in sweeps if the schedule says so."""
@@ -77,23 +84,25 @@ class Sweeping(Sequencing):
         width = self.schedule.lanes if inner else 1
         if inner:
             self.vector_bound, self.whole = high, True
-        whole = self.simple(floordiv(high - low, width * side))
+        turn = width * self.group  # what the group takes at a time
+        whole = self.simple(floordiv(high - low, turn * side))
         main, tail = f"{index.name}.b", f"{index.name}.t"
         self.span(main, 0, whole - 1)
 
         def places(states: States) -> States:
             for k in range(side):
-                at = low + symbol(main) * (width * side) + k * width
+                at = low + symbol(main) * (turn * side) + k * turn + self.part * width
                 states = self._one_place(run, index, at, k, states)
             return states
 
         states = self._carrying(main, 0, whole, states, places)
         if inner:
             self.whole = False
-        first, last = whole * side, self.simple(ceildiv(high - low, width))
-        self.span(tail, first, last - 1)
+        first = whole * (side * self.group) + self.part
+        last = self.simple(ceildiv(high - low, width))
+        self.span(tail, whole * (side * self.group), last - 1)
         return self._carrying(tail, first, last, states, lambda s: self._one_place(
-            run, index, low + symbol(tail) * width, 0, s))
+            run, index, low + symbol(tail) * width, 0, s), self.group)
 
     def _one_place(
         self, run: list[Compute], index: Index, at: Dim, place: int, states: States
@@ -114,7 +123,8 @@ class Sweeping(Sequencing):
         return out
 
     def _carrying(
-        self, name: str, low: Dim, high: Dim, states: States, body: Callable[[States], States]
+        self, name: str, low: Dim, high: Dim, states: States, body: Callable[[States], States],
+        step: Dim = 1,
     ) -> States:
         """A loop that carries all accumulators; nothing if it has no turn at any size."""
         if self.simple(high - low) == 0:
@@ -123,14 +133,14 @@ class Sweeping(Sequencing):
         if not flat:
             with self.out.block() as statements:
                 body(states)
-            self.out.loop(name, low, high, statements)
+            self.out.loop(name, low, high, statements, step)
             return states
 
         def packed(inside: list[State]) -> list[State]:
             after = body(_like(states, inside[0]))
             return [tuple(r for parts in after for state in parts for r in state)]
 
-        return _like(states, self._loop(name, low, high, [flat], packed)[0])
+        return _like(states, self._loop(name, low, high, [flat], packed, step)[0])
 
     def _together(self, compute: Compute, parts: list[State], inner: bool) -> Register:
         """The accumulators of all places as one, and the lanes of that if they are of the row."""
@@ -141,19 +151,21 @@ class Sweeping(Sequencing):
         while len(parts) > 1:
             pairs = zip(parts[::2], parts[1::2], strict=True)
             parts = [self._both(combine, a, b) for a, b in pairs]
-        return (self._lanes(combine, parts[0]) if inner else parts[0])[0]
+        return self.over_row(_op(combine), parts[0][0], inner)
+
+    def over_row(self, op: LaneOp, value: Register, inner: bool) -> Register:
+        """What the lanes have found, if they lie along the row, as one."""
+        return self.out.over_lanes(op, value) if inner else value
 
     def _both(self, combine: Combine, a: State, b: State) -> State:
-        op = "add" if combine.kind == "sum" else "maximum"
-        return (self.out.apply(op, (a[0], b[0]), combine.dtype),)
+        return (self.out.apply(_op(combine), (a[0], b[0]), combine.dtype),)
 
     def _first_of(self, parts: list[State], inner: bool) -> Register:
         """The first index at which one of the accumulators has the largest value, or nan."""
         best = parts[0][0]
         for other, _ in parts[1:]:
             best = self.out.apply("maximum", (best, other), best.dtype)
-        if inner:
-            best = self.out.over_lanes("maximum", best)
+        best = self.over_row("maximum", best, inner)
         last = self.out.constant(I32, 2**31 - 1)
         found: Register | None = None
         for value, at in parts:
@@ -164,7 +176,11 @@ class Sweeping(Sequencing):
             place = self.out.apply("select", (here, at, last), I32)
             found = place if found is None else self.out.apply("minimum", (found, place), I32)
         assert found is not None
-        return self.out.over_lanes("minimum", found) if inner else found
+        return self.over_row("minimum", found, inner)
+
+
+def _op(combine: Combine) -> LaneOp:
+    return "add" if combine.kind == "sum" else "maximum"
 
 
 def _like(states: States, flat: State) -> States:

@@ -4,6 +4,8 @@ The outer indices become loops over tiles; the first ones are split into chunks.
 its accumulators, one for each place of the register tile, in registers over all its loops. What
 follows it (the epilogue) is then done place by place: in a loop over the tile, which reads the
 accumulators back from the stack, so that its code stands there once.
+
+The schedules of a GPU have threads: `loops/threads.py` gives them the places.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
 from dlc.compiler.loops.stripes import Striping
+from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -37,6 +40,8 @@ def apply_schedules(program: Program) -> Program:
 
 def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     """The loops of one kernel."""
+    if schedule.threads:
+        return OnThreads(kernel, schedule).function()
     return Applying(kernel, schedule).function()
 
 

@@ -28,10 +28,10 @@ def emit(program: Program, options: Options, begin: Begin = lambda part: None) -
 
 def _as_callers_know(program: Program) -> Program:
     """A program with its sizes under the names that callers give them."""
-    names = {s.name: s.name.removesuffix(SUFFIX) for s in program.sizes}
-    dims = {name: symbol(said) for name, said in names.items()}
+    dims = names_of_callers(program)
     if not dims:
         return program
+    names = {name: str(said) for name, said in dims.items()}
     return replace(
         program,
         symbols=tuple(names.get(s, s) for s in program.symbols),
@@ -41,6 +41,11 @@ def _as_callers_know(program: Program) -> Program:
         conditions=tuple(
             replace(c, left=substitute(c.left, dims), right=substitute(c.right, dims))
             for c in program.conditions))
+
+
+def names_of_callers(program: Program) -> dict[str, Dim]:
+    """The sizes of a program, and the symbols by which callers know them."""
+    return {s.name: symbol(s.name.removesuffix(SUFFIX)) for s in program.sizes}
 
 
 def manifest(program: Program, options: Options) -> Json:

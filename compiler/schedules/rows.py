@@ -29,7 +29,7 @@ GATHERED = 3.0  # cycles for each lane that is loaded alone
 def row_schedule(kernel: Kernel, sizes: dict[str, int], options: Options) -> Schedule | None:
     """The schedule of a kernel that goes along rows; None for any other."""
     computes = [c for c in kernel.body if isinstance(c, Compute)]
-    row = _row(kernel, computes)
+    row = row_of(kernel, computes)
     if row is None:
         return None
     rows = _Rows(kernel, computes, row, sizes, options)
@@ -43,7 +43,7 @@ def _is_sequence(kernel: Kernel, computes: list[Compute]) -> bool:
     return sum(1 for c in computes if c.over) > 1 or len(kernel.locals) > 1
 
 
-def _row(kernel: Kernel, computes: list[Compute]) -> tuple[Index, ...] | None:
+def row_of(kernel: Kernel, computes: list[Compute]) -> tuple[Index, ...] | None:
     """The indices of the row, if all computes go along the same one and read it once.
 
     A row in a local array is passed from one compute to the next as a whole: it has no sweeps.

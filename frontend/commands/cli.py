@@ -16,8 +16,8 @@ from typing import TypeAlias
 from dlc.frontend.settings import FLOATS, PRECISIONS
 
 OURS = 70
-STAGES = ("syntax", "graph", "fused", "kernels", "memory", "loops", "llvm", "asm",
-          "timing")
+STAGES = ("syntax", "graph", "fused", "kernels", "memory", "loops", "llvm", "asm", "cuda",
+          "cubin", "timing")
 _TRACE = "DLC_TRACEBACK"
 _EPILOG = """exit codes: 0 well, 1 an error of yours, 2 usage, 70 a bug of ours, 130 Ctrl-C
 environment: DLC_CACHE (folder of compiled code, or `off`), DLC_THREADS (how many at most)"""
@@ -198,6 +198,8 @@ def _add_dump(commands: Commands) -> None:
     which.add_argument("--all", metavar="DIR", help="every stage and pass, a file each, into DIR")
     add("--grep", metavar="TEXT", help="only paragraphs in which this regular expression is found")
     add("--json", action="store_true", help="one JSON object a function: its text, or its times")
+    add("--target", metavar="NAME", default="",
+        help="a GPU, as in cuda:sm_90a (default: this machine's CPU; for its stages cuda:sm_80)")
     _add_float(parser)
     _add_precision(parser)
 

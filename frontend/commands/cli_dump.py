@@ -25,6 +25,9 @@ from dlc.runtime.files import write_atomically
 def run(options: argparse.Namespace) -> int:
     """Prints one stage, or writes all of them into a folder."""
     pattern = _pattern(options.grep)
+    if options.target and not re.fullmatch(r"cuda:sm_\d+a?", options.target):
+        raise user_error("bad-setting", f"--target {options.target} is no GPU",
+                         "GPUs are written as in cuda:sm_80 and cuda:sm_90a")
     cached = options.stage != "timing"
     build = Build(Path(options.file), cached, options.float, options.precision)
     if options.stage == "timing":
@@ -37,11 +40,12 @@ def run(options: argparse.Namespace) -> int:
     built = build.model(*choose_model(options, program, shared))
     functions = _functions(options, built)
     if options.all is not None:
-        _write_all(Path(options.all), build, built, functions)
+        _write_all(options, build, built, functions)
         return 0
     for name in functions:
         stage = options.after or options.stage or "graph"
-        _tell_text(options, name, stage, "\n\n".join(_chosen(built.dump(name, stage), pattern)))
+        text = built.dump(name, stage, options.target)
+        _tell_text(options, name, stage, "\n\n".join(_chosen(text, pattern)))
     return 0
 
 
@@ -101,13 +105,16 @@ def _chosen(text: str, pattern: re.Pattern[str] | None) -> Iterator[str]:
             yield paragraph.rstrip("\n")
 
 
-def _write_all(folder: Path, build: Build, built: BuiltModel, functions: list[str]) -> None:
+def _write_all(
+    options: argparse.Namespace, build: Build, built: BuiltModel, functions: list[str]
+) -> None:
     """`syntax.txt`, and for each function a numbered file for each stage and pass."""
+    folder = Path(options.all)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "syntax.txt", build.syntax().encode())
     count = 1
     for name in functions:
-        for number, (stage, text) in enumerate(built.dump_all(name)):
+        for number, (stage, text) in enumerate(built.dump_all(name, options.target)):
             write_atomically(folder / f"{name}.{number:02}_{stage}.txt", text.encode())
             count += 1
     print(f"{count} files in {folder}")

@@ -130,7 +130,8 @@ class Function(Operand):
         return made
 
     def dump(self, stage: str = "graph") -> str:
-        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm; or after a pass."""
+        """A stage as text: graph, fused, kernels, memory, loops, llvm, asm, cuda, cubin;
+        or after a pass."""
         text: str = self.compiled.dump(stage)
         return text
 

@@ -12,6 +12,7 @@ from dlc.frontend.build import Build
 
 FOLDER = Path(__file__).with_name("golden")
 STAGES = ("graph", "simplify", "fused", "kernels", "memory", "loops")
+GPU_STAGES = ("kernels", "loops", "cuda")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -20,6 +21,19 @@ def test_dump(stage: str, update: bool, monkeypatch: pytest.MonkeyPatch) -> None
     graph = Build(Path("dense.dl"), cached=False).model("Line", {}).graph("fit")
     text = dump_graph(graph, stage, Options(target="x86-64-v4"))
     golden = FOLDER / f"dense.{stage}.txt"
+    if update:
+        golden.write_text(text)
+    assert text == golden.read_text(), f"{golden.name} differs: see the diff of --update"
+
+
+@pytest.mark.parametrize("stage", GPU_STAGES)
+def test_dump_for_a_gpu(stage: str, update: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+    graph = Build(Path("dense.dl"), cached=False).model("Line", {}).graph("fit")
+    text = dump_graph(graph, stage, Options(target="cuda:sm_80"))
+    if stage == "cuda":
+        text = text[text.index('extern "C"'):]  # what stands before the kernels is prelude.cu
+    golden = FOLDER / f"dense.gpu.{stage}.txt"
     if update:
         golden.write_text(text)
     assert text == golden.read_text(), f"{golden.name} differs: see the diff of --update"

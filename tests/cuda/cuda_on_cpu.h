@@ -78,7 +78,7 @@ struct State {
   volatile uint32_t generation;  // of the block's barrier
   int barrier_line;
   dim3 block, block_size, grid_size;
-  char *dynamic_shared;
+  char *dynamic_shared, *shared_end;
   void *main_stack;
   bool backwards;
   void (*kernel)(void **);
@@ -259,6 +259,14 @@ inline void make_stacks(unsigned count) {
   }
 }
 
+// Gives back the memory of all launches: a process may have few mappings.
+inline void release() {
+  for (; state.stacks; state.stacks--)
+    munmap(state.fibers[state.stacks - 1].stack - PAGE, STACK + 2 * PAGE);
+  if (state.shared_end) munmap(state.shared_end - (ALL_SHARED + PAGE - 1) / PAGE * PAGE, ALL_SHARED);
+  state.shared_end = nullptr;
+}
+
 inline void start_fiber(Fiber &f) {
   f.ended = false;
   f.waits_for = nullptr;
@@ -320,6 +328,22 @@ struct Signals {
   }
 };
 
+// Denormals count as 0, as GPUs are told to take floats.
+struct Flushing {
+#ifdef __x86_64__
+  unsigned before = __builtin_ia32_stmxcsr();
+  Flushing() { __builtin_ia32_ldmxcsr(before | 0x8040); }
+  ~Flushing() { __builtin_ia32_ldmxcsr(before); }
+#elif defined(__aarch64__)
+  unsigned long before;
+  Flushing() {
+    asm volatile("mrs %0, fpcr" : "=r"(before));
+    asm volatile("msr fpcr, %0" ::"r"(before | 1ul << 24));
+  }
+  ~Flushing() { asm volatile("msr fpcr, %0" ::"r"(before)); }
+#endif
+};
+
 inline void begin(dim3 grid, dim3 block, size_t dynamic) {
   uint64_t threads = (uint64_t)block.x * block.y * block.z;
   if (threads < 1 || threads > MOST_THREADS) fail("a block has %lu threads", (unsigned long)threads);
@@ -330,8 +354,9 @@ inline void begin(dim3 grid, dim3 block, size_t dynamic) {
   state.threads = (unsigned)threads;
   state.block_size = block;
   state.grid_size = grid;
-  static char *end = with_guard(ALL_SHARED);  // dynamic shared memory ends at a guard page
-  state.dynamic_shared = end - (dynamic + 15) / 16 * 16;
+  // Dynamic shared memory ends at a guard page.
+  if (!state.shared_end) state.shared_end = with_guard(ALL_SHARED);
+  state.dynamic_shared = state.shared_end - (dynamic + 15) / 16 * 16;
   for (unsigned k = 0; k < state.threads; k++) {
     state.fibers[k].number = k;
     state.fibers[k].thread = dim3(k % block.x, k / block.x % block.y, k / (block.x * block.y));
@@ -347,6 +372,7 @@ inline const char *launch(dim3 grid, dim3 block, size_t dynamic, bool backwards,
   state.message[0] = 0;
   state.current = nullptr;
   Signals caught;
+  Flushing flushing;
   if (sigsetjmp(state.out, 1)) {
     state.current = nullptr;
     return state.message;
@@ -404,6 +430,7 @@ inline int __float_as_int(float x) { return same_bits<int>(x); }
 inline double __longlong_as_double(long long x) { return same_bits<double>(x); }
 inline long long __double_as_longlong(double x) { return same_bits<long long>(x); }
 
+extern "C" void on_cpu_release() { on_cpu::release(); }
 #define ON_CPU_ENTRY(kernel)                                                                      \
   extern "C" const char *kernel##_on_cpu(unsigned gx, unsigned gy, unsigned gz, unsigned bx,      \
                                          unsigned by, unsigned bz, size_t dynamic, int backwards, \

@@ -22,7 +22,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no g++ on
 FLAGS = ("-std=c++20", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-w",
          "-U_FORTIFY_SOURCE", "-fno-gnu-unique", "-fno-strict-aliasing",
          "-ftrivial-auto-var-init=pattern", "-fsanitize=bounds",
-         "-fsanitize-undefined-trap-on-error")
+         "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -30,6 +30,7 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ct
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 PAGE = mmap.PAGESIZE
+GUARD = 1 << 24  # bytes that can't be touched on each side of a buffer
 ALIGNMENT = 16  # bytes that one access may have
 SPARE = 0xA5  # what fills the bytes between the end of a buffer and the page after it
 
@@ -49,11 +50,11 @@ class Memory:
         padded = -(-count // ALIGNMENT) * ALIGNMENT
         whole = -(-max(padded, 1) // PAGE) * PAGE
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        base = _libc.mmap(None, whole + 2 * PAGE, 0, private, -1, 0)
+        base = _libc.mmap(None, whole + 2 * GUARD, 0, private, -1, 0)
         assert base != ctypes.c_void_p(-1).value
-        assert not _libc.mprotect(base + PAGE, whole, mmap.PROT_READ | mmap.PROT_WRITE)
-        weakref.finalize(self, _libc.munmap, base, whole + 2 * PAGE)
-        self.address = base + PAGE + whole - padded
+        assert not _libc.mprotect(base + GUARD, whole, mmap.PROT_READ | mmap.PROT_WRITE)
+        weakref.finalize(self, _libc.munmap, base, whole + 2 * GUARD)
+        self.address = base + GUARD + whole - padded
         ctypes.memset(self.address, 0xFF, count)
         ctypes.memset(self.address + count, SPARE, padded - count)
         view = (ctypes.c_uint8 * padded).from_address(self.address)
@@ -74,13 +75,16 @@ class Memory:
 
 
 class Module:
-    """The kernels of a text: those that are written `extern "C" __global__ void name(…)`."""
+    """The kernels of a text: those that are written `extern "C" __global__ void name(…)`.
+
+    `defined` are names that the text may ask for by `#ifdef`.
+    """
 
     def __init__(
-        self, text: str, headers: tuple[str, ...] = ("cuda_on_cpu.h",), portable: bool = False
+        self, text: str, headers: tuple[str, ...] = ("cuda_on_cpu.h",), *defined: str
     ) -> None:
         assert COMPILER is not None
-        flags = (*FLAGS, "-DON_CPU_PORTABLE") if portable else FLAGS
+        flags = (*FLAGS, *(f"-D{name}" for name in defined))
         includes = "".join(f'#include "{HERE / name}"\n' for name in headers)
         entries = "".join(f"ON_CPU_ENTRY({name})\n" for name in _KERNEL.findall(text))
         with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +94,7 @@ class Module:
                                   capture_output=True, text=True)
             assert made.returncode == 0, made.stderr[:4000]
             self._library = ctypes.CDLL(str(library))
+        weakref.finalize(self, self._library.on_cpu_release)
 
     def launch(
         self, name: str, grid: int | tuple[int, ...], threads: int | tuple[int, ...],

@@ -140,7 +140,7 @@ def test_kernels_that_are_right(backwards: bool) -> None:
 
 
 def test_the_portable_way_to_change_fibers() -> None:
-    assert softmax(Module(SOFTMAX, portable=True), 131, False) < 1e-6
+    assert softmax(Module(SOFTMAX, HEADERS, "ON_CPU_PORTABLE"), 131, False) < 1e-6
 
 
 @pytest.mark.parametrize("comment", ["both are there", "both were read"])
@@ -232,6 +232,29 @@ def test_launches_that_no_gpu_takes(grid: int, threads: int, shared: int) -> Non
     module = kernel("x[0] = 1;")
     with pytest.raises(KernelFault):
         module.launch("k", grid, threads, Memory(1, np.int32), ctypes.c_int(1), shared=shared)
+
+
+def test_numbers_of_16_bits() -> None:
+    """All of them to floats, and floats round each of them back, as NumPy does it."""
+    module = Module(
+        'extern "C" __global__ void widen(const unsigned short *x, float *y) {\n'
+        "int i = blockIdx.x * 256 + threadIdx.x; y[i] = f16_value(x[i]); }\n"
+        'extern "C" __global__ void narrow(const float *x, unsigned short *y) {\n'
+        "int i = blockIdx.x * 256 + threadIdx.x; y[i] = f16_bits(x[i]); }\n",
+        ("cuda_on_cpu.h", "halves.h"))
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    wide = Memory(65536, np.float32)
+    module.launch("widen", 256, 256, Memory.of(halves.view(np.uint16)), wide)
+    np.testing.assert_array_equal(wide.array, halves.astype(np.float32))
+    near = halves.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        beside = np.where(np.isfinite(near), np.nextafter(near, np.float32(np.inf)), near)
+        between = np.float32(0.5) * (near + np.roll(near, 1))
+    for floats in (near, beside, between, RANDOM.normal(size=65536).astype(np.float32) * 1e5):
+        bits = Memory(65536, np.uint16)
+        module.launch("narrow", 256, 256, Memory.of(floats), bits)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(bits.array.view(np.float16), floats.astype(np.float16))
 
 
 def test_warp_operations() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlc.compiler.cuda import nvrtc
 from dlc.frontend.commands.cli import STAGES, main
 from dlc.runtime import checkpoint
 from tests.frontend.small_mnist import TINY, idx, write_mnist
@@ -361,9 +362,25 @@ def test_run_of_a_function_without_a_model(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_dump(stage: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if stage == "cubin" and not nvrtc.is_here():
+        pytest.skip("NVRTC is not installed")
     assert main(["dump", "tiny.dl", "--function", "fit", "--stage", stage]) == 0
     shown = capsys.readouterr().out
-    assert {"syntax": "Model Tiny", "llvm": "define", "asm": ".text"}.get(stage, "fit") in shown
+    assert {"syntax": "Model Tiny", "llvm": "define", "asm": ".text", "cuda": "__global__",
+            "cubin": "bytes for sm_80"}.get(stage, "fit") in shown
+
+
+def test_dump_for_a_gpu(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["dump", "tiny.dl", "--function", "fit", "--target", "cuda:sm_90a"]
+    assert main([*command, "--stage", "kernels"]) == 0
+    assert "threads 256" in capsys.readouterr().out
+    assert main([*command, "--all", "stages"]) == 0
+    assert "files in stages" in capsys.readouterr().out
+    names = {file.name.partition("_")[2] for file in Path("stages").iterdir()}
+    assert {"choose_gpu_schedules.txt", "emit_cuda.txt", "asm.txt"} - names == {"asm.txt"}
+    assert "there is no stage" in fails(capsys, *command, "--stage", "llvm")
+    for wrong in ("cuda", "cuda:90", "sm_80"):
+        assert "cuda:sm_80" in fails(capsys, *command[:-1], wrong)
 
 
 def test_dump_all_and_after(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,9 @@ SHOWN = {name: each for name, each in explanations().items() if each.wrong}
 ELSEWHERE = {
     "bad-op": "python", "cannot-read": "driver", "cannot-resume": "train", "cannot-write": "train",
     "data": "data", "data-mismatch": "train", "misplaced": "python",
-    "needs-pygls": "lsp", "no-tests": "test", "nothing-to-train": "train", "too-long": "hostile",
-    "traced-bool": "python", "unknown-error": "explain", "unsupported": "python",
+    "needs-pygls": "lsp", "no-gpu-compiler": "cuda", "no-tests": "test",
+    "nothing-to-train": "train", "too-long": "hostile", "traced-bool": "python",
+    "unknown-error": "explain", "unsupported": "python",
 }  # fmt: skip
 
 

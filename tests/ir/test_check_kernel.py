@@ -10,7 +10,7 @@ from dlc.ir.check_kernel import KernelError, check_kernel, check_loops, check_sc
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.kernel_text import parse_kernel
 from dlc.ir.loops_parse import parse_loops
-from dlc.ir.schedule_text import parse_schedule
+from dlc.ir.schedule_text import parse_schedule, print_schedule
 from tests.ir.kernel_examples import (
     ATTENTION,
     CONV,
@@ -196,6 +196,26 @@ def test_parallel_indices_own_what_is_written(statement: str, parallel: int, fau
     with pytest.raises(KernelError) as error:
         check_schedule(kernel, schedule)
     assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(("rest", "fault"), [
+    ("parallel 2 threads 256", ""),
+    ("parallel 1 threads 256", "not all outer loops are split"),
+    ("parallel 2 threads 200", "200 threads are no block"),
+    ("parallel 2 threads 2048", "2048 threads are no block"),
+    ("parallel 2 threads 256 group 32", "there is no sweep along a row"),
+    ("parallel 2 threads 256 group 64", "64 threads are no warp and no block"),
+    ("parallel 2 group 32", "32 threads of none"),
+])
+def test_threads_of_a_gpu(rest: str, fault: str) -> None:
+    kernel = kernel_of("y[8*i + j] = x[i, j]")
+    schedule = parse_schedule(f'schedule f for "cuda:sm_80" {{ order i, j {rest} }}')
+    assert parse_schedule(print_schedule(schedule, "f")) == schedule
+    if not fault:
+        check_schedule(kernel, schedule)
+        return
+    with pytest.raises(KernelError, match=fault):
+        check_schedule(kernel, schedule)
 
 
 def test_an_index_of_one_value_is_owned_by_all() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from dlc.ir.check_kernel import check_loops
+from dlc.ir.check_kernel import KernelError, check_loops
 from dlc.ir.loops import Apply, For, Load, LoadIndex
 from dlc.ir.loops_parse import parse_loops
 from dlc.ir.loops_text import print_loops
@@ -44,11 +46,60 @@ loops tour<E, Z>(x: const f32, ids: const i32, y: f32) chunks (E + 15) // 16 {
 }
 """
 
+THREADS = """\
+loops rows<N>(x: const f32, y: f32) chunks (N + 3) // 4 threads 128 {
+  alloc all: f32[4] shared
+  alloc own: f32[8]
+  let row = 4*chunk + (thread // 32)
+  z: f32 = 0.0
+  if N - row - 1 >= 0 {
+    for k = 0 to 8 unrolled {
+      v: f32 = x[k + 8*row]
+      own[k]: f32 = v
+    }
+    s = for l = thread % 32 to N step 32 carry a: f32 = z {
+      w: f32 = x[l]
+      t: f32 = add(a, w)
+      next t
+    }
+    o: f32 = shuffle s by 16
+    barrier warp
+  }
+  all[thread // 32]: f32 = z
+  barrier
+  q: f32 = all[0]
+  y[thread]: f32 = q
+}
+"""
 
-def test_it_prints_as_it_was_written() -> None:
-    function = parse_loops(LOOPS)
-    assert print_loops(function) == LOOPS
+
+@pytest.mark.parametrize("text", [LOOPS, THREADS], ids=["vectors", "threads"])
+def test_it_prints_as_it_was_written(text: str) -> None:
+    function = parse_loops(text)
+    assert print_loops(function) == text
     check_loops(function)
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("  barrier\n", "  if 3 - thread >= 0 {\n    barrier\n  }\n", "not all threads come here"),
+    ("  barrier\n", "  for k.2 = 0 to thread {\n    barrier\n  }\n", "not all threads come here"),
+    ("    barrier warp\n", "    barrier\n", "not all threads come here"),
+    ("thread // 32)", "thread // 16)", "not all threads come here"),
+    ("    o: f32", "    if l.s >= 0 {\n    }\n    o: f32", "is no index"),
+    ("    s = for l", "    let at: i64 = i\n    s = for l", "no register i"),
+    ("shuffle s by 16", "shuffle s by 32", "32 is no distance in a warp"),
+    ("shuffle s by 16", "shuffle z2 by 16", "no register z2"),
+    ("4] shared", "4] zeroed shared", "shared memory is never zeroed"),
+    ("threads 128", "threads 48", "48 threads are no whole number of warps"),
+    (" threads 128", "", "thread in"),
+    ("k = 0 to 8 unrolled", "k = 0 to N unrolled", "its turns are not constant"),
+    ("<N>", "<N, thread>", "called chunk or thread"),
+])
+def test_rules_of_threads(before: str, after: str, message: str) -> None:
+    text = THREADS.replace(before, after, 1)
+    assert text != THREADS
+    with pytest.raises(KernelError, match=re.escape(message)):
+        check_loops(parse_loops(text))
 
 
 def test_what_is_parsed() -> None:

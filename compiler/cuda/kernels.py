@@ -1,0 +1,47 @@
+"""Loop functions as kernels of CUDA C: a chunk is a block.
+
+The parameters are the pointers in order, then the symbols, which are 64-bit integers there.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from dlc.compiler.cuda.statements import StatementEmitter
+from dlc.compiler.cuda.text import mangle, stored
+from dlc.compiler.loops.names import Name
+from dlc.ir.loops import LoopFunction
+
+
+def emit_kernel(function: LoopFunction, name: str) -> str:
+    """The definition of a loop function as a kernel called `name`."""
+    emitter = StatementEmitter()
+    parameters = []
+    for pointer in function.pointers:
+        found = emitter.pointers[pointer.name] = emitter.writer.fresh(pointer.name)
+        const = "" if pointer.writable else "const "
+        parameters.append(f"{const}{stored(pointer.dtype)} *{found}")
+    known = ["chunk = blockIdx.x", "thread = threadIdx.x"]
+    for symbol in function.symbols:
+        found = emitter.writer.fresh(symbol)
+        parameters.append(f"Wide {found}_given")
+        known.append(f"{found} = {found}_given")
+        emitter.indices.define(symbol, Name(found, 0, (0, inf)))
+    emitter.indices.define("chunk", Name("chunk", 0, (0, inf)))
+    emitter.indices.define("thread", Name("thread", 0, (0, function.threads - 1)))
+    emitter.body(function.body)
+    head = f'extern "C" __global__ void __launch_bounds__({function.threads}) {name}('
+    lines = [head + ", ".join(parameters) + ") {",
+             f"  const Index {', '.join(known)};", *emitter.writer.lines, "}"]
+    return "\n".join(lines) + "\n"
+
+
+def kernel_names(functions: tuple[LoopFunction, ...]) -> dict[str, str]:
+    """A name in C for each function; different functions have different ones."""
+    found: dict[str, str] = {}
+    for function in functions:
+        name = mangle(function.name)
+        while name in found.values():
+            name += "_"
+        found[function.name] = name
+    return found

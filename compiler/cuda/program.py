@@ -1,0 +1,112 @@
+"""The CUDA C of a program, and what there is to do with it, as data.
+
+The steps say which kernel runs on how many blocks, on which buffers, with which numbers; sizes are
+expressions over the symbols of the call and the variables of loops, as everywhere in a manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dlc.compiler.cuda.kernels import emit_kernel, kernel_names
+from dlc.compiler.passes.plan_memory import byte_size, planned
+from dlc.ir.dims import Dim, substitute, symbols
+from dlc.ir.kernel import storage_size
+from dlc.ir.loops import LoopFunction
+from dlc.ir.program import (
+    Branch,
+    Check,
+    Commit,
+    Launch,
+    Loop,
+    Print,
+    Program,
+    ProgramBuffer,
+    Step,
+    each_step,
+)
+
+Json = dict[str, object]
+NARROW = 1 << 30  # elements, with room for what is rounded up or doubled
+PRELUDE = Path(__file__).with_name("prelude.cu")
+
+
+def launched(program: Program) -> tuple[LoopFunction, ...]:
+    """The loop functions that a program runs."""
+    used = {s.kernel for s in each_step(program.steps) if isinstance(s, Launch)}
+    return tuple(f for f in program.loops if f.name in used)
+
+
+def emit_text(program: Program) -> str:
+    """The translation unit: what primitives mean, then the kernels."""
+    functions = launched(program)
+    names = kernel_names(functions)
+    kernels = (emit_kernel(f, names[f.name]) for f in functions)
+    return "\n".join((PRELUDE.read_text(), *kernels))
+
+
+class Steps:
+    """Says the steps of a program; `say` writes down a dim."""
+
+    def __init__(self, program: Program, say: Callable[[Dim], object]) -> None:
+        self.say = say
+        self.program = program
+        self.functions = {f.name: f for f in launched(program)}
+        self.names = kernel_names(tuple(self.functions.values()))
+
+    def describe(self) -> Json:
+        """Buffers, their places in the arena, the steps, and where indices of 32 bits do: where
+        all counts of `narrow` are below its bound."""
+        return {
+            "buffers": {b.name: self._buffer(b) for b in self.program.buffers},
+            "arena": [{"name": b.name, "bytes": self.say(byte_size(b)), "above": list(b.above)}
+                      for b in planned(self.program)],
+            "narrow": {"below": NARROW, "counts": [self.say(n) for n in self._counts()]},
+            "steps": self.steps(self.program.steps),
+        }
+
+    def _counts(self) -> list[Dim]:
+        """The elements of each piece of memory: no index is larger than all of them."""
+        roots = [storage_size(b.layout, b.dims) for b in self.program.buffers if not b.alias_of]
+        known = set(self.program.symbols)
+        return list(dict.fromkeys(n for n in roots if symbols(n) and symbols(n) <= known))
+
+    def _buffer(self, buffer: ProgramBuffer) -> Json:
+        found: Json = {"kind": buffer.kind, "dtype": buffer.dtype.name}
+        if buffer.alias_of:
+            found |= {"part_of": buffer.alias_of, "offset": self.say(buffer.offset)}
+        if buffer.kind == "const":
+            found["values"] = list(buffer.values)
+        return found
+
+    def steps(self, steps: tuple[Step, ...]) -> list[Json]:
+        """Steps in order."""
+        return [self._step(step) for step in steps]
+
+    def _step(self, step: Step) -> Json:
+        match step:
+            case Launch():
+                return self._launch(step)
+            case Check():
+                return {"step": "check", "buffer": step.buffer, "code": step.code,
+                        "value": step.value}
+            case Print():
+                return {"step": "print", "buffers": list(step.buffers), "code": step.code}
+            case Commit():
+                return {"step": "commit"}
+            case Loop():
+                return {"step": "loop", "var": step.var, "count": self.say(step.count),
+                        "test": self.steps(step.test), "condition": step.condition,
+                        "body": self.steps(step.body)}
+            case Branch():
+                return {"step": "branch", "condition": step.condition,
+                        "then": self.steps(step.then), "otherwise": self.steps(step.otherwise)}
+
+    def _launch(self, launch: Launch) -> Json:
+        function = self.functions[launch.kernel]
+        dims = dict(zip(function.symbols, launch.dims, strict=True))
+        return {"step": "launch", "kernel": self.names[launch.kernel],
+                "blocks": self.say(substitute(function.chunks, dims)),
+                "threads": function.threads, "buffers": list(launch.buffers),
+                "dims": [self.say(dim) for dim in launch.dims]}

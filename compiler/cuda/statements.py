@@ -1,0 +1,262 @@
+"""Statements of Loops as CUDA C. A vector of lanes is as many variables of one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+from dlc.compiler.cuda.expressions import Expressions
+from dlc.compiler.cuda.scalars import CudaBuilder
+from dlc.compiler.cuda.text import Operand, Writer, kind, stored
+from dlc.compiler.loops.names import Name
+from dlc.ir.dims import Dim, mod
+from dlc.ir.loops import (
+    Alloc,
+    Apply,
+    AsIndex,
+    Barrier,
+    Const,
+    Exchange,
+    Fetch,
+    For,
+    If,
+    IndexOf,
+    LaneReduce,
+    Let,
+    Load,
+    LoadIndex,
+    Mask,
+    Shuffle,
+    Splat,
+    Statement,
+    Store,
+)
+from dlc.ir.ops import OPS
+from dlc.ir.scalar import PRIMITIVES
+from dlc.ir.types import BOOL, I64, DType
+
+ALIGNMENT = 16  # bytes: what one access of a thread may have at most
+Lanes = tuple[Operand, ...]
+
+
+class StatementEmitter:
+    """Emits the statements of one function; knows what each name of a program stands for."""
+
+    def __init__(self) -> None:
+        self.writer = Writer()
+        self.builder = CudaBuilder(self.writer)
+        self.indices = Expressions()
+        self.values: dict[str, Lanes] = {}
+        self.pointers: dict[str, str] = {}
+        self._emitters: dict[type, Callable[..., None]] = {
+            Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
+            Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
+            LaneReduce: self._lane_reduce, Let: self._let, LoadIndex: self._load_index,
+            AsIndex: self._as_index, Exchange: self._exchange, Shuffle: self._shuffle,
+            Barrier: self._barrier, Fetch: self._fetch, For: self._for, If: self._if,
+        }
+
+    def body(self, statements: tuple[Statement, ...]) -> None:
+        """Emits statements in order."""
+        for statement in statements:
+            self._emitters[type(statement)](statement)
+
+    def _alloc(self, s: Alloc) -> None:
+        name = self.pointers[s.name] = self.writer.fresh(s.name)
+        where = f"{'__shared__ ' if s.shared else ''}__align__({ALIGNMENT}) "
+        zeroed = " = {}" if s.zeroed else ""
+        self.writer.line(f"{where}{stored(s.dtype)} {name}[{s.size}]{zeroed};")
+
+    def _mask(self, s: Mask) -> None:
+        low, bound = self.indices.text(s.low or 0), self.indices.text(s.bound)
+        made = []
+        for lane in range(s.lanes):
+            at = self.indices.text(s.base + s.step * lane)
+            above = "" if s.low is None else f" && {low} <= {at}"
+            made.append(self.writer.emit(BOOL, f"{at} < {bound}{above}", s.name))
+        self.values[s.name] = tuple(made)
+
+    def _load(self, s: Load) -> None:
+        if s.lanes > 1 and not s.mask and self._is_aligned(s.offset, s.lanes):
+            self.values[s.name] = self._load_pack(s)
+            return
+        made = []
+        for lane in range(s.lanes):
+            text = _loaded(self._element(s.buffer, s.offset + lane), s.dtype)
+            if s.mask:
+                text = f"{self.values[s.mask][lane]} ? {text} : {self.builder.const(s.dtype, 0)}"
+            made.append(self.writer.emit(s.dtype, text, s.name))
+        self.values[s.name] = tuple(made)
+
+    def _is_aligned(self, offset: Dim, lanes: int) -> bool:
+        """Whether neighbours may be read at once; buffers begin at addresses that allow it."""
+        return mod(offset, lanes) == 0
+
+    def _load_pack(self, s: Load) -> Lanes:
+        pack = self.writer.fresh("pack")
+        self.writer.line(f"const {self._pack(s.buffer, s.offset, s.dtype, s.lanes, 'const ')}"
+                         .replace("@", pack))
+        return tuple(self.writer.emit(s.dtype, _loaded(f"{pack}.at[{lane}]", s.dtype), s.name)
+                     for lane in range(s.lanes))
+
+    def _pack(self, buffer: str, offset: Dim, dtype: DType, lanes: int, const: str) -> str:
+        form = f"Pack<{stored(dtype)}, {lanes}>"
+        place = f"*({const}{form} *)({self.pointers[buffer]} + {self.indices.atom(offset)})"
+        return f"{form} @ = {place};" if const else place
+
+    def _element(self, buffer: str, offset: Dim) -> str:
+        return f"{self.pointers[buffer]}[{self.indices.text(offset)}]"
+
+    def _store(self, s: Store) -> None:
+        values = [_to_store(v) for v in self.values[s.value]]
+        if s.lanes > 1 and not s.mask and self._is_aligned(s.offset, s.lanes):
+            place = self._pack(s.buffer, s.offset, s.dtype, s.lanes, "")
+            form = f"Pack<{stored(s.dtype)}, {s.lanes}>"
+            self.writer.line(f"{place} = {form}{{{{{', '.join(values)}}}}};")
+            return
+        for lane, value in enumerate(values):
+            keep = f"if ({self.values[s.mask][lane]}) " if s.mask else ""
+            self.writer.line(f"{keep}{self._element(s.buffer, s.offset + lane)} = {value};")
+
+    def _const(self, s: Const) -> None:
+        self.values[s.name] = (self.builder.const(s.dtype, s.value),) * s.lanes
+
+    def _index_of(self, s: IndexOf) -> None:
+        self.values[s.name] = tuple(
+            self.builder.cast(Operand(self.indices.wide(s.value + lane * s.step), I64), s.dtype)
+            for lane in range(s.lanes))
+
+    def _splat(self, s: Splat) -> None:
+        self.values[s.name] = self.values[s.value] * s.lanes
+
+    def _apply(self, s: Apply) -> None:
+        made: list[Operand] = []
+        for args in zip(*(self.values[name] for name in s.args), strict=True):
+            if s.op in OPS:
+                formula = OPS[s.op].formula
+                assert formula is not None, f"{s.op} has no formula"
+                result = formula(self.builder, dict(s.attrs), *args)
+                assert isinstance(result, Operand)
+            else:
+                assert s.op in PRIMITIVES, f"{s.op} is no primitive"
+                result = self.builder.primitive(s.op, *args)
+            made.append(result)
+        self.values[s.name] = tuple(made)
+
+    def _lane_reduce(self, s: LaneReduce) -> None:
+        values = self.values[s.value]
+        while len(values) > 1:
+            half = len(values) // 2
+            values = tuple(self.builder.primitive(s.op, a, b)
+                           for a, b in zip(values[:half], values[half:], strict=True))
+        self.values[s.name] = values
+
+    def _exchange(self, s: Exchange) -> None:
+        first, second = self.values[s.first], self.values[s.second]
+        by = s.distance
+        self.values[s.name] = tuple(
+            (second[lane] if s.upper else second[lane - by]) if lane & by
+            else (first[lane + by] if s.upper else first[lane]) for lane in range(s.lanes))
+
+    def _shuffle(self, s: Shuffle) -> None:
+        (value,) = self.values[s.value]
+        wide = s.dtype if s.dtype.size >= 4 or s.dtype.is_float else None
+        text = f"__shfl_xor_sync(0xffffffffu, {'' if wide else '(int)'}{value}, {s.distance})"
+        text = text if wide else f"({kind(s.dtype)}){text}"
+        self.values[s.name] = (self.writer.emit(s.dtype, text, s.name),)
+
+    def _barrier(self, s: Barrier) -> None:
+        self.writer.line("__syncwarp();" if s.warp else "__syncthreads();")
+
+    def _fetch(self, s: Fetch) -> None:
+        """Nothing: while some threads wait for memory, others run."""
+
+    def _let(self, s: Let) -> None:
+        value = self.indices.resolve(s.value)
+        if isinstance(value, int):
+            self.indices.alias(s.name, value)
+            return
+        span, loaded = self.indices.range(value), self.indices.is_loaded(value)
+        made = self.writer.define("Index", self.indices.text(value), s.name)
+        self.indices.define(s.name, Name(made, 0, span, loaded))
+
+    def _load_index(self, s: LoadIndex) -> None:
+        text = _loaded(self._element(s.buffer, s.offset), s.dtype)
+        self._index(s.name, text, s.dtype)
+
+    def _as_index(self, s: AsIndex) -> None:
+        (value,) = self.values[s.value]
+        self._index(s.name, value.text, s.dtype)
+
+    def _index(self, name: str, text: str, dtype: DType) -> None:
+        """From here on `name` is an integer that may be anything its type holds."""
+        low = 0.0 if dtype.kind == "uint" else -inf
+        made = self.writer.define("Index", text, name)
+        self.indices.define(name, Name(made, 0, (low, inf), True))
+
+    def _if(self, s: If) -> None:
+        tests = []
+        for condition in s.conditions:
+            low, high = self.indices.range(condition)
+            if high < 0:
+                return
+            if low < 0:
+                tests.append(f"{self.indices.text(condition)} >= 0")
+        self._inside(f"if ({' && '.join(tests)})" if tests else "", s.body)
+
+    def _inside(self, head: str, body: tuple[Statement, ...]) -> None:
+        """Statements in a block; what it defines is forgotten after it."""
+        saved = dict(self.indices.names), dict(self.indices.aliases), dict(self.values)
+        if head:
+            self.writer.open(head)
+        self.body(body)
+        if head:
+            self.writer.close()
+        self.indices.names, self.indices.aliases, self.values = saved
+
+    def _for(self, s: For) -> None:
+        low, high = self.indices.text(s.low), self.indices.text(s.high)
+        states = []
+        for (_, first, dtype, _), name in zip(s.carried, s.after, strict=True):
+            states.append([self._variable(dtype, value, name) for value in self.values[first]])
+        var = self.writer.fresh(s.var)
+        further = f"{var} *= 2" if s.step == 0 else f"{var} += {self.indices.text(s.step)}"
+        if s.unrolled:
+            self.writer.line("#pragma unroll")
+        saved = dict(self.indices.names), dict(self.indices.aliases), dict(self.values)
+        span = (self.indices.range(s.low)[0], self.indices.range(s.high)[1] - 1)
+        self.indices.define(s.var, Name(var, 0, span))
+        self.writer.open(f"for (Index {var} = {low}; {var} < {high}; {further})")
+        self._turn(s, states)
+        self.writer.close()
+        self.indices.names, self.indices.aliases, self.values = saved
+        for name, state in zip(s.after, states, strict=True):
+            self.values[name] = tuple(state)
+
+    def _variable(self, dtype: DType, value: Operand, hint: str) -> Operand:
+        name = self.writer.fresh(hint)
+        self.writer.line(f"{kind(dtype)} {name} = {value};")
+        return Operand(name, dtype)
+
+    def _turn(self, s: For, states: list[list[Operand]]) -> None:
+        """One turn of a loop: it sees what the one before left, and leaves what comes next."""
+        for (name, _, dtype, _), state in zip(s.carried, states, strict=True):
+            self.values[name] = tuple(
+                self.writer.emit(dtype, value.text, name) for value in state)
+        self.body(s.body)
+        for name, state in zip(s.next, states, strict=True):
+            for variable, value in zip(state, self.values[name], strict=True):
+                self.writer.line(f"{variable} = {value};")
+
+
+def _loaded(element: str, dtype: DType) -> str:
+    """An element of memory as a register."""
+    if dtype.kind == "bool":
+        return f"{element} != 0"
+    return f"{dtype}_value({element})" if dtype.is_float and dtype.size == 2 else element
+
+
+def _to_store(value: Operand) -> str:
+    """A register as it lies in memory."""
+    two = value.dtype.is_float and value.dtype.size == 2
+    return f"{value.dtype}_bits({value})" if two else value.text

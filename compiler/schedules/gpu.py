@@ -1,0 +1,161 @@
+"""Schedules of a GPU: which places a thread has, and what threads do together."""
+
+from __future__ import annotations
+
+from dlc.compiler.kernels.accesses import accesses, stride
+from dlc.compiler.loops.threads import WARP
+from dlc.compiler.options import Options
+from dlc.compiler.schedules.rows import row_of
+from dlc.ir.dataclass import dataclass
+from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, symbol, symbols
+from dlc.ir.expression_text import computes
+from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.schedule import Schedule
+
+THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
+LANES = 4  # places of a thread side by side
+WIDE = 16  # bytes of one access, at most
+LONG_ROW = 1024  # from here on a block has a row, below a warp
+SIDE = 4  # places of a row that a thread has at a time
+
+
+def at_least_one(blocks: Dim) -> Dim:
+    """Where there is never a place, one block finds that out."""
+    return max(1, blocks) if isinstance(blocks, int) else blocks
+
+
+@dataclass(slots=True)
+class ThreadSearch:
+    """Chooses the schedule of one kernel at likely sizes.
+
+    `starts` are, for each parameter, where its memory begins in a buffer, in elements.
+    """
+
+    kernel: Kernel
+    sizes: dict[str, int]
+    options: Options
+    starts: dict[str, list[Dim]]
+
+    def choose(self) -> Schedule:
+        """The schedule."""
+        order = self._order()
+        row = self._row()
+        if row is not None:
+            group = self._group(row)
+            if group > 1:
+                return self._in_groups(order, row, group)
+        reduce = self._reduced()
+        vector = self._vector(order)
+        lanes = LANES if vector else 1
+        return Schedule(
+            self.options.target, order, len(order), self._blocks(order, vector, lanes), vector,
+            lanes, reduce=reduce, threads=THREADS, edge=((vector, "mask"),) if vector else ())
+
+    def _in_groups(self, order: tuple[str, ...], row: tuple[Index, ...], group: int) -> Schedule:
+        """A warp or a block for each place, along whose row its threads go together."""
+        blocks = at_least_one(ceildiv(self._places(order), THREADS // group))
+        length = self._extent(row[-1])
+        return Schedule(
+            self.options.target, order, len(order), blocks, reduce=tuple(i.name for i in row),
+            sweep=SIDE if length >= SIDE * group else 1, threads=THREADS, group=group)
+
+    def _places(self, order: tuple[str, ...]) -> Dim:
+        return product(tuple(self._high(name) for name in order))
+
+    def _blocks(self, order: tuple[str, ...], vector: str, lanes: int) -> Dim:
+        turns = [ceildiv(self._high(n), lanes) if n == vector else self._high(n) for n in order]
+        return at_least_one(ceildiv(product(tuple(turns)), THREADS))
+
+    def _high(self, name: str) -> Dim:
+        high = next(i.high for i in self.kernel.outer if i.name == name)
+        assert not isinstance(high, Access)
+        return high
+
+    def _number(self, dim: Dim) -> int:
+        return evaluate(dim, {name: self.sizes.get(name, 1) for name in symbols(dim)})
+
+    def _extent(self, index: Index) -> int:
+        assert not isinstance(index.high, Access)
+        assert not isinstance(index.low, Access)
+        return max(1, self._number(index.high - index.low))
+
+    def _reduced(self) -> tuple[str, ...]:
+        """The reduced indices, in the order in which computes have them."""
+        found: dict[str, None] = {}
+        for compute in computes(self.kernel.body):
+            if compute.combine is not None:
+                found |= dict.fromkeys(
+                    i.name for i in compute.over
+                    if not any(i.name in symbols(e) for e in compute.target.at
+                               if not isinstance(e, Access)))
+        return tuple(found)
+
+    def _order(self) -> tuple[str, ...]:
+        """The outer indices, last the one along which most memory lies."""
+        names = [i.name for i in self.kernel.outer]
+        best = max(self.kernel.outer, key=self._neighbours, default=None)
+        if best is not None and self._neighbours(best) > self._neighbours(self.kernel.outer[-1]):
+            names.remove(best.name)
+            names.append(best.name)
+        return tuple(names)
+
+    def _neighbours(self, index: Index) -> int:
+        """How many accesses lie side by side along an index, if it is of any length."""
+        if self._extent(index) < 2:
+            return -1
+        return sum(stride(self.kernel, a, index, 1) == 1 for a in self._accesses())
+
+    def _accesses(self) -> list[Access]:
+        found = [a for c in computes(self.kernel.body) for a in accesses(c)]
+        return [a for a in found if a.at]
+
+    def _row(self) -> tuple[Index, ...] | None:
+        """The indices of the row, the one that threads share last; None if there is no row."""
+        found = [c for c in self.kernel.body if isinstance(c, Compute)]
+        row = row_of(self.kernel, found)
+        return None if row is None else tuple(sorted(row, key=self._along))
+
+    def _along(self, index: Index) -> tuple[int, int]:
+        return sum(stride(self.kernel, a, index, 1) == 1 for a in self._accesses()), self._extent(
+            index)
+
+    def _group(self, row: tuple[Index, ...]) -> int:
+        """How many threads have a row together."""
+        length = self._extent(row[-1])
+        beside = max((self._neighbours(i) for i in self.kernel.outer), default=0)
+        if length < WARP or self._along(row[-1])[0] < beside:
+            return 1
+        return THREADS if length >= LONG_ROW else WARP
+
+    def _vector(self, order: tuple[str, ...]) -> str:
+        """The outer index of which a thread has four places, if all memory allows it."""
+        if not order or len(list(computes(self.kernel.body))) != len(self.kernel.body):
+            return ""
+        index = next(i for i in self.kernel.outer if i.name == order[-1])
+        plain = all(c.combine is None and not c.over and not c.where
+                    for c in computes(self.kernel.body))
+        if not plain or self._number(self._places(order)) < LANES * THREADS:
+            return ""
+        return index.name if all(self._may_widen(a, index) for a in self._accesses()) else ""
+
+    def _may_widen(self, access: Access, index: Index) -> bool:
+        """Whether four neighbours along an index are one, or four that lie aligned in memory."""
+        if access.fill is not None or any(isinstance(e, Access) for e in access.at):
+            return False
+        step = stride(self.kernel, access, index, LANES)
+        if step == 0:
+            return True
+        if step != 1 or self.kernel.buffer(access.buffer).role == "local":
+            return False
+        return self._is_aligned(access, index)
+
+    def _is_aligned(self, access: Access, index: Index) -> bool:
+        buffer = self.kernel.buffer(access.buffer)
+        if not buffer.layout.is_row_major or any(
+                mod(start, LANES) != 0 for start in self.starts.get(access.buffer, [])):
+            return False
+        # Rows begin at multiples of their length, and the index itself at multiples of four.
+        *outer, last = access.at
+        assert not isinstance(last, Access)
+        rest = mod(last - symbol(index.name), LANES)
+        return rest == 0 and (not outer or mod(buffer.dims[-1], LANES) == 0)

@@ -1,0 +1,189 @@
+"""A Graph as CUDA C, run on a CPU by nothing but its text and its manifest."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dlc.compiler.levels import Compiled
+from dlc.compiler.options import Options
+from dlc.compiler.passes.differentiate import differentiate
+from dlc.compiler.pipeline import compile_cuda
+from dlc.ir import dims
+from dlc.ir.graph import Graph
+from dlc.ir.scalar import Array
+from dlc.runtime.dims import evaluate, solve
+from tests.compiler.compiled import CompiledGraph, _meant, _stored
+from tests.cuda.on_cpu import KernelFault, Memory, Module
+
+ALIGNMENT = 64
+ARCH = "sm_80"
+HEADERS = ("cuda_on_cpu.h", "halves.h")
+Json = dict[str, Any]
+
+
+class CheckFailed(Exception):
+    """A check of the program failed; its code."""
+
+
+class Run:
+    """One call: the memory of all buffers, and the steps.
+
+    Forwards, temps lie in the arena as they were planned; backwards, each has memory of its own,
+    with pages round it that can't be touched.
+    """
+
+    def __init__(
+        self, module: Module, manifest: Json, memory: dict[str, Memory], sizes: dict[str, int],
+        backwards: bool,
+    ) -> None:
+        self.module, self.plan, self.backwards = module, manifest["cuda"], backwards
+        narrow = self.plan["narrow"]
+        assert all(evaluate(n, sizes) < narrow["below"] for n in narrow["counts"])
+        self.memory, self.sizes = memory, dict(sizes)
+        self.places = {name: m.address for name, m in memory.items()}
+        self.printed: list[int] = []
+        ends: dict[str, int] = {}
+        for temp in self.plan["arena"]:
+            start = max((ends[name] for name in temp["above"]), default=0)
+            size = evaluate(temp["bytes"], self.sizes)
+            ends[temp["name"]] = start + -(-size // ALIGNMENT) * ALIGNMENT
+            self.places[temp["name"]] = start
+            if backwards:
+                self.memory[temp["name"]] = Memory(size)
+                self.places[temp["name"]] = self.memory[temp["name"]].address
+        if not backwards:
+            self.arena = Memory(max(ends.values(), default=0))
+            for name in ends:
+                self.places[name] += self.arena.address
+
+    def run(self) -> None:
+        """All steps in order."""
+        self._steps(self.plan["steps"])
+        for memory in self.memory.values():
+            memory.check()
+
+    def _place(self, name: str) -> int:
+        buffer = self.plan["buffers"][name]
+        if "part_of" not in buffer:
+            return self.places[name]
+        size = {"bool": 1, "bf16": 2}.get(buffer["dtype"]) or int(buffer["dtype"][1:]) // 8
+        return self.places[buffer["part_of"]] + size * evaluate(buffer["offset"], self.sizes)
+
+    def _is_true(self, name: str) -> bool:
+        return ctypes.c_uint8.from_address(self._place(name)).value != 0
+
+    def _steps(self, steps: list[Json]) -> None:
+        for step in steps:
+            getattr(self, f"_{step['step']}")(step)
+
+    def _launch(self, step: Json) -> None:
+        blocks = evaluate(step["blocks"], self.sizes)
+        given = [ctypes.c_void_p(self._place(name)) for name in step["buffers"]]
+        given += [ctypes.c_longlong(evaluate(dim, self.sizes)) for dim in step["dims"]]
+        if blocks:
+            self.module.launch(step["kernel"], blocks, step["threads"], *given,
+                               backwards=self.backwards)
+
+    def _check(self, step: Json) -> None:
+        if not self._is_true(step["buffer"]):
+            raise CheckFailed(step["code"])
+
+    def _print(self, step: Json) -> None:
+        self.printed.append(step["code"])
+
+    def _commit(self, step: Json) -> None:
+        pass
+
+    def _branch(self, step: Json) -> None:
+        self._steps(step["then" if self._is_true(step["condition"]) else "otherwise"])
+
+    def _loop(self, step: Json) -> None:
+        self.sizes[step["var"]] = 0
+        while self._goes_on(step):
+            self._steps(step["body"])
+            self.sizes[step["var"]] += 1
+
+    def _goes_on(self, step: Json) -> bool:
+        self._steps(step["test"])
+        if step["condition"]:
+            return self._is_true(step["condition"])
+        return self.sizes[step["var"]] < evaluate(step["count"], self.sizes)
+
+
+class CudaGraph(CompiledGraph):
+    """A graph as CUDA C. A run goes forwards and backwards, which must give the same bits."""
+
+    defined: tuple[str, ...] = ()
+
+    def __init__(self, graph: Graph, options: Options | None = None) -> None:
+        options = options or Options()
+        assert not options.target
+        self.meaning = differentiate(graph)
+        self.made: Compiled = compile_cuda(
+            graph, replace(options, target=f"cuda:{ARCH}", verify=True))
+        self.module = Module(self.made.text, HEADERS, *self.defined)
+
+    def run(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """Results, then the new values of variables."""
+        forwards, backwards = (self._run(arrays, b) for b in (False, True))
+        for a, b in zip(forwards, backwards, strict=True):
+            np.testing.assert_array_equal(a, b, "the order of threads changes the result")
+        return forwards
+
+    def _run(self, arrays: Sequence[Array], backwards: bool) -> tuple[Array, ...]:
+        manifest, memory = self.made.manifest, {}
+        sizes: dict[str, int] = {}
+        for param, array in zip(self.meaning.params, arrays, strict=True):
+            if param.role == "size":
+                sizes[param.value.name] = int(array)
+                continue
+            kept = np.asarray(array) if param.role == "random" else _stored(param.value, array)
+            memory[param.value.name] = Memory.of(np.ascontiguousarray(kept))
+            if param.role == "in":
+                specs: list[Json] = manifest["inputs"]  # type: ignore[assignment]
+                spec = next(s for s in specs if s["name"] == param.value.name)
+                for dim, size in zip(spec["dims"], kept.shape, strict=True):
+                    known = solve(dim, size, sizes)
+                    sizes |= [known] if known else []
+        results = []
+        outputs: list[Json] = manifest["outputs"]  # type: ignore[assignment]
+        buffers: Json = manifest["cuda"]["buffers"]  # type: ignore[index]
+        names = [n for n, b in buffers.items() if b["kind"] == "out" and "part_of" not in b]
+        for name, spec in zip(names, outputs, strict=True):
+            shape = [evaluate(dim, sizes) for dim in spec["dims"]]
+            dtype = "uint16" if spec["dtype"] == "bf16" else _numpy(spec["dtype"])
+            memory[name] = Memory(int(np.prod(shape, dtype=int)), dtype)
+            results.append((memory[name], shape))
+        for name, buffer in buffers.items():
+            if buffer["kind"] == "const":
+                memory[name] = Memory.of(np.asarray(buffer["values"], _numpy(buffer["dtype"])))
+        run = Run(self.module, manifest, memory, sizes, backwards)
+        before = {p.value.name: memory[p.value.name].array.copy() for p in self.meaning.params
+                  if p.role in ("in", "random")}
+        run.run()
+        for name, old in before.items():
+            np.testing.assert_array_equal(memory[name].array, old, "an input was written")
+        found = [m.array.reshape(shape).copy() for m, shape in results]
+        for name, value in self.meaning.updates:
+            shape = [dims.evaluate(d, sizes) for d in value.dims]
+            found.append(memory[name].array.reshape(shape).copy())
+        return tuple(_meant(v, a) for v, a in zip(self.meaning.outputs, found, strict=True))
+
+
+def _numpy(dtype: str) -> str:
+    kinds = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
+    return "bool" if dtype == "bool" else f"{kinds[dtype[0]]}{dtype[1:]}"
+
+
+class WideGraph(CudaGraph):
+    """A graph as CUDA C with indices of 64 bits."""
+
+    defined = ("WIDE_INDICES",)
+
+
+__all__ = ["ARCH", "CheckFailed", "CudaGraph", "KernelFault", "Run", "WideGraph"]
