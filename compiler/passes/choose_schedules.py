@@ -251,7 +251,8 @@ class Chooser:
             return ()
         reads = tuple(accesses(reduction))
         free = tuple(i for i in self.kernel.outer if i.name != vector and self._may_tile(
-            i, reduction) and any(not uses(a, i.name) for a in reads))
+            i, reduction) and (any(not uses(a, i.name) for a in reads)
+                               or self._side_by_side(i, reduction, vector)))
         wide = next((i for i in self.kernel.outer if i.name == vector
                      and self._may_tile(i, reduction)), None)
         last = reduction.over[-1]
@@ -261,6 +262,14 @@ class Chooser:
         streams = masks and not free and all(
             self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
         return TileSearch(reads, free, wide, lanes, registers, self.extent, streams).best()
+
+    def _side_by_side(self, index: Index, reduction: Compute, vector: str) -> bool:
+        """Whether vectors along a reduced index that neighbours of `index` read lie side by side.
+        """
+        reads = [a for a in reduction.args if isinstance(a, Access)]
+        lanes = self.options.lanes
+        return len(reads) > 1 and any(i.name == vector for i in reduction.over) and all(
+            stride(self.kernel, a, index, lanes) == lanes for a in reads)
 
     def _may_tile(self, index: Index, reduction: Compute) -> bool:
         return (self.extent(index) > 1 and not isinstance(index.high, Access)

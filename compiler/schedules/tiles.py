@@ -8,7 +8,7 @@ takes: the larger of what the multipliers and the loads need, and of what sticks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil
+from math import ceil, inf
 
 from dlc.compiler.kernels.accesses import uses
 from dlc.ir.dataclass import dataclass
@@ -26,6 +26,7 @@ IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times prod
 FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no cost
 FEW_TURNS = 32  # of a reduction that does little with what it reads
 FREE_REGISTERS = 8  # for what is loaded
+SPARE_REGISTERS = 3  # beside sums and vectors: an element, and what a loop keeps
 
 Choice = tuple[tuple[Index, int], ...]
 
@@ -89,6 +90,9 @@ class TileSearch:
             waste *= self._waste(index, size)
             counts = [n * size if used else n
                       for n, used in zip(counts, reuse[index], strict=True)]
+        vectors = next((n for i, n in choice if i is self.vector), 1)
+        if products > vectors and products + vectors + SPARE_REGISTERS > self.registers:
+            return inf  # they stay loaded from row to row
         loads = sum(counts)
         latency = max(1.0, IN_FLIGHT / products)
         wide = sum(n for n, used in zip(counts, reuse[self.vector], strict=True) if used) if (
@@ -124,7 +128,8 @@ def loop_order(
     last; or, where a result takes few turns, that over neighbours in memory.
     """
     turns = 1
-    for index in (i for c in kernel.body if isinstance(c, Compute) for i in c.over):
+    reduced = [i for c in kernel.body if isinstance(c, Compute) for i in c.over]
+    for index in reduced:
         turns *= extent(index)
     large = [a for a in reads if _is_large(kernel.buffer(a.buffer)) or across(a)]
     places = _places_written(kernel)
@@ -132,7 +137,8 @@ def loop_order(
     def rank(index: Index) -> tuple[bool, int, int, int]:
         anew = 0
         for access in large:
-            if uses(access, index.name):
+            if uses(access, index.name) or any(
+                    uses(access, i.name) and _bounded_by(i, index.name) for i in reduced):
                 part = 1
                 for name, size in tiles.items():
                     part *= size if uses(access, name) else 1
@@ -141,6 +147,11 @@ def loop_order(
         return trips > 1, -anew, places.get(index.name, -1) if turns <= FEW_TURNS else 0, trips
 
     return tuple(i.name for i in sorted(kernel.outer, key=rank))
+
+
+def _bounded_by(index: Index, name: str) -> bool:
+    """Whether another index says where one begins or ends."""
+    return any(name in symbols(b) for b in (index.low, index.high) if not isinstance(b, Access))
 
 
 def _is_large(buffer: Buffer) -> bool:

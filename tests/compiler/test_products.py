@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from dlc.compiler.options import Options
+from dlc.compiler.passes.choose_schedules import Chooser
 from dlc.compiler.pipeline import dump_graph
 from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.dims_text import parse_dim
 from dlc.ir.graph import Builder, Graph, Param, Value
+from dlc.ir.kernel_text import parse_kernel
 from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import conv_spec, spec
 from dlc.ir.types import F32, F64, U8, DType, tensor
@@ -115,7 +117,8 @@ def convolution(n: Dim, channels: int, maps: int, size: int, **settings: int) ->
 
 
 @pytest.mark.parametrize("settings", [
-    {"padding": 1}, {"padding": 1, "groups": 12}, {"stride": 2, "padding": 1}, {"padding": 2}])
+    {"padding": 1}, {"padding": 1, "groups": 12}, {"stride": 2, "padding": 1}, {"padding": 2},
+    {"stride": 2, "padding": 1, "groups": 12}])
 @pytest.mark.parametrize("n", [1, 5, 18])
 @pytest.mark.parametrize("hint", [1, 64])
 def test_convolutions(settings: dict[str, int], n: int, hint: int) -> None:
@@ -123,6 +126,38 @@ def test_convolutions(settings: dict[str, int], n: int, hint: int) -> None:
     made = convolution(N, 12, 24, 18, **settings)
     compiled = CompiledGraph(made, Options(verify=True, hints={"N": hint}))
     compiled.check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
+
+
+DEPTHWISE = """
+kernel back<N>(p0: f32[N, 64, 16, 16] @ (0/16, 2, 3, 1, 0) in, p1: f32[64, 1, 3, 3] in,
+    p2: f32[N, 64, 32, 32] @ (0/16, 2, 3, 1, 0) out) {
+  local acc: f32
+  outer i0<N, i1<64, i2<32, i3<32
+  acc = sum i2 // 2 <= k0 < min(((i2 + 1) // 2) + 1, 16),
+      i3 // 2 <= k1 < min(((i3 + 1) // 2) + 1, 16):
+      mul(p0[i0, i1, k0, k1], p1[i1, 0, i2 - 2*k0 + 1, i3 - 2*k1 + 1])
+  p2[i0, i1, i2, i3] = acc
+}
+""", """
+kernel weights<N>(p0: f32[N, 64, 16, 16] @ (0/16, 2, 3, 1, 0) in,
+    p1: f32[N, 64, 32, 32] @ (0/16, 2, 3, 1, 0) in, p2: f32[64, 1, 3, 3] out) {
+  local acc: f32
+  outer i1<64, i3<3, i4<3
+  acc = sum k0<N, ((-i3) // 2) + 1 <= k1 < 16, ((-i4) // 2) + 1 <= k2 < 16:
+      mul(p0[k0, i1, k1, k2], p1[k0, i1, i3 + 2*k1 - 1, i4 + 2*k2 - 1])
+  p2[i1, 0, i3, i4] = acc
+}
+"""
+
+
+@pytest.mark.parametrize("text", DEPTHWISE)
+def test_channels_that_lie_side_by_side_are_taken_together(text: str) -> None:
+    """With the batch in the lanes neighbours in memory are channels: they come innermost, or in one
+    tile, though no operand is shared by them, and the places of one are bounds of another."""
+    schedule = Chooser(parse_kernel(text), {"N": 64}, Options()).choose()
+    assert schedule.order[-1] == "i1"
+    assert schedule.vector in ("i0", "k0")
+    assert schedule.vector == "i0" or schedule.tile("i1") > 4
 
 
 def test_sums_of_weights_lie_in_memory_between_rows() -> None:
@@ -198,3 +233,23 @@ def test_panels_fit_on_a_thread_s_stack(dtype: DType, form: str) -> None:
         if line.strip().startswith("alloc panel"):
             count = int(line.split("[")[1].split("]")[0])
             assert count * dtype.size <= 256 * 1024
+
+
+@pytest.mark.parametrize("n", [1, 19])
+def test_depthwise_layers_with_the_batch_in_the_lanes(n: int) -> None:
+    """Between other layers: forwards, and gradients by what comes in and by weights."""
+    b = Builder("xwvu")
+    x, w = Value("x", tensor(F32, (N, 3, 13, 13))), Value("w", tensor(F32, (16, 3, 3, 3)))
+    v, u = Value("v", tensor(F32, (16, 1, 3, 3))), Value("u", tensor(F32, (24, 16, 1, 1)))
+    y = b.op("tanh", b.op("contract", x, w, **conv_spec(x.dims, w.dims, padding=1)))
+    z = b.op("contract", y, v, **conv_spec(y.dims, v.dims, stride=2, padding=1, groups=16))
+    z = b.op("tanh", z)
+    made = b.op("tanh", b.op("contract", z, u, **conv_spec(z.dims, u.dims)))
+    loss = b.sum(made, (0, 1, 2, 3))
+    gradients = b.emit("gradient", loss, w, v, u)
+    graph = Graph("f", tuple(Param(a, "in") for a in (x, w, v, u)), tuple(b.nodes),
+                  (loss, *gradients))
+    options = Options(verify=True, hints={"N": 64})
+    wide = Options(target="x86-64-v4", hints={"N": 64})
+    assert "@ (0/16, 2, 3, 1, 0)" in dump_graph(graph, "kernels", wide)
+    CompiledGraph(graph, options).check(arrays(graph, {"N": n}), rtol=1e-3, atol=2e-3)
