@@ -21,6 +21,12 @@ def is_unit_reshape(node: Node) -> bool:
     return before == [d for d in node.result.dims if d != 1]
 
 
+def is_numbering(node: Node, made: Mapping[Value, Node]) -> bool:
+    """Whether a node numbers the elements of a tensor: a reshaped iota, which needs no memory."""
+    source = made.get(node.operands[0]) if node.op == "reshape" else None
+    return source is not None and source.op == "iota" and not is_unit_reshape(node)
+
+
 def reads_in_place(node: Node, inverses: dict[Value, Inverse]) -> bool:
     """Whether each element needs the operands' elements at its own place alone."""
     if node.op == "contract":
@@ -75,7 +81,8 @@ class Shapes:
 
     def is_view(self, node: Node) -> bool:
         """Whether the result is the operand's memory under other dims."""
-        return node.op == "reshape" and not is_unit_reshape(node)
+        return node.op == "reshape" and not is_unit_reshape(node) and (
+            not is_numbering(node, self.made))
 
     def is_map(self, node: Node) -> bool:
         """Whether it is computed element by element (a pad chooses between two values)."""

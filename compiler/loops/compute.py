@@ -94,9 +94,13 @@ class Computing(ABC):
             step = coefficient(value, LANE)
             if step == 0:
                 return self.out.index(arg.dtype, value)
-            assert isinstance(step, int), "an index value is affine in the vector index"
-            return self.out.index(
-                arg.dtype, value - symbol(LANE) * step, self.schedule.lanes, step)
+            first, lanes = value - symbol(LANE) * step, self.schedule.lanes
+            assert LANE not in symbols(first), "an index value is affine in the vector index"
+            if isinstance(step, int):
+                return self.out.index(arg.dtype, first, lanes, step)
+            apart = self.out.apply("mul", (
+                self.out.index(arg.dtype, 0, lanes, 1), self.out.index(arg.dtype, step)), arg.dtype)
+            return self.out.apply("add", (self.out.index(arg.dtype, first), apart), arg.dtype)
         return self.read(arg)
 
     def read(self, access: Access) -> Register:

@@ -8,8 +8,9 @@
 
 Forward values that are read by elementwise nodes of later phases alone would lie in memory for
 these. The fewest bytes, at likely sizes, from which they all can be computed again are found by a
-minimum cut between what can't be (results of reductions, draws) and them: of gelu it is its
-argument. What lies in memory anyhow (a product reads it, it is a result) costs nothing.
+minimum cut between what can't be (results of reductions) and them: of gelu it is its
+argument. What lies in memory anyhow (a product reads it, it is a result) costs nothing. Draws have
+numbers and no state: dropout draws again, and keeps no mask.
 
 Requires: gradients expanded, and no later pass that merges equal nodes. Ensures: the same bits, for
 copies have the same formulas; copies are of the phase of their reader. What had no other reader is
@@ -23,7 +24,7 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from dlc.compiler.kernels.shapes import is_unit_reshape
+from dlc.compiler.kernels.shapes import is_numbering, is_unit_reshape
 from dlc.compiler.options import Options
 from dlc.compiler.passes.plan_memory import at_sizes
 from dlc.compiler.rewriting.min_cut import ENDLESS, MinCut
@@ -31,7 +32,8 @@ from dlc.ir.graph import Builder, Graph, Node, Phase, Value, names, producers
 from dlc.ir.ops import OPS
 from dlc.ir.types import TensorType
 
-DEAREST: Final = 20.0  # an op that costs more (a draw, a power) is kept
+DEAREST: Final = 20.0  # an op that costs more (a power) is kept
+DRAWS: Final = ("random_uniform", "random_normal")  # by number: no state, and no mask to be kept
 
 
 def rematerialise(graph: Graph, options: Options) -> Graph:
@@ -100,12 +102,13 @@ class _Region:
 
     def _is_cheap(self, node: Node) -> bool:
         return node.phase == "forward" and (
-            _is_moved(node) or (_is_map(node) and OPS[node.op].cost <= DEAREST))
+            _is_moved(node) or (_is_map(node) and (
+                OPS[node.op].cost <= DEAREST or node.op in DRAWS)))
 
     def _is_free(self, value: Value) -> bool:
         """Whether a value needs no memory: it is a number, or one number all over a tensor."""
         node = self.made.get(value)
-        if node is not None and node.op == "broadcast":
+        if node is not None and (node.op == "broadcast" or is_numbering(node, self.made)):
             return self._is_free(node.operands[0])
         return node is not None and node.op in ("constant", "iota", "dim")
 

@@ -23,7 +23,7 @@ from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import conv_spec, matmul_spec, pool_spec
 from dlc.ir.program import Launch, Program
 from dlc.ir.scalar import Array
-from dlc.ir.types import F32, I32, U8, DType, tensor
+from dlc.ir.types import F32, I32, I64, U8, DType, tensor
 from tests.compiler.loops_machine import run_program
 
 N = symbol("N")
@@ -253,3 +253,17 @@ def test_sums_over_the_batch_are_in_chunks_of_a_tree() -> None:
     both = run_program(program, {"x": array[:256]})[name]
     np.testing.assert_array_equal(half[0][name] + half[1][name], both)
     assert whole[name].shape == (3,)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_numbers_of_elements_need_no_memory(turned: bool) -> None:
+    """Also where neighbours in the lanes are a symbol apart."""
+    b = Builder("x")
+    x = value("x", N, 33)
+    line = b.op("iota", dtype=I64, dims=(33 * N,), axis=0)
+    numbers = b.op("reshape", line, dims=(33, N) if turned else (N, 33))
+    if turned:
+        numbers = b.op("transpose", numbers, order=(1, 0))
+    made = graph(b, [x], [b.op("add", x, b.op("cast", numbers, to=F32))])
+    program = check(made, 7)
+    assert [b.kind for b in program.buffers] == ["in", "out"]

@@ -8,7 +8,10 @@ from dlc.compiler.options import Options
 from dlc.compiler.pipeline import plan
 from dlc.compiler.traffic import Traffic, traffic
 from dlc.frontend.build import Build
+from dlc.ir.dims import symbol
+from dlc.ir.expression_text import computes
 from dlc.ir.graph import Builder
+from dlc.ir.types import F32
 from tests.compiler.test_footprints import EXAMPLES, STEPS
 from tests.compiler.test_kernels import graph, value
 
@@ -49,3 +52,35 @@ def test_a_softmax_moves_its_input_and_its_output() -> None:
     assert (found.launches, found.stages) == (1, 1)
     assert found.given == 2 * 4 * 512 * 256
     assert found.moved <= 1.5 * found.given  # what is kept in the result is read from near
+
+
+DROPPED = """import nn
+model Net {
+    a = nn.Dense(64, 256)
+    d = nn.Dropout(0.3)
+    b = nn.Dense(256, 10)
+
+    step fit(x: f32[N, 64], y: i32[N]) -> f32 {
+        loss = softmax_cross_entropy(x |> a |> relu |> d |> b, y)
+        minimize loss with sgd(lr=0.1)
+        return loss
+    }
+}
+"""
+
+
+def test_dropout_draws_again_on_the_way_back(tmp_path: Path) -> None:
+    """No mask crosses from the way there, and no number of an element lies in memory: of the hidden
+    layer there is what the mask is laid over, what comes of it, and the gradient, once each."""
+    file = tmp_path / "net.dl"
+    file.write_text(DROPPED)
+    program, sizes = plan(Build(file).model("Net", {}).graph("fit"),
+                          Options(target="x86-64-v4", hints={"N": 128}))
+    temps = [b for b in program.buffers if b.kind == "temp" and not b.alias_of]
+    assert all(b.dtype is F32 for b in temps)
+    wide = [b for b in temps if b.dims == (symbol("N"), 256)]
+    assert len(wide) == 3
+    drawing = [k for k in program.kernels if any(
+        op.op == "random_uniform" for c in computes(k.body) for op in c.body)]
+    assert len(drawing) == 2
+    assert traffic(program, sizes).moved < 8 * 4 * 128 * 256 + 6 * 4 * 64 * 256 + 10**5
