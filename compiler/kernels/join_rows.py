@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import field
+from heapq import heapify, heappop, heappush
 
 from dlc.compiler.kernels.grouping import Grouping
 from dlc.compiler.kernels.rows import Reads, RowPlan, enough_rows, row_of
-from dlc.compiler.kernels.shapes import SEQUENCES, stands_alone
+from dlc.compiler.kernels.shapes import SEQUENCES, behind, stands_alone
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
 from dlc.ir.fused import Row
@@ -41,7 +42,9 @@ class _Joining:
     options: Options
     rows: dict[int, Row] = field(default_factory=dict)
     parts: dict[int, list[int]] = field(default_factory=dict)  # what a group was joined from
-    alone: list[int] = field(default_factory=list)  # elementwise groups so far
+    alone: set[int] = field(default_factory=set)  # elementwise groups so far
+    near: dict[Value, set[int]] = field(default_factory=dict)  # groups that make or read a value
+    touched: dict[int, set[Value]] = field(default_factory=dict)  # what a group makes or reads
     reads: Reads = field(init=False)
     place: dict[Value, int] = field(init=False)
     fitting: dict[tuple[int, Row], bool] = field(default_factory=dict)
@@ -56,26 +59,50 @@ class _Joining:
         nodes = self.grouping.nodes[group]
         if not nodes or any(not self._is_plain(n) for n in nodes):
             return
-        for first in self.rows:
+        self._touch(group, nodes)
+        for first in sorted(self._neighbours(group) & self.rows.keys()):
             if self._joins(first, group):
                 self._join(first, group)
                 self._gather_up(first)
                 return
         root = self.grouping.roots[group]
         if root is None:
-            self.alone.append(group)
+            self.alone.add(group)
             return
         row = row_of(root, self.grouping.shapes.inverses[root.result])
         if row is not None and enough_rows(row, self.options) and self._fits(row, nodes):
             self.rows[group], self.parts[group] = row, [group]
             self._gather_up(group)
 
+    def _touch(self, group: int, nodes: list[Node]) -> None:
+        """Finds what a group makes, and what it reads that another makes or that is given."""
+        made, of = self.grouping.shapes.made, self.grouping.of
+        operands = (v for node in nodes for v in node.operands)
+        found = {v for v in behind(operands, made, of.__contains__)
+                 if v in of or (v.dims and v not in made)}
+        self.touched[group] = found | {v for node in nodes for v in node.results}
+        for value in self.touched[group]:
+            self.near.setdefault(value, set()).add(group)
+
+    def _neighbours(self, group: int) -> set[int]:
+        """The groups that make or read what a group makes or reads: only they may share it."""
+        return set[int]().union(*(self.near[v] for v in self.touched[group]))
+
     def _gather_up(self, first: int) -> None:
-        """Joins the elementwise groups that come before or beside."""
-        for other in reversed(list(self.alone)):
-            if self._joins(first, other):
-                self._join(first, other)
-                self.alone.remove(other)
+        """Joins the elementwise groups that come before or beside, later ones first."""
+        waiting = [-other for other in self._neighbours(first) & self.alone]
+        seen = set(waiting)
+        heapify(waiting)
+        while waiting:
+            other = -heappop(waiting)
+            if not self._joins(first, other):
+                continue
+            self.alone.remove(other)
+            more = {-g for g in self._neighbours(other) & self.alone if g < other} - seen
+            self._join(first, other)
+            seen |= more
+            for each in more:
+                heappush(waiting, each)
 
     def _is_plain(self, node: Node) -> bool:
         shapes = self.grouping.shapes
@@ -128,6 +155,10 @@ class _Joining:
         self.grouping.merge(first, group)
         self.grouping.nodes[first].sort(key=lambda n: self.place[n.result])
         self.parts[first] += [group]
+        for value in self.touched[group]:
+            self.near[value].discard(group)
+            self.near[value].add(first)
+        self.touched[first] |= self.touched.pop(group)
 
 
 def rows_alone(grouping: Grouping, rows: dict[int, Row]) -> set[Value]:

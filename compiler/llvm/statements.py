@@ -119,7 +119,7 @@ class StatementEmitter:
         few = emit(f"call i64 @llvm.smin.i64(i64 {low}, i64 {lanes})", "m", depth)
         small = emit(f"trunc i64 {few} to {element(dtype)}", "m", depth)
         spread = self._spread(Operand(small, dtype), lanes, depth)
-        numbers = _count(dtype, lanes, 1)
+        numbers = self.writer.spread(spread.kind, _count(dtype, lanes, 1), depth)
         return emit(f"icmp {compare} {spread.kind} {numbers}, {spread.text}", "m", depth)
 
     def _set(self, name: str, register: str, dtype: DType, lanes: int) -> None:

@@ -150,22 +150,26 @@ class Writer:
         return found
 
     def constant(self, one: str, dtype: DType, lanes: int) -> str:
-        """A number in all lanes, which takes no instruction; in a crowded function a load.
-
-        LLVM keeps constants in registers round all loops, and takes those of accumulators for it.
-        """
+        """A number in all lanes, which takes no instruction; in a crowded function a load."""
         if lanes == 1:
             return one
         text = f"splat ({element(dtype)} {one})"
-        if not self.crowded or not dtype.is_float or one == number(dtype, 0.0):
+        plain = not dtype.is_float or one == number(dtype, 0.0)
+        return text if plain else self.spread(vector(element(dtype), lanes), text)
+
+    def spread(self, kind: str, text: str, depth: int | None = None) -> str:
+        """A constant vector; in a crowded function one that is loaded.
+
+        LLVM keeps constants in registers round all loops, and takes those of accumulators for it.
+        """
+        if not self.crowded:
             return text
-        kind = vector(element(dtype), lanes)
         place = self.scopes[0].known.get((kind, text))
         if place is None:
             place = self.scopes[0].known[kind, text] = self.fresh("constant")
             self.allocas.append(f"  {place} = alloca {kind}")
             self.line(f"store {kind} {text}, ptr {place}", 0)
-        return self.once(("constant", place), f"load {kind}, ptr {place}", "c")
+        return self.once(("constant", place), f"load {kind}, ptr {place}", "c", depth)
 
     def start(self, label: str) -> None:
         """Begins a block in the innermost scope."""

@@ -94,8 +94,8 @@ class Computing(ABC):
             step = coefficient(value, LANE)
             if step == 0:
                 return self.out.index(arg.dtype, value)
+            assert step is not None, "an index value is affine in the vector index"
             first, lanes = value - symbol(LANE) * step, self.schedule.lanes
-            assert LANE not in symbols(first), "an index value is affine in the vector index"
             if isinstance(step, int):
                 return self.out.index(arg.dtype, first, lanes, step)
             apart = self.out.apply("mul", (
