@@ -173,7 +173,7 @@ def _number_of_blocks(rows: Dim, size: int, others: Dim, most: int) -> Dim:
     copies a panel; but so that there are enough turns for threads, and an even number of them."""
     shared = minimum(maximum(floordiv(rows, SHARED_ROWS), 1), maximum(
         ceildiv(FEW_TURNS, others), 1 + mod(others, 2)))
-    return maximum(ceildiv(ceildiv(rows, size), most), shared)
+    return maximum(ceildiv(ceildiv(rows, size), most), maximum(1, shared - mod(shared, 2)))
 
 
 def _depth(index: Index, lanes: int, limit: int) -> tuple[int, int]:
