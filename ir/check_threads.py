@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.ir.schedule import Schedule
+from dlc.ir.schedule import Schedule, SharedTile
 
 WARP, MOST_THREADS = 32, 1024  # threads of a warp, and the most of a block
 
@@ -27,3 +27,24 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
         fail("group", f"{group} threads are no warp and no block")
     if group > 1 and not schedule.sweep:
         fail("group", "there is no sweep along a row")
+    if schedule.shared is not None:
+        _check_tile(schedule, schedule.shared, fail)
+
+
+def _check_tile(
+    schedule: Schedule, tile: SharedTile, fail: Callable[[str, str], None]
+) -> None:
+    """All threads have a part of the tile, and of what is copied for it."""
+    if tile.rows_of_threads * tile.columns_of_threads != schedule.threads:
+        fail("shared", f"{tile.rows_of_threads} rows of {tile.columns_of_threads} threads are not"
+                       f" {schedule.threads}")
+    if min(tile.down, tile.across, tile.depth) < 1:
+        fail("shared", "a size is less than 1")
+    if any(side * tile.depth % schedule.threads for side in (tile.height, tile.width)):
+        fail("shared", "threads have no even part of what is copied")
+    names = (*tile.rows, *tile.columns)
+    if not tile.rows or not tile.columns or len(set(names)) < len(names) or (
+            not set(names) <= set(schedule.order)):
+        fail("shared", "rows and columns are no two groups of outer indices")
+    if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles:
+        fail("shared", "it has no reduced index, or lanes, groups or tiles besides")

@@ -19,6 +19,34 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedTile:
+    """How a block of a GPU makes a tile of a product, by way of shared memory.
+
+    `rows` and `columns` are the outer indices of the left and of the right factor alone. Threads
+    stand in `rows_of_threads` rows; each makes `down` times `across` results. `depth` places of the
+    reduced indices are in shared memory at a time.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows_of_threads: int
+    columns_of_threads: int
+    down: int
+    across: int
+    depth: int
+
+    @property
+    def height(self) -> int:
+        """The rows of the tile."""
+        return self.rows_of_threads * self.down
+
+    @property
+    def width(self) -> int:
+        """The columns of the tile."""
+        return self.columns_of_threads * self.across
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """The decisions for one kernel.
 
@@ -51,6 +79,7 @@ class Schedule:
               loops are split, and each thread has places of its own.
     group:    how many threads have a place together, and share the places along its row: 1, a
               warp, or the block.
+    shared:   the tile of a product that a block makes, on a GPU.
     cost:     estimated nanoseconds of all (whether threads pay).
 
     `chunks`, `blocks` and `cost` may depend on the kernel's symbols: what is small stays in one
@@ -79,6 +108,7 @@ class Schedule:
     fetch: tuple[str, ...] = ()
     threads: int = 0
     group: int = 1
+    shared: SharedTile | None = None
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

@@ -26,6 +26,9 @@
       group 32
     }
 
+A product by way of shared memory has, after `threads`, the indices of its rows and columns, and
+`shared 16, 16, 4, 4, 8`: rows and columns of threads, results of each down and across, the depth.
+
 What has its default is left out. The name is that of the kernel, which a program keeps.
 """
 
@@ -36,7 +39,7 @@ from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.notation import quoted
-from dlc.ir.schedule import Edge, Schedule, Tile
+from dlc.ir.schedule import Edge, Schedule, SharedTile, Tile
 from dlc.ir.tokens import Scanner, joined, name_text
 
 _EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
@@ -67,11 +70,21 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("fetch", list(map(name_text, schedule.fetch))),
         ("threads", [str(schedule.threads)] if schedule.threads else []),
         ("group", [str(schedule.group)] if schedule.group != 1 else []),
+        *_shared_lines(schedule.shared),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
         lines += joined(f"  {word} ", items, "", "    ") if items else []
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _shared_lines(tile: SharedTile | None) -> tuple[tuple[str, list[str]], ...]:
+    """`rows i0, i2` … of a tile in shared memory: its indices, then its sizes."""
+    if tile is None:
+        return ()
+    sizes = (tile.rows_of_threads, tile.columns_of_threads, tile.down, tile.across, tile.depth)
+    return (("rows", list(map(name_text, tile.rows))),
+            ("columns", list(map(name_text, tile.columns))), ("shared", list(map(str, sizes))))
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -99,7 +112,7 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
         blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"),
         read.integer("part"), read.names("fetch"), read.integer("threads"),
-        read.integer("group", 1))
+        read.integer("group", 1), read.shared())
     scan.expect("}")
     return name, schedule
 
@@ -146,6 +159,14 @@ class _ScheduleParser:
     def panel(self) -> tuple[str, int]:
         """`panel w 512`"""
         return self._sized() if self.scan.take("panel") else ("", 0)
+
+    def shared(self) -> SharedTile | None:
+        """`rows i columns j shared 16, 16, 4, 4, 16`"""
+        rows, columns = self.names("rows"), self.names("columns")
+        if not self.scan.take("shared"):
+            return None
+        threads, beside, down, across, depth = self.scan.items(self.scan.integer)
+        return SharedTile(rows, columns, threads, beside, down, across, depth)
 
     def edges(self) -> tuple[tuple[str, Edge], ...]:
         """`edge u mask, v clamp`"""

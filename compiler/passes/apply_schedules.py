@@ -20,6 +20,7 @@ from dlc.compiler.kernels.settle import parts_of, settled
 from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
+from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
 from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
@@ -40,6 +41,8 @@ def apply_schedules(program: Program) -> Program:
 
 def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     """The loops of one kernel."""
+    if schedule.shared is not None:
+        return InSharedTiles(kernel, schedule).function()
     if schedule.threads:
         return OnThreads(kernel, schedule).function()
     return Applying(kernel, schedule).function()

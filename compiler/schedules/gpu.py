@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlc.compiler.kernels.accesses import accesses, stride
+from dlc.compiler.kernels.products import factors_of
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.rows import row_of
@@ -10,12 +11,14 @@ from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, symbol, symbols
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
-from dlc.ir.schedule import Schedule
+from dlc.ir.schedule import Schedule, SharedTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
 LANES = 4  # places of a thread side by side
 WIDE = 16  # bytes of one access, at most
 LONG_ROW = 1024  # from here on a block has a row, below a warp
+NARROWEST, SHALLOWEST = 16, 8  # results, and places of the sum, of which a tile pays
+WIDE_PRODUCT = 1024  # results on both sides from which on a thread has eight times eight
 SIDE = 4  # places of a row that a thread has at a time
 
 
@@ -41,9 +44,10 @@ class ThreadSearch:
         order = self._order()
         row = self._row()
         if row is not None:
-            group = self._group(row)
-            if group > 1:
-                return self._in_groups(order, row, group)
+            return self._in_groups(order, row, self._group(row))
+        tile = self._shared_tile()
+        if tile is not None:
+            return self._in_tiles(order, tile)
         reduce = self._reduced()
         vector = self._vector(order)
         lanes = LANES if vector else 1
@@ -58,6 +62,29 @@ class ThreadSearch:
         return Schedule(
             self.options.target, order, len(order), blocks, reduce=tuple(i.name for i in row),
             sweep=SIDE if length >= SIDE * group else 1, threads=THREADS, group=group)
+
+    def _in_tiles(self, order: tuple[str, ...], tile: SharedTile) -> Schedule:
+        """A block for each tile of a product; other outer indices go round them."""
+        rest = tuple(n for n in order if n not in (*tile.rows, *tile.columns))
+        blocks = product((ceildiv(self._places(tile.rows), tile.height),
+                          ceildiv(self._places(tile.columns), tile.width), self._places(rest)))
+        order = (*rest, *tile.rows, *tile.columns)
+        return Schedule(self.options.target, order, len(order), at_least_one(blocks),
+                        reduce=self._reduced(), threads=THREADS, shared=tile)
+
+    def _shared_tile(self) -> SharedTile | None:
+        """The tile of a kernel that is a product large enough for one."""
+        found = factors_of(self.kernel)
+        if found is None or not found.rows or not found.columns:
+            return None
+        rows, columns = (self._number(self._places(n)) for n in (found.rows, found.columns))
+        inner = 1
+        for index in found.compute.over:
+            inner *= self._extent(index)
+        if min(rows, columns) < NARROWEST or inner < SHALLOWEST:
+            return None
+        side = 8 if min(rows, columns) >= WIDE_PRODUCT else 4
+        return SharedTile(found.rows, found.columns, 16, 16, side, side, 16)
 
     def _places(self, order: tuple[str, ...]) -> Dim:
         return product(tuple(self._high(name) for name in order))

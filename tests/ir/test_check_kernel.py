@@ -218,6 +218,31 @@ def test_threads_of_a_gpu(rest: str, fault: str) -> None:
         check_schedule(kernel, schedule)
 
 
+TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 16")
+
+
+@pytest.mark.parametrize(("before", "after", "fault"), [
+    ("", "", ""),
+    ("shared 16, 16", "shared 16, 8", "16 rows of 8 threads are not 256"),
+    ("4, 16", "0, 16", "a size is less than 1"),
+    ("4, 16", "4, 2", "threads have no even part"),
+    ("columns j", "columns i", "no two groups of outer indices"),
+    ("columns j", "columns k", "no two groups of outer indices"),
+    ("columns j ", "", "no two groups of outer indices"),
+    ("parallel 2", "parallel 2 vector j 4", "lanes, groups or tiles besides"),
+])
+def test_tiles_in_shared_memory(before: str, after: str, fault: str) -> None:
+    kernel = kernel_of("a = sum k<N: mul(x[i, k], z[k, j]) y[8*i + j] = a")
+    text = f'schedule f for "cuda:sm_80" {{ order i, j {TILED.replace(before, after, 1)} }}'
+    schedule = parse_schedule(text)
+    assert parse_schedule(print_schedule(schedule, "f")) == schedule
+    if not fault:
+        check_schedule(kernel, schedule)
+        return
+    with pytest.raises(KernelError, match=fault):
+        check_schedule(kernel, schedule)
+
+
 def test_an_index_of_one_value_is_owned_by_all() -> None:
     kernel = kernel_of("y[0] = x[i, 0]", "i<1")
     check_schedule(kernel, parse_schedule("schedule f for cpu { order i parallel 1 }"))
