@@ -50,6 +50,13 @@ class Target:
         """Whether the CPU has a feature."""
         return f"+{feature}" in self.features.split(",")
 
+    def masks(self, dtype: DType, by_lane: bool) -> bool:
+        """Whether there are instructions that read and write such elements under a mask, and at no
+        cost; where lanes differ (`by_lane`), at any."""
+        small = dtype.size < 4
+        return self.has("avx512bw" if small else "avx512f") or (
+            by_lane and not small and self.has("avx2"))
+
     def lanes(self, dtype: DType) -> int:
         """How many elements a vector register holds."""
         return self.register_bytes // dtype.size

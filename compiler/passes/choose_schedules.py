@@ -8,7 +8,7 @@ threads. Nothing is measured, and nothing depends on the sizes of the first call
 from __future__ import annotations
 
 from dataclasses import field, replace
-from math import ceil, log2
+from math import ceil, log2, prod
 
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride, uses
 from dlc.compiler.options import Options
@@ -16,7 +16,7 @@ from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chains import chain_schedule
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
 from dlc.compiler.schedules.rows import row_schedule
-from dlc.compiler.schedules.tiles import TileSearch, loop_order
+from dlc.compiler.schedules.tiles import SPARE, TileSearch, loop_order
 from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, floordiv, symbols
@@ -26,6 +26,7 @@ from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
 
 MANY = 16  # lanes: with AVX-512, constants lie in memory, and registers do for two vectors
+LEAST_REGISTERS = 14  # that are worth sharing
 LONG = 16  # cost of a formula that needs many registers itself
 MOST_UNROLLED = 8  # turns
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
@@ -144,6 +145,11 @@ class Chooser:
                 self.turns[step] = self.turns.get(step, 0) + own
 
     @property
+    def _masks(self) -> bool:
+        """Whether the target has masks, and operands in memory: NEON has neither."""
+        return self.options.lanes > 4
+
+    @property
     def work(self) -> float:
         """How often the compute that comes most often is carried out, in ordered loops."""
         return max(self.turns.values(), default=1.0)
@@ -243,7 +249,7 @@ class Chooser:
     def _tiles(self, reduction: Compute, vector: str, lanes: int) -> tuple[Tile, ...]:
         """The register tile that needs the fewest cycles a multiply-add."""
         combine = reduction.combine
-        masks = self.options.lanes > 4  # NEON has none: many vectors side by side would be too many
+        masks = self._masks  # without, many vectors side by side would be too many
         kinds = ("sum", "max") if masks else ("sum",)
         if combine is None or combine.kind not in kinds or combine.tree or not reduction.over:
             return ()
@@ -261,7 +267,13 @@ class Chooser:
         registers = self.options.registers - max(taps - 1, 0)
         streams = masks and not free and all(
             self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
-        return TileSearch(reads, free, wide, lanes, registers, self.extent, streams).best()
+        while True:
+            found = TileSearch(
+                reads, free, wide, lanes, registers, self.extent, streams, folds=masks).best()
+            registers -= 2
+            if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
+                    reduction, vector, found):
+                return found
 
     def _side_by_side(self, index: Index, reduction: Compute, vector: str) -> bool:
         """Whether vectors along a reduced index that neighbours of `index` read lie side by side.
@@ -281,13 +293,40 @@ class Chooser:
         if reduction is None or not reduction.over:
             return ()
         last = reduction.over[-1]
-        products = 1
-        for tile in tiles:
-            products *= tile.size
         if last.name == vector or not isinstance(last.high, int) or last.low != 0:
             return ()
-        few = last.high <= MOST_UNROLLED and last.high * products <= UNROLLED
-        return (last.name,) if few else ()
+        few = last.high <= MOST_UNROLLED and (
+            last.high * prod(tile.size for tile in tiles) <= UNROLLED)
+        return (last.name,) if few and self._fits(reduction, vector, tiles) else ()
+
+    def _fits(self, reduction: Compute, vector: str, tiles: tuple[Tile, ...]) -> bool:
+        """Whether registers hold what a tile needs where the last loop is unrolled."""
+        products = prod(tile.size for tile in tiles)
+        read = self._registers_read(reduction, reduction.over[-1], vector, tiles)
+        return products + read + SPARE <= self.options.registers
+
+    def _registers_read(
+        self, reduction: Compute, last: Index, vector: str, tiles: tuple[Tile, ...]
+    ) -> int:
+        """How many registers hold what all turns of the last loop read at the places of a tile.
+
+        Turns share vectors, unless places past the end are those of the last one again. Numbers
+        that a turn alone uses come from memory where multiply-adds take them from there.
+        """
+        turns, total = last.high, 0
+        assert isinstance(turns, int)
+        for access in accesses(reduction):
+            count, shared = 1, False  # a number is in all lanes of a register
+            for index in self.kernel.outer:
+                size = next((t.size for t in tiles if t.index == index.name), 1)
+                if index.name != vector and uses(access, index.name):
+                    count *= size
+                    shared |= isinstance(index.high, int) and index.high % size == 0
+            if uses(access, last.name):
+                count = count + turns - 1 if shared else count * turns
+            alone = uses(access, last.name) and not uses(access, vector)
+            total += 0 if alone and self._masks else count
+        return total
 
     def _edges(self, vector: str, tiles: tuple[Tile, ...]) -> tuple[tuple[str, Edge], ...]:
         edges: list[tuple[str, Edge]] = [(vector, "mask")] if vector else []

@@ -8,7 +8,8 @@ takes: the larger of what the multipliers and the loads need, and of what sticks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil, inf
+from itertools import permutations, product
+from math import ceil, inf, prod
 
 from dlc.compiler.kernels.accesses import uses
 from dlc.ir.dataclass import dataclass
@@ -27,6 +28,7 @@ FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no co
 FEW_TURNS = 32  # of a reduction that does little with what it reads
 FREE_REGISTERS = 8  # for what is loaded
 SPARE_REGISTERS = 3  # beside sums and vectors: an element, and what a loop keeps
+SPARE = 2  # registers that LLVM needs beside all that is in use
 
 Choice = tuple[tuple[Index, int], ...]
 
@@ -41,6 +43,7 @@ class TileSearch:
     extent:    the likely number of values of an index.
     streams:   whether rows along the vector index are read once, from memory: long pieces of them
                are best, whatever sticks out.
+    folds:     whether multiply-adds take an operand from memory; else all is loaded before.
     """
 
     reads: tuple[Access, ...]
@@ -50,13 +53,18 @@ class TileSearch:
     registers: int
     extent: Callable[[Index], int]
     streams: bool = False
+    folds: bool = True
 
     def best(self) -> tuple[Tile, ...]:
         """The tiles that need the fewest cycles a multiply-add."""
         reuse = {i: [uses(a, i.name) for a in self.reads]
                  for i in (*self.free, *([self.vector] if self.vector else []))}
         best = min(self._choices(), key=lambda c: self._cost(c, reuse))
-        return tuple(Tile(i.name, n) for i, n in best if n > 1)
+        tiles = tuple(Tile(i.name, n) for i, n in best if n > 1)
+        if self.folds and prod(t.size for t in tiles) + held(
+                self.reads, tiles) + SPARE <= self.registers:
+            return tiles
+        return min(permutations(tiles), key=lambda each: held(self.reads, each))
 
     def _choices(self) -> Iterator[Choice]:
         limit = self.registers - FREE_REGISTERS
@@ -94,9 +102,13 @@ class TileSearch:
         if products > vectors and products + vectors + SPARE_REGISTERS > self.registers:
             return inf  # they stay loaded from row to row
         loads = sum(counts)
-        latency = max(1.0, IN_FLIGHT / products)
+        if not self.folds and products + loads * (1 if self.vector else 2) + SPARE > self.registers:
+            # All is loaded first; lanes past the end of a reduced index one by one, so that what is
+            # made of them takes a register more.
+            return inf
         wide = sum(n for n, used in zip(counts, reuse[self.vector], strict=True) if used) if (
             self.vector) else 0
+        latency = max(1.0, IN_FLIGHT / products)
         cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
                      wide * LINE_CYCLES)
         return (cycles + LOOP_CYCLES + 0.08 * loads) * waste / products
@@ -114,6 +126,20 @@ class TileSearch:
         near = [max(extent // 2, 1), extent, 2 * extent] if batch else [
             extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)
+
+
+def held(reads: tuple[Access, ...], tiles: tuple[Tile, ...]) -> int:
+    """How many registers hold what is read, at most, where the places of a tile follow one another,
+    the last index first: each from its first use to its last."""
+    places = list(product(*(range(t.size) for t in tiles)))
+    last: dict[tuple[int, ...], int] = {}
+    loaded: dict[tuple[int, ...], int] = {}
+    for at, place in enumerate(places):
+        for number, read in enumerate(reads):
+            key = (number, *(k for k, t in zip(place, tiles, strict=True) if uses(read, t.index)))
+            loaded.setdefault(key, at)
+            last[key] = at
+    return max(sum(loaded[key] <= at <= last[key] for key in last) for at in range(len(places)))
 
 
 def loop_order(

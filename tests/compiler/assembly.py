@@ -15,10 +15,11 @@ from dlc.frontend.build import Built
 from dlc.frontend.driver import load
 
 _FUNCTION = re.compile(r'^"?([A-Za-z_][\w.$]*)"?:')
-_LABEL = re.compile(r"^(\.?L\w+):")
-_BRANCH = re.compile(
-    r"^\s+(?:j\w+|b|b\.\w+|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#\d+,)\s+(\.?L\w+)\s*(?:$|[#/;])")
+_BLOCK = re.compile(r"^(?:\.?L(\w+):|\W*%bb\.\d+:)")
+_INNER = re.compile(r"^\W*This Inner Loop Header")
+_MEMBER = re.compile(r"\bin Loop: Header=(\w+)")
 _SPILL = re.compile(r"(\d+)-byte (?:Folded )?Spill")
+_GENERAL = re.compile(r"\bstp\s+[xw]\d")  # two registers of ARM that are no vectors
 TARGETS = ("x86-64-v4", "haswell", "aarch64")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VECTOR = 16  # bytes of the smallest vector register
@@ -38,7 +39,8 @@ class InnerLoop:
         What is only taken from there has not changed in the loop: constants, for the most part.
         """
         return tuple(line.strip() for line in self.lines
-                     if (m := _SPILL.search(line)) and int(m[1]) >= VECTOR)
+                     if (m := _SPILL.search(line)) and int(m[1]) >= VECTOR
+                     and not _GENERAL.search(line))
 
 
 def assembly(text: str, kind: Target) -> str:
@@ -60,20 +62,29 @@ def functions(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def inner_loops(text: str) -> list[InnerLoop]:
-    """All innermost loops: from a label to the last branch back to it, no such pair within."""
+    """All innermost loops, as LLVM's remarks tell them: their blocks may stand anywhere."""
     found = []
     for name, lines in functions(text):
-        labels = {m[1]: at for at, line in enumerate(lines) if (m := _LABEL.match(line))}
-        spans: dict[int, int] = {}
-        for at, line in enumerate(lines):
-            branch = _BRANCH.match(line)
-            if branch and labels.get(branch[1], at) < at:
-                spans[labels[branch[1]]] = at
-        for first, last in spans.items():
-            if not any(first <= a and b <= last and (a, b) != (first, last)
-                       for a, b in spans.items()):
-                found.append(InnerLoop(name, tuple(lines[first:last + 1])))
+        loops: dict[str, list[str]] = {}
+        blocks = list(_blocks(lines))
+        for label, block in blocks:
+            if label and any(_INNER.match(line.partition(":")[2] if _BLOCK.match(line) else line)
+                             for line in block):
+                loops[label] = list(block)
+        for _, block in blocks:
+            member = next((m[1] for line in block if (m := _MEMBER.search(line))), "")
+            if member in loops:
+                loops[member] += block
+        found += [InnerLoop(name, tuple(each)) for each in loops.values()]
     return found
+
+
+def _blocks(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The blocks of a function: labels, where they have one, and lines."""
+    starts = [at for at, line in enumerate(lines) if _BLOCK.match(line)]
+    for first, last in pairwise((*starts, len(lines))):
+        found = _BLOCK.match(lines[first])
+        yield (found[1] or "" if found else ""), lines[first:last]
 
 
 def spilling(text: str, kind: Target) -> Iterator[InnerLoop]:

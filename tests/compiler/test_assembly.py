@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 from dlc.compiler.llvm.target import target
 from dlc.compiler.pipeline import dump_graph
 from dlc.frontend.driver import Program, load
-from tests.compiler.assembly import EXAMPLES, TARGETS, inner_loops, spilling
+from tests.compiler.assembly import (
+    EXAMPLES,
+    TARGETS,
+    assembly,
+    example_models,
+    inner_loops,
+    spilling,
+)
 
 FUNCTIONS = {
     "chain": "(x: f32[M, N], y: f32[N]) -> f32[M, N] = tanh(x * y + 1.0) * sigmoid(x) - exp(-x)",
@@ -23,15 +31,27 @@ FUNCTIONS = {
 }
 NESTED = """
 kernel.f:
-.LBB0_1:
+.LBB0_1:                                # %outer
+                                        # =>This Loop Header: Depth=1
+                                        #     Child Loop BB0_2 Depth 2
 \tmovq\t%rax, %rcx
-.LBB0_2:
+\tvmovups\t%zmm1, 128(%rsp)   # 64-byte Spill
+.LBB0_2:                                # %inner
+                                        #   Parent Loop BB0_1 Depth=1
+                                        # =>  This Inner Loop Header: Depth=2
 \tvmovups\t%zmm0, 64(%rsp)   # 64-byte Spill
 \tjl\t.LBB0_2
+# %bb.3:                                #   in Loop: Header=BB0_1 Depth=1
 \tjne\t.LBB0_1
-.LBB0_3:
+\tjmp\t.LBB0_5
+.LBB0_4:                                # %more
+                                        #   in Loop: Header=BB0_5 Depth=1
+\tstp\tx1, x2, [sp, #16]   // 16-byte Folded Spill
+\tstp\tq1, q2, [sp, #32]   // 32-byte Folded Spill
+.LBB0_5:                                # %last
+                                        # =>This Inner Loop Header: Depth=1
 \tmovq\t8(%rsp), %rax   # 8-byte Reload
-\tjge\t.LBB0_3
+\tjge\t.LBB0_4
 """
 
 
@@ -65,8 +85,30 @@ def test_a_training_step(cpu: str) -> None:
     assert [*spilling(_text(step, "PlainLeNet5", "fit", cpu), target(cpu))] == []
 
 
+SWEEP = re.compile(r"^schedule (\S+) [^}]*^  (?:sweep|part) ", re.M)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", TARGETS)
+def test_contractions_of_the_examples(cpu: str) -> None:
+    """Their accumulators and operands fit into registers; rows with formulas of their own apart."""
+    found, seen = [], 0
+    for place, built in example_models():
+        for function in built.record.functions:
+            graph = built.graph(function)
+            options = replace(built.options(function), target=cpu)
+            rows = set(SWEEP.findall(dump_graph(graph, "kernels", options)))
+            loops = inner_loops(assembly(dump_graph(graph, "llvm", options), target(cpu)))
+            loops = [k for k in loops if k.function.startswith("kernel.contract")
+                     and k.function.removeprefix("kernel.") not in rows]
+            seen += len(loops)
+            found += [(place, function, k.function) for k in loops if k.vector_spills]
+    assert found == []
+    assert seen > 300
+
+
 def test_loops_are_found() -> None:
     inner, last = inner_loops(NESTED)
-    assert inner.lines[0] == ".LBB0_2:"
-    assert len(inner.vector_spills) == 1
-    assert last.vector_spills == ()
+    assert inner.lines[0].startswith(".LBB0_2:")
+    assert [line.split()[0] for line in inner.vector_spills] == ["vmovups"]
+    assert [line.split()[:2] for line in last.vector_spills] == [["stp", "q1,"]]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dlc.compiler.llvm.target import host
 from dlc.compiler.options import Options
 from dlc.compiler.passes.choose_schedules import Chooser
 from dlc.compiler.pipeline import dump_graph
@@ -63,6 +64,20 @@ def test_edges_of_blocks(m: int, k: int, n: int) -> None:
 
 
 EDGES = product("nn", M, K, N)
+
+
+@pytest.mark.skipif(not host().has("avx2"), reason="no code of AVX2 runs here")
+@pytest.mark.parametrize("features", ["", "+fma"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("m", "k", "n"), [(53, 67, 71), (7, 1200, 3), (1, 37, 131)])
+@pytest.mark.parametrize("symbols", [False, True])
+def test_products_with_short_vectors(
+    form: str, m: int, k: int, n: int, symbols: bool, features: str
+) -> None:
+    """With AVX2, and with vectors of 16 bytes and no masks."""
+    made = product(form, M, K, N) if symbols else product(form, m, k, n)
+    compiled = CompiledGraph(made, Options(target="haswell", features=features))
+    compiled.check(arrays(made, {"M": m, "K": k, "N": n}), rtol=2e-4, atol=2e-4)
 
 
 def test_rows_of_symbols_make_even_blocks() -> None:
@@ -125,6 +140,20 @@ def test_convolutions(settings: dict[str, int], n: int, hint: int) -> None:
     """With the batch in the lanes, and in rows."""
     made = convolution(N, 12, 24, 18, **settings)
     compiled = CompiledGraph(made, Options(verify=True, hints={"N": hint}))
+    compiled.check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.skipif(not host().has("avx2"), reason="no code of AVX2 runs here")
+@pytest.mark.parametrize("features", ["", "+fma"])
+@pytest.mark.parametrize("settings", [{"padding": 1}, {"stride": 2, "padding": 1}])
+@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("hint", [1, 64])
+def test_convolutions_with_short_vectors(
+    settings: dict[str, int], n: int, hint: int, features: str
+) -> None:
+    made = convolution(N, 12, 24, 18, **settings)
+    compiled = CompiledGraph(made, Options(
+        target="haswell", features=features, hints={"N": hint}))
     compiled.check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
 
 
