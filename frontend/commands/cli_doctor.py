@@ -14,9 +14,10 @@ def run(options: argparse.Namespace) -> int:
     import llvmlite.binding as llvm
 
     import dlc
-    from dlc.runtime import cache
+    from dlc.runtime import cache, jit
     from dlc.runtime.limits import allowed_threads
 
+    probe = jit.load(jit.compile_text("define void @probe() { ret void }"), ["probe"])
     features = llvm.get_host_cpu_features()
     vectors = [name for name in ("avx512f", "avx2", "sse2", "sve", "neon") if features.get(name)]
     folder = cache.folder()
@@ -25,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
         "LLVM": ".".join(map(str, llvm.llvm_version_info)),
         "CPU": f"{llvm.get_host_cpu_name()}, {', '.join(vectors) or 'no known vector unit'}",
+        "linker": probe.linker,
         "threads": str(allowed_threads()),
         "cache": _cache_line() if folder else "off (or its folder can't be used)",
     }

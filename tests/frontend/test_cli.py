@@ -94,8 +94,8 @@ def test_our_bug_is_70(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    assert "LLVM" in shown
-    assert "threads" in shown
+    assert {"LLVM", "threads"} <= set(shown.split())
+    assert re.search(r"^linker +(dlc|LLVM: .+)$", shown, re.M)
 
 
 def test_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
