@@ -106,8 +106,8 @@ class Manifest:
         variables: Sequence[Mapping[str, Any]] = fields["variables"]
         return cls(
             name=fields["name"],
-            entry=fields["entry"],
-            layout=fields["layout"],
+            entry=fields.get("entry", ""),
+            layout=fields.get("layout", ""),
             symbols=tuple(fields["symbols"]),
             inputs=tuple(map(TensorSpec.read, fields["inputs"])),
             sizes=tuple(
@@ -120,7 +120,7 @@ class Manifest:
             ),
             writes=any(each["written"] for each in variables),
             random=bool(fields["random"]),
-            offsets=int(fields["offsets"]),
+            offsets=int(fields.get("offsets", 0)),
             conditions=tuple(
                 Condition(each["lhs"], each["op"], each["rhs"], each["text"])
                 for each in fields["conditions"]
@@ -131,7 +131,7 @@ class Manifest:
                 for each in fields["prints"]
             ),
             batch=fields.get("batch", ""),
-            watched=bool(fields["watched"]),
+            watched=bool(fields.get("watched")),
         )
 
 

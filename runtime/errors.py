@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "ArtifactError", "CheckFailed", "CheckpointError",
-           "TooLargeError", "UserError"]
+__all__ = ["ArgumentError", "ArtifactError", "CheckFailed", "CheckpointError", "GpuError",
+           "GpuMemoryError", "TooLargeError", "UserError"]
 
 
 class UserError(Exception):
@@ -30,6 +30,14 @@ class CheckFailed(UserError):
 
 class TooLargeError(UserError, MemoryError):
     """More memory is asked for than the machine has; nothing was allocated."""
+
+
+class GpuError(UserError):
+    """A GPU that can't be used, or that failed."""
+
+
+class GpuMemoryError(GpuError, TooLargeError):
+    """More memory is asked for than the GPU has; nothing has run."""
 
 
 class ArtifactError(UserError):

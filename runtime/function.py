@@ -51,9 +51,7 @@ class Function:
         self.manifest: Manifest = artifact.read
         self.variables = Variables() if variables is None else variables
         self.variables.require(self.manifest.variables)
-        names = (self.manifest.entry, self.manifest.layout)
-        self._code = jit.load(artifact.object_bytes, names)
-        self._entries = Entries(*map(self._code.address, names))
+        self._load()
         self._bindings: dict[tuple[tuple[int, ...], ...], Binding] = {}
         self._recyclers = [Recycler(spec.numpy) for spec in self.manifest.outputs]
         self._describe_arguments()
@@ -64,6 +62,12 @@ class Function:
         self._writes, self._random = self.manifest.writes, self.manifest.random
         self._alone = self._writes or self._random  # of all that uses the variables
         self._shares = self._alone or bool(self.manifest.variables)
+
+    def _load(self) -> None:
+        """Makes the object code ready to be called."""
+        names = (self.manifest.entry, self.manifest.layout)
+        self._code = jit.load(self.artifact.object_bytes, names)
+        self._entries = Entries(*map(self._code.address, names))
 
     def _describe_arguments(self) -> None:
         """What each call asks of its arguments."""

@@ -15,7 +15,7 @@ import numpy as np
 from dlc.runtime.callbacks import Callback
 from dlc.runtime.memory import DTYPES, Array
 
-__all__ = ["PrintSpec", "Printer"]
+__all__ = ["PrintSpec", "Printer", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,23 @@ def _text(specs: Sequence[PrintSpec], place: int) -> str:
     count, step = len(spec.dtypes), ctypes.sizeof(ctypes.c_int64)
     addresses = (ctypes.c_void_p * count).from_address(place + step)
     extents = iter((ctypes.c_int64 * sum(spec.ranks)).from_address(place + step * (1 + count)))
+    return text_of(spec, [
+        _array(address, dtype, tuple(next(extents) for _ in range(rank)))
+        for address, dtype, rank in zip(addresses, spec.dtypes, spec.ranks, strict=True)])
+
+
+def text_of(spec: PrintSpec, values: Sequence[Array]) -> str:
+    """What a print says of values; bfloat16 is told as float32."""
     text = spec.parts[0]
-    for address, dtype, rank, part in zip(
-            addresses, spec.dtypes, spec.ranks, spec.parts[1:], strict=True):
-        shape = tuple(next(extents) for _ in range(rank))
-        text += f"{_array(address, dtype, shape)}{part}"
+    for value, dtype, part in zip(values, spec.dtypes, spec.parts[1:], strict=True):
+        told = (value.astype(np.uint32) << 16).view(np.float32) if dtype == "bf16" else value
+        text += f"{told}{part}"
     return text
 
 
 def _array(address: int | None, dtype: str, shape: tuple[int, ...]) -> Array:
-    """A copy of the elements at an address; bfloat16 as float32."""
+    """A copy of the elements at an address."""
     kind = DTYPES[dtype]
     count = prod(shape)
     found = np.frombuffer(ctypes.string_at(address or 0, count * kind.itemsize), kind)
-    if dtype == "bf16":
-        found = (found.astype(np.uint32) << 16).view(np.float32)
     return found.reshape(shape)

@@ -132,8 +132,12 @@ class Variables:
         """Set several at once: all of them, or (where one does not fit) none."""
         arrays = {name: self._admit(name, value) for name, value in values.items()}
         with self.lock:
-            for name, array in arrays.items():
-                self._specs[name].layout.store(array, self._storage[name])
+            self._store(arrays)
+
+    def _store(self, arrays: dict[str, Array]) -> None:
+        """Takes values that fit, for who holds the lock."""
+        for name, array in arrays.items():
+            self._specs[name].layout.store(array, self._storage[name])
 
     def _admit(self, name: str, value: Array) -> Array:
         """`value` if it has the type of `name`."""

@@ -52,6 +52,7 @@ class Steps:
     def __init__(self, program: Program, say: Callable[[Dim], object]) -> None:
         self.say = say
         self.program = program
+        self.dims = {b.name: b.dims for b in program.buffers}
         self.functions = {f.name: f for f in launched(program)}
         self.names = kernel_names(tuple(self.functions.values()))
 
@@ -92,7 +93,9 @@ class Steps:
                 return {"step": "check", "buffer": step.buffer, "code": step.code,
                         "value": step.value}
             case Print():
-                return {"step": "print", "buffers": list(step.buffers), "code": step.code}
+                return {"step": "print", "buffers": list(step.buffers), "code": step.code,
+                        "shapes": [[self.say(dim) for dim in self.dims[name]]
+                                   for name in step.buffers]}
             case Commit():
                 return {"step": "commit"}
             case Loop():

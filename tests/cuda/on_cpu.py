@@ -74,6 +74,19 @@ class Memory:
             raise KernelFault("memory just after a buffer was written")
 
 
+def build(text: str, library: Path, headers: tuple[str, ...], *defined: str) -> None:
+    """Makes a library of the kernels of a text, each with an entry as `ON_CPU_ENTRY` has it."""
+    assert COMPILER is not None
+    flags = (*FLAGS, *(f"-D{name}" for name in defined))
+    includes = "".join(f'#include "{HERE / name}"\n' for name in headers)
+    entries = "".join(f"ON_CPU_ENTRY({name})\n" for name in _KERNEL.findall(text))
+    source = library.with_suffix(".cpp")
+    source.write_text(f'{includes}#line 1 "kernels.cu"\n{text}\n{entries}')
+    made = subprocess.run([COMPILER, *flags, "-o", library, source],
+                          capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr[:4000]
+
+
 class Module:
     """The kernels of a text: those that are written `extern "C" __global__ void name(…)`.
 
@@ -83,16 +96,9 @@ class Module:
     def __init__(
         self, text: str, headers: tuple[str, ...] = ("cuda_on_cpu.h",), *defined: str
     ) -> None:
-        assert COMPILER is not None
-        flags = (*FLAGS, *(f"-D{name}" for name in defined))
-        includes = "".join(f'#include "{HERE / name}"\n' for name in headers)
-        entries = "".join(f"ON_CPU_ENTRY({name})\n" for name in _KERNEL.findall(text))
         with tempfile.TemporaryDirectory() as folder:
-            source, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-            source.write_text(f'{includes}#line 1 "kernels.cu"\n{text}\n{entries}')
-            made = subprocess.run([COMPILER, *flags, "-o", library, source],
-                                  capture_output=True, text=True)
-            assert made.returncode == 0, made.stderr[:4000]
+            library = Path(folder, "kernels.so")
+            build(text, library, headers, *defined)
             self._library = ctypes.CDLL(str(library))
         weakref.finalize(self, self._library.on_cpu_release)
 

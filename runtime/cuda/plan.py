@@ -1,0 +1,136 @@
+"""Where the memory of a call lies, and its launches, packed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from dlc.runtime.artifact import Manifest
+from dlc.runtime.dims import evaluate
+from dlc.runtime.memory import DTYPES
+
+__all__ = ["ALIGNMENT", "Launch", "Layout", "Places", "Step", "is_narrow", "launches"]
+
+ALIGNMENT = 256
+RANDOM_BYTES = 16
+MOST_LAUNCHES = 4096  # that are packed before a call
+Step = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel, its blocks and threads, and its arguments as bytes."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    arguments: bytes
+
+
+class Layout:
+    """Offsets into the arena for some sizes: what is copied in, what is copied out, then temps.
+
+    `starts` are of buffers, by name. `inside` and `outside` are the ends of what is copied in and
+    out; `flag` is a place on the host for what the steps decide by, after these.
+    """
+
+    def __init__(self, manifest: Manifest, plan: Step, sizes: Mapping[str, int]) -> None:
+        self.starts: dict[str, int] = {}
+        self._end = 0
+        buffers = plan["buffers"]
+        for spec in manifest.inputs:
+            self._add(spec.name, _size(spec.dims, spec.dtype, sizes))
+        for name in _of_kind(buffers, "random"):
+            self._add(name, RANDOM_BYTES)
+        self.inside = self._end
+        self.outputs = tuple(_of_kind(buffers, "out"))
+        for name, result in zip(self.outputs, manifest.outputs, strict=True):
+            self._add(name, _size(result.dims, result.dtype, sizes))
+        self.outside = self.flag = self._end
+        self.size = self._add_temps(plan["arena"], sizes)
+
+    def _add(self, name: str, size: int) -> None:
+        self.starts[name] = self._end
+        self._end += _aligned(size)
+
+    def _add_temps(self, arena: list[Step], sizes: Mapping[str, int]) -> int:
+        """Each temp lies above some others; the end of all."""
+        ends: dict[str, int] = {}
+        for temp in arena:
+            start = max((ends[name] for name in temp["above"]), default=self.outside)
+            self.starts[temp["name"]] = start
+            ends[temp["name"]] = start + _aligned(evaluate(temp["bytes"], sizes))
+        return max(ends.values(), default=self.outside)
+
+
+def _of_kind(buffers: Mapping[str, Step], kind: str) -> Iterator[str]:
+    return (name for name, b in buffers.items() if b["kind"] == kind and "part_of" not in b)
+
+
+def _size(dims: Any, dtype: str, sizes: Mapping[str, int]) -> int:
+    return prod(evaluate(dim, sizes) for dim in dims) * DTYPES[dtype].itemsize
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def is_narrow(plan: Step, sizes: Mapping[str, int]) -> bool:
+    """Whether indices of 32 bits do."""
+    return all(evaluate(n, sizes) < plan["narrow"]["below"] for n in plan["narrow"]["counts"])
+
+
+class Places:
+    """The addresses of buffers, for sizes among which are the variables of loops."""
+
+    def __init__(self, plan: Step, roots: Mapping[str, int]) -> None:
+        self._buffers: Mapping[str, Step] = plan["buffers"]
+        self._roots = roots
+
+    def of(self, name: str, sizes: Mapping[str, int]) -> int:
+        """The address of a buffer."""
+        buffer = self._buffers[name]
+        if "part_of" not in buffer:
+            return self._roots[name]
+        start = self.of(buffer["part_of"], sizes)
+        return start + DTYPES[buffer["dtype"]].itemsize * evaluate(buffer["offset"], sizes)
+
+    def pack(self, step: Step, sizes: Mapping[str, int]) -> Launch | None:
+        """A launch; None for one that has no blocks."""
+        blocks = evaluate(step["blocks"], sizes)
+        if not blocks:
+            return None
+        pointers = [self.of(name, sizes) for name in step["buffers"]]
+        dims = [evaluate(dim, sizes) for dim in step["dims"]]
+        arguments = struct.pack(f"{len(pointers)}Q{len(dims)}q", *pointers, *dims)
+        return Launch(step["kernel"], (blocks,), (step["threads"],), arguments)
+
+
+def launches(step: Step, sizes: Mapping[str, int], pack: Pack) -> list[Launch] | None:
+    """What a step launches, in order, if that is known before it runs; None if it is not, or if it
+    is more than should be kept."""
+    if step["step"] == "launch":
+        try:
+            made = pack(step, sizes)
+        except KeyError:  # it goes by the number of turns of a loop that runs till it is done
+            return None
+        return [made] if made else []
+    if step["step"] == "commit":
+        return []
+    if step["step"] != "loop" or step["condition"]:
+        return None
+    count = evaluate(step["count"], sizes)
+    found: list[Launch] = []
+    for turn in range(count):
+        for each in (*step["test"], *step["body"]):
+            inner = launches(each, {**sizes, step["var"]: turn}, pack)
+            if inner is None or len(found) + len(inner) > MOST_LAUNCHES:
+                return None
+            found += inner
+    return found
+
+
+Pack = Callable[[Step, Mapping[str, int]], Launch | None]

@@ -1,0 +1,172 @@
+"""The steps of a call on a GPU: launches one after another, and what the host decides between them.
+
+Launches that are known before the call, with the copies round them, are put on the stream as they
+are the first time, recorded as a CUDA graph the second time, and then run again by one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dlc.runtime.cuda.graphs import Graph
+from dlc.runtime.cuda.plan import Launch, Places, Step, launches
+from dlc.runtime.dims import evaluate
+from dlc.runtime.memory import Array
+
+__all__ = ["Failed", "Straight", "Stream", "Walk"]
+
+Do = Callable[[], None]
+FLAG_BYTES = 8
+
+
+class Failed(Exception):
+    """A check failed: its code, and the value that its message tells."""
+
+    def __init__(self, code: int, value: int) -> None:
+        super().__init__(code, value)
+        self.code, self.value = code, value
+
+
+class Stream:
+    """What is put on the stream of the device: kernels of a module, and copies."""
+
+    def __init__(self, cuda: Any, stream: Any, module: Any) -> None:
+        self._cuda, self.stream, self._module = cuda, stream, module
+        self._kernels: dict[str, Any] = {}
+
+    def launch(self, launch: Launch) -> None:
+        """A kernel."""
+        kernel = self._kernels.get(launch.kernel)
+        if kernel is None:
+            kernel = self._kernels[launch.kernel] = self._module.get_function(launch.kernel)
+        kernel._launch_kernel(launch.grid, launch.block, launch.arguments, 0, self.stream)
+
+    def to_gpu(self, place: int, memory: Array) -> None:
+        """A copy from the host's staging memory."""
+        self._cuda.memcpy_htod_async(place, memory, self.stream)
+
+    def to_host(self, memory: Array, place: int) -> None:
+        """A copy to the host's staging memory."""
+        self._cuda.memcpy_dtoh_async(memory, place, self.stream)
+
+    def wait(self) -> None:
+        """Until all of it is done."""
+        self.stream.synchronize()
+
+
+class Straight:
+    """What is put on the stream with nothing to decide."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._parts: list[Do] = []
+        self._ran = False
+        self._graph: Graph | None = None
+
+    def add(self, part: Do) -> None:
+        """Goes on with one thing more."""
+        self._parts.append(part)
+
+    def run(self) -> None:
+        """Puts all of it on the stream."""
+        if self._graph is not None:
+            self._graph.run()
+        elif not self._ran or len(self._parts) < 2:
+            self._put()
+            self._ran = True
+        else:
+            self._graph = Graph(self._stream.stream.handle, self._put)
+            self._graph.run()
+
+    def _put(self) -> None:
+        for part in self._parts:
+            part()
+
+
+class Walk:
+    """The steps of calls of one set of sizes and places."""
+
+    def __init__(
+        self, stream: Stream, places: Places, sizes: Mapping[str, int], flag: Array,
+        printed: Callable[[Step, Walk, Mapping[str, int]], None],
+    ) -> None:
+        self.stream, self.places, self.sizes, self._flag = stream, places, dict(sizes), flag
+        self._printed = printed
+        self._open = Straight(stream)
+        self._parts: list[Do] = [self._open.run]
+
+    def add(self, part: Do) -> None:
+        """Something that is put on the stream."""
+        self._open.add(part)
+
+    def add_steps(self, steps: list[Step]) -> None:
+        """All steps in order."""
+        for step in steps:
+            known = launches(step, self.sizes, self.places.pack)
+            if known is None:
+                self._decide(step)
+            elif step["step"] == "loop":  # its variable keeps the number of turns
+                self.sizes[step["var"]] = evaluate(step["count"], self.sizes)
+            for each in known or ():
+                self.add(lambda each=each: self.stream.launch(each))  # type: ignore[misc]
+
+    def _decide(self, step: Step) -> None:
+        """The host does it: what comes after is put on the stream apart."""
+        self._parts.append(lambda: self._step(step, self.sizes))
+        self._open = Straight(self.stream)
+        self._parts.append(self._open.run)
+
+    def run(self) -> None:
+        """All of it, to the end."""
+        for part in self._parts:
+            part()
+        self.stream.wait()
+
+    def read(self, name: str, size: int, sizes: Mapping[str, int]) -> bytes:
+        """The first bytes of a buffer, of up to `FLAG_BYTES`."""
+        self.stream.to_host(self._flag[:size], self.places.of(name, sizes))
+        self.stream.wait()
+        return self._flag[:size].tobytes()
+
+    def _is_true(self, name: str, sizes: Mapping[str, int]) -> bool:
+        return self.read(name, 1, sizes) != b"\0"
+
+    def _steps(self, steps: list[Step], sizes: dict[str, int]) -> None:
+        for step in steps:
+            self._step(step, sizes)
+
+    def _step(self, step: Step, sizes: dict[str, int]) -> None:
+        match step["step"]:
+            case "launch":
+                made = self.places.pack(step, sizes)
+                if made:
+                    self.stream.launch(made)
+            case "check":
+                self._check(step, sizes)
+            case "branch":
+                chosen = "then" if self._is_true(step["condition"], sizes) else "otherwise"
+                self._steps(step[chosen], sizes)
+            case "loop":
+                self._loop(step, sizes)
+            case "print":
+                self._printed(step, self, sizes)
+
+    def _check(self, step: Step, sizes: dict[str, int]) -> None:
+        if not self._is_true(step["buffer"], sizes):
+            value = step["value"]
+            told = int.from_bytes(self.read(value, 8, sizes), "little", signed=True) if value else 0
+            raise Failed(step["code"], told)
+
+    def _loop(self, step: Step, sizes: dict[str, int]) -> None:
+        turn = sizes[step["var"]] = 0
+        while self._goes_on(step, sizes):
+            self._steps(step["body"], sizes)
+            turn += 1
+            sizes[step["var"]] = turn
+
+    def _goes_on(self, step: Step, sizes: dict[str, int]) -> bool:
+        self._steps(step["test"], sizes)
+        if step["condition"]:
+            return self._is_true(step["condition"], sizes)
+        return sizes[step["var"]] < evaluate(step["count"], sizes)

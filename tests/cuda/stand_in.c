@@ -1,0 +1,228 @@
+// A stand-in for NVIDIA's driver: its memory is the host's, a module is a library that runs kernels on
+// a CPU (cuda_on_cpu.h), and streams do at once what they are given, or record it for a graph.
+// What is not here returns CUDA_ERROR_NOT_SUPPORTED; the tests make these entries from their names.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NO_CONTEXT = 201,
+       NO_BINARY = 209, NOT_FOUND = 500, FAULT = 700, NOT_SUPPORTED = 801, CAPTURED = 900 };
+typedef uint64_t Address;
+
+// What tests set and read.
+size_t stand_in_memory = (size_t)8 << 30, stand_in_used;
+int stand_in_devices = 1, stand_in_backwards;
+long stand_in_launches, stand_in_graphs, stand_in_graph_launches;
+char stand_in_message[512];
+
+int cuInit(unsigned flags) { return stand_in_devices ? OK : NO_DEVICE; }
+int cuDriverGetVersion(int *v) { return *v = 13000, OK; }
+int cuDeviceGetCount(int *n) { return *n = stand_in_devices, OK; }
+int cuDeviceGet(int *d, int at) { return at ? 101 : (*d = 0, OK); }
+int cuDeviceGetName(char *to, int n, int d) { return snprintf(to, n, "stand-in"), OK; }
+int cuDeviceComputeCapability(int *a, int *b, int d) { return *a = 8, *b = 0, OK; }
+int cuDeviceTotalMem_v2(size_t *n, int d) { return *n = stand_in_memory, OK; }
+int cuDeviceGetAttribute(int *to, int which, int d) {
+  return *to = which == 75 ? 8 : which == 16 ? 108 : 0, OK;
+}
+
+static char the_context;
+static _Thread_local void *contexts[64];
+static _Thread_local int depth;
+int cuDevicePrimaryCtxRetain(void **c, int d) { return *c = &the_context, OK; }
+int cuDevicePrimaryCtxRelease_v2(int d) { return OK; }
+int cuCtxPushCurrent_v2(void *c) { return depth == 64 ? INVALID : (contexts[depth++] = c, OK); }
+int cuCtxPopCurrent_v2(void **c) {
+  if (!depth) return NO_CONTEXT;
+  *c = contexts[--depth];
+  return OK;
+}
+int cuCtxGetCurrent(void **c) { return *c = depth ? contexts[depth - 1] : NULL, OK; }
+int cuCtxGetDevice(int *d) { return depth ? (*d = 0, OK) : NO_CONTEXT; }
+int cuCtxSynchronize(void) { return depth ? OK : NO_CONTEXT; }
+int cuCtxGetApiVersion(void *c, unsigned *v) { return *v = 13000, OK; }
+int cuCtxDetach(void *c) { return OK; }
+
+// Memory ends at a page that can't be touched, and is full of 0xff.
+typedef struct Piece {
+  char *base, *place;
+  size_t mapped, size;
+  struct Piece *next;
+} Piece;
+static Piece *pieces;
+int cuMemAlloc_v2(Address *to, size_t size) {
+  if (!depth) return NO_CONTEXT;
+  if (!size) return INVALID;
+  if (stand_in_used + size > stand_in_memory) return NO_MEMORY;
+  size_t padded = (size + 255) / 256 * 256, whole = (padded + 4095) / 4096 * 4096;
+  char *base = mmap(NULL, whole + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED || mprotect(base + whole, 4096, PROT_NONE)) return NO_MEMORY;
+  memset(base, 0xff, whole);
+  Piece *p = malloc(sizeof *p);
+  *p = (Piece){base, base + whole - padded, whole + 4096, size, pieces};
+  pieces = p;
+  stand_in_used += size;
+  *to = (Address)p->place;
+  return OK;
+}
+int cuMemFree_v2(Address place) {
+  if (!depth) return NO_CONTEXT;
+  for (Piece **at = &pieces; *at; at = &(*at)->next)
+    if ((Address)(*at)->place == place) {
+      Piece *p = *at;
+      *at = p->next;
+      stand_in_used -= p->size;
+      munmap(p->base, p->mapped);
+      free(p);
+      return OK;
+    }
+  return INVALID;
+}
+int cuMemGetInfo_v2(size_t *unused, size_t *all) {
+  return *all = stand_in_memory, *unused = stand_in_memory - stand_in_used, OK;
+}
+static int is_ours(Address place, size_t size) {
+  for (Piece *p = pieces; p; p = p->next)
+    if ((Address)p->place <= place && place + size <= (Address)p->place + p->size) return 1;
+  return 0;
+}
+int cuMemHostAlloc(void **to, size_t size, unsigned flags) {
+  return *to = aligned_alloc(4096, (size + 4095) / 4096 * 4096), *to ? OK : NO_MEMORY;
+}
+int cuMemFreeHost(void *p) { return free(p), OK; }
+
+// Streams, and graphs of what they are given.
+typedef struct Function {
+  const char *(*run)(unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, size_t, int, void **);
+} Function;
+typedef struct Part {
+  Function *function;
+  unsigned sizes[6];
+  char *arguments;
+  size_t count;
+  void *to;
+  const void *from;
+  struct Part *next;
+} Part;
+typedef struct Graph {
+  Part *first, **last;
+} Graph;
+typedef struct Stream {
+  Graph *recorded;
+} Stream;
+
+static int run(const Part *p) {
+  if (!p->function) return memmove(p->to, p->from, p->count), OK;
+  void *places[512];
+  size_t count = p->count / 8;
+  if (count > 512) return INVALID;
+  for (size_t k = 0; k < count; k++) places[k] = p->arguments + 8 * k;
+  const unsigned *n = p->sizes;
+  stand_in_launches++;
+  const char *said = p->function->run(n[0], n[1], n[2], n[3], n[4], n[5], 0, stand_in_backwards, places);
+  if (!*said) return OK;
+  snprintf(stand_in_message, sizeof stand_in_message, "%s", said);
+  return FAULT;
+}
+static int put(Stream *s, Part part) {
+  if (!depth) return NO_CONTEXT;
+  if (!s || !s->recorded) return run(&part);
+  Part *kept = malloc(sizeof part);
+  *kept = part;
+  if (part.function) {
+    kept->arguments = malloc(part.count + 1);
+    memcpy(kept->arguments, part.arguments, part.count);
+  }
+  kept->next = NULL;
+  *s->recorded->last = kept;
+  s->recorded->last = &kept->next;
+  return OK;
+}
+int cuStreamCreate(void **s, unsigned flags) { return *s = calloc(1, sizeof(Stream)), OK; }
+int cuStreamDestroy_v2(void *s) { return free(s), OK; }
+int cuStreamSynchronize(Stream *s) { return s && s->recorded ? CAPTURED : OK; }
+int cuStreamBeginCapture_v2(Stream *s, int mode) {
+  if (!s || s->recorded) return INVALID;
+  Graph *graph = calloc(1, sizeof *graph);
+  graph->last = &graph->first;
+  s->recorded = graph;
+  return OK;
+}
+int cuStreamEndCapture(Stream *s, void **graph) {
+  *graph = s->recorded;
+  s->recorded = NULL;
+  return OK;
+}
+int cuGraphInstantiateWithFlags(void **to, void *graph, unsigned long long flags) {
+  Graph *kept = malloc(sizeof *kept);
+  *kept = *(Graph *)graph;
+  stand_in_graphs++;
+  return *to = kept, OK;
+}
+int cuGraphDestroy(void *graph) { return free(graph), OK; }
+int cuGraphExecDestroy(void *graph) { return stand_in_graphs--, OK; }
+int cuGraphLaunch(Graph *graph, void *stream) {
+  stand_in_graph_launches++;
+  for (Part *p = graph->first; p; p = p->next) {
+    int status = run(p);
+    if (status) return status;
+  }
+  return OK;
+}
+
+static int copy_in(Address to, const void *from, size_t n, Stream *s) {
+  return is_ours(to, n) ? put(s, (Part){.to = (void *)to, .from = from, .count = n}) : INVALID;
+}
+static int copy_out(void *to, Address from, size_t n, Stream *s) {
+  return is_ours(from, n) ? put(s, (Part){.to = to, .from = (void *)from, .count = n}) : INVALID;
+}
+int cuMemcpyHtoD_v2(Address to, const void *from, size_t n) { return copy_in(to, from, n, NULL); }
+int cuMemcpyDtoH_v2(void *to, Address from, size_t n) { return copy_out(to, from, n, NULL); }
+int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t n, void *s) { return copy_in(to, from, n, s); }
+int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t n, void *s) { return copy_out(to, from, n, s); }
+
+int cuModuleLoadDataEx(void **to, const void *image, unsigned n, void *options, void *values) {
+  // The image is the name of a library, which says by its first letter that it is one.
+  const char *path = image;
+  if (*path != '/') return NO_BINARY;
+  *to = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  return *to ? OK : BAD_IMAGE;
+}
+int cuModuleUnload(void *m) { return OK; }
+int cuModuleGetFunction(void **to, void *module, const char *name) {
+  char full[512];
+  snprintf(full, sizeof full, "%s_on_cpu", name);
+  Function *f = calloc(1, sizeof *f);
+  *(void **)&f->run = dlsym(module, full);
+  return *to = f, f->run ? OK : NOT_FOUND;
+}
+int cuFuncSetBlockShape(void *f, int x, int y, int z) { return OK; }
+int cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void *stream, void **given, void **extra) {
+  Part part = {.function = f, .sizes = {gx, gy, gz, bx, by, bz}};
+  for (; extra && *extra; extra += 2) {
+    if (*extra == (void *)1) part.arguments = extra[1];
+    if (*extra == (void *)2) part.count = *(size_t *)extra[1];
+  }
+  return part.arguments && !shared ? put(stream, part) : INVALID;
+}
+
+int cuGetErrorString(int status, const char **to) {
+  static char text[600];
+  const char *said = status == NO_DEVICE  ? "no CUDA-capable device is detected"
+                     : status == NO_BINARY ? "no kernel image is available for execution on the device"
+                     : status == FAULT     ? stand_in_message
+                     : status == NO_MEMORY ? "out of memory"
+                                           : NULL;
+  if (said)
+    snprintf(text, sizeof text, "%s", said);
+  else
+    snprintf(text, sizeof text, "status %d of the stand-in", status);
+  return *to = text, OK;
+}
+int cuGetErrorName(int status, const char **to) { return *to = "STAND_IN", OK; }
