@@ -35,16 +35,18 @@ Arguments = Mapping[str, int | float | bool]
 class Build:
     """A program by its path. Without `cached`, all is parsed and checked anew.
 
-    `floats` and `precision` are of `settings`.
+    `floats` and `precision` are of `settings`; `device` is where its functions run.
     """
 
     def __init__(
-        self, path: Path, cached: bool = True, floats: str = "f32", precision: str = "f32"
+        self, path: Path, cached: bool = True, floats: str = "f32", precision: str = "f32",
+        device: str = "cpu",
     ) -> None:
         self.path = path
         self.cached = cached
         self.floats = floats
         self.precision = precision
+        self.device = device
 
     @cached_property
     def key(self) -> str:
@@ -93,6 +95,7 @@ class Built(ABC):
     """A model that is ready to be run: its record, and the code of its functions."""
 
     name: str
+    device = "cpu"
 
     @property
     @abstractmethod
@@ -188,6 +191,7 @@ class BuiltModel(Built):
         self.name = name
         self.arguments = arguments
         self._build = build
+        self.device = build.device
         self._key = keys.model_key(build.key, name, arguments)
         self._record = build.record(
             f"model-{self._key}",

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlc.frontend import gpu
 from dlc.frontend.build import Build, Built
 from dlc.frontend.errors import user_error
 from dlc.frontend.handles import Compiled, Member, Open, VariableView, table
@@ -40,17 +41,21 @@ if TYPE_CHECKING:
 __all__ = ["Compiled", "Model", "Program", "load"]
 
 
-def load(path: str | Path, *, float: str = "f32", precision: str = "f32") -> Program:
+def load(
+    path: str | Path, *, float: str = "f32", precision: str = "f32", device: str = "cpu"
+) -> Program:
     """The program in a `.dl` file, checked; ProgramError with all that is wrong in it.
 
     `float="f64"`: the layers of `nn`, what meets no type, and `float` where nothing binds it are
     f64. `precision="bf16"` (or "f16"): products of f32 take operands rounded to that, and add up in
-    f32; weights stay f32.
+    f32; weights stay f32. `device="cuda"`: all runs on the GPU, where its variables stay; RunError
+    if there is none.
     """
     for name, value, known in (("float", float, FLOATS), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise user_error("bad-setting", f"{name} is one of {', '.join(known)}, not {value!r}")
-    return Program(Build(Path(path), floats=float, precision=precision))
+    gpu.require(device)
+    return Program(Build(Path(path), floats=float, precision=precision, device=device))
 
 
 class Program:
@@ -224,11 +229,9 @@ class Model:
             return self._storage
 
     def _initialize(self) -> Variables:
-        from dlc.runtime.function import Function
-
         variables = self._empty()
         if self.record.variables:
-            Function(self.built.artifact(INITIALIZER), variables)()
+            self._function(INITIALIZER, variables)()
         variables.random[1] = 0  # calls are counted from the first one that the user makes
         return variables
 
@@ -236,7 +239,10 @@ class Model:
         """The variables in their plain layout, all zeros."""
         from dlc.runtime.variables import Variables, VariableSpec
 
-        variables = Variables(self.seed)
+        kind = Variables
+        if self.built.device == gpu.CUDA:
+            from dlc.runtime.cuda.variables import CudaVariables as kind
+        variables = kind(self.seed)
         variables.require(
             VariableSpec.make(each.name, each.dtype, each.dims) for each in self.record.variables
         )
@@ -244,6 +250,8 @@ class Model:
 
     def load_function(self, name: str) -> Function:
         """The runtime's function over this model's variables; compiled now, if it never was."""
+        if self.built.device == gpu.CUDA:
+            return gpu.function(self.built, name, self.storage())
         from dlc.runtime.function import Function
 
         if self._storage is None and self.record.variables:
@@ -252,6 +260,14 @@ class Model:
         batch = artifact.read.batch
         few = partial(self.built.artifact_for_few, name, batch) if batch else None
         return Function(artifact, self.storage(), few=few)
+
+    def _function(self, name: str, variables: Variables) -> Function:
+        """A function over other variables."""
+        from dlc.runtime.function import Function
+
+        if self.built.device == gpu.CUDA:
+            return gpu.function(self.built, name, variables)
+        return Function(self.built.artifact(name), variables)
 
     def member(self, path: str) -> Any:
         """A variable's value, a part, or a part's function; AttributeError if there is none."""

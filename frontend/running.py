@@ -19,7 +19,7 @@ from dlc.runtime.dims import symbols_of
 from dlc.runtime.errors import ArgumentError
 from dlc.runtime.foreign import NoArray, array_of
 from dlc.runtime.function import Function
-from dlc.runtime.steps import Feed, run_steps
+from dlc.runtime.steps import Feed
 
 Array = NDArray[Any]
 Batch = int | Mapping[str, int]
@@ -47,10 +47,10 @@ def run(
             raise _error(function, f"`{name}` has {len(array)} rows, but there are {steps} steps")
     if batch is None:
         fixed = {name: value for name, value in arguments.items() if name not in rows}
-        return run_steps(function, steps, Feed(fixed, rows))
+        return function.run_steps(steps, Feed(fixed, rows))
     data = _data(function, inputs, given, batch)
     fixed = {n: value for n, value in arguments.items() if n not in rows and n not in data.full}
-    return _joined([run_steps(function, count, Feed(fixed, _part(rows, done, count), cycle, start))
+    return _joined([function.run_steps(count, Feed(fixed, _part(rows, done, count), cycle, start))
                     for done, count, cycle, start in data.segments(steps)])
 
 

@@ -103,11 +103,13 @@ class Manifest:
 
     @classmethod
     def _read(cls, fields: Mapping[str, Any]) -> Manifest:
+        if "cuda" in fields:  # steps for the host to launch, which no code calls
+            fields = {"entry": "", "layout": "", "offsets": 0, "watched": False, **fields}
         variables: Sequence[Mapping[str, Any]] = fields["variables"]
         return cls(
             name=fields["name"],
-            entry=fields.get("entry", ""),
-            layout=fields.get("layout", ""),
+            entry=fields["entry"],
+            layout=fields["layout"],
             symbols=tuple(fields["symbols"]),
             inputs=tuple(map(TensorSpec.read, fields["inputs"])),
             sizes=tuple(
@@ -120,7 +122,7 @@ class Manifest:
             ),
             writes=any(each["written"] for each in variables),
             random=bool(fields["random"]),
-            offsets=int(fields.get("offsets", 0)),
+            offsets=int(fields["offsets"]),
             conditions=tuple(
                 Condition(each["lhs"], each["op"], each["rhs"], each["text"])
                 for each in fields["conditions"]
@@ -131,7 +133,7 @@ class Manifest:
                 for each in fields["prints"]
             ),
             batch=fields.get("batch", ""),
-            watched=bool(fields.get("watched")),
+            watched=bool(fields["watched"]),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from dlc.runtime.errors import CheckFailed
 from dlc.runtime.frames import Binding, Entries, Frame
 from dlc.runtime.memory import Recycler, address_of, arenas
 from dlc.runtime.variables import Variables
+
+if TYPE_CHECKING:
+    from dlc.runtime.steps import Feed
 
 __all__ = ["Function"]
 
@@ -120,6 +123,12 @@ class Function:
         finally:
             if not frame.callbacks or not frame.raised():  # else its callbacks have had their day
                 binding.frames.append(frame)
+
+    def run_steps(self, steps: int, feed: Feed) -> Any:
+        """The results of many calls, each an array with the steps along its first axis."""
+        from dlc.runtime.steps import run_steps
+
+        return run_steps(self, steps, feed)
 
     def _gather(self, positional: tuple[object, ...], named: dict[str, object]) -> list[Any]:
         """The values in order, defaults filled in."""

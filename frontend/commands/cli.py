@@ -224,7 +224,7 @@ def _add_bench(commands: Commands) -> None:
     add("--json", action="store_true", help="print one JSON object")
     _add_float(parser)
     _add_precision(parser)
-    _add_machine(parser)
+    _add_machine(parser, ("cpu",))
 
 
 def _add_explain(commands: Commands) -> None:
@@ -265,8 +265,11 @@ def _add_precision(parser: argparse.ArgumentParser) -> None:
                         "(default: f32)")  # fmt: skip
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu",), default="cpu", help="(default: cpu)")
+def _add_machine(
+    parser: argparse.ArgumentParser, devices: tuple[str, ...] = ("cpu", "cuda")
+) -> None:
+    parser.add_argument("--device", choices=devices, default="cpu", help="where it runs: nothing "
+                        "falls back (default: cpu)")
     parser.add_argument("--threads", type=int, metavar="N", help="at most so many threads")
 
 

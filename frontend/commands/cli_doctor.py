@@ -28,11 +28,25 @@ def run(options: argparse.Namespace) -> int:
         "CPU": f"{llvm.get_host_cpu_name()}, {', '.join(vectors) or 'no known vector unit'}",
         "linker": probe.linker,
         "threads": str(allowed_threads()),
+        "GPU": _gpu_line(),
         "cache": _cache_line() if folder else "off (or its folder can't be used)",
     }
     for name, found in rows.items():
         print(f"{name:9} {found}")
     return 0
+
+
+def _gpu_line() -> str:
+    """The GPU, what it is driven by and who compiles for it, or why there is none."""
+    from dlc.compiler.cuda import cubin
+    from dlc.runtime.cuda.device import device
+    from dlc.runtime.errors import GpuError
+
+    try:
+        found = device()
+    except GpuError as error:
+        return f"none: {error}"
+    return f"{found}; CUDA C is compiled by {cubin.compiler_here() or 'nobody: no NVRTC, no nvcc'}"
 
 
 def _cache_line() -> str:

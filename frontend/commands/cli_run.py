@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find(options: argparse.Namespace) -> Compiled:
-    program = load(options.file, float=options.float, precision=options.precision)
+    program = load(options.file, float=options.float, precision=options.precision,
+                   device=options.device)
     model_name, dot, name = options.function.partition(".")
     if not dot:
         return _shared(program, options.function)

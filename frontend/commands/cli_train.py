@@ -24,7 +24,8 @@ _BUILT_WITH: Final = {"float": "f32", "precision": "f32"}  # flags of the progra
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests and saves; 130 after Ctrl-C, with all that is needed to go on saved."""
-    program = load(options.file, float=options.float, precision=options.precision)
+    program = load(options.file, float=options.float, precision=options.precision,
+                   device=options.device)
     name = _model_name(program, options.model)
     model = program.model(name, seed=options.seed or 0, **program.trained[name])
     started = Start(model, options)

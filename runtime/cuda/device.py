@@ -44,6 +44,10 @@ class Device:
         major, minor = self.capability
         return f"sm_{major}{minor}{'a' * (major >= 9)}"
 
+    def __str__(self) -> str:
+        major, minor = divmod(int(self.cuda.get_driver_version()) // 10, 100)  # 12040 is 12.4
+        return f"{self.name}, {self.arch}, a driver for CUDA {major}.{minor}"
+
     def __enter__(self) -> Device:
         if os.getpid() != self._process:
             raise GpuError("the GPU was in use before this process was forked: CUDA can't be used "

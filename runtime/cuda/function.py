@@ -14,6 +14,7 @@ import numpy as np
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.cuda.device import Block, Device, device
 from dlc.runtime.cuda.plan import Layout, Places, Step, is_narrow
+from dlc.runtime.cuda.repeat import repeat
 from dlc.runtime.cuda.steps import FLAG_BYTES, Failed, Stream, Walk
 from dlc.runtime.cuda.variables import CudaVariables
 from dlc.runtime.dims import evaluate
@@ -22,6 +23,7 @@ from dlc.runtime.frames import Binding, Frame
 from dlc.runtime.function import Function
 from dlc.runtime.memory import DTYPES, Array
 from dlc.runtime.printing import text_of
+from dlc.runtime.steps import Feed
 
 __all__ = ["CudaFunction"]
 
@@ -77,6 +79,10 @@ class CudaFunction(Function):
     def frame(self, binding: Binding) -> Frame:
         """Calls run one after another, so that all share what their sizes settle."""
         return cast(Frame, binding)
+
+    def run_steps(self, steps: int, feed: Feed) -> Any:
+        """The results of many calls, each an array with the steps along its first axis."""
+        return repeat(self, self.name, steps, feed)
 
     def arena_size(self, **sizes: int) -> int:
         """Bytes of the arena of a call in which the symbols have these sizes."""
