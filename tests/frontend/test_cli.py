@@ -72,7 +72,7 @@ def test_help_is_quick_and_complete() -> None:
         ("train", "x.dl", "--epoch", "1"),
         ("dump", "x.dl", "--stage", "soup"),
         ("dump", "x.dl", "--stage", "graph", "--after", "fuse"),
-        ("train", "x.dl", "--device", "cuda"),
+        ("train", "x.dl", "--device", "tpu"),
     ],
 )
 def test_usage_errors_are_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
