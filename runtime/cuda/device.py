@@ -94,8 +94,16 @@ class Device:
         of all calls too."""
         if self._staging is None or self._staging.nbytes < size:
             self._staging = None
-            self._staging = self.cuda.pagelocked_empty(size, np.uint8)
+            try:
+                self._staging = self.cuda.pagelocked_empty(size, np.uint8)
+            except self.cuda.MemoryError as error:
+                raise GpuMemoryError(f"the system has no {size:,} bytes that the GPU can copy from "
+                                     "by itself; nothing has run") from error
         return self._staging
+
+    def finish_copies(self) -> None:
+        """Waits for copies from plain memory of the host, for which the stream does not."""
+        self.cuda.Context.synchronize()
 
     def fault(self, function: str, error: Exception) -> GpuError:
         """The error for what the driver said while a function ran."""

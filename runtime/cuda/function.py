@@ -6,6 +6,7 @@ memory of the host, in one copy; so do the results.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -61,6 +62,7 @@ class CudaFunction(Function):
                 found[name] = Block(self.on, values.nbytes, f"{self.name}: what it is made with")
                 if values.nbytes:
                     self.on.cuda.memcpy_htod(found[name].address, values)
+        self.on.finish_copies()
         return found
 
     def _binding(self, sizes: dict[str, int]) -> Binding:
@@ -110,11 +112,16 @@ class CudaFunction(Function):
         for at, _, check in self._scalars:
             values[at] = check(values[at])
         bound.fill(values)
-        bound.walk.run()
+        if self._writes:  # even by what a signal ends
+            self.variables.written()
+        try:
+            bound.walk.run()
+        except BaseException:
+            with contextlib.suppress(self.on.cuda.Error):  # nothing of it goes on
+                self.stream.wait()
+            raise
         if self._random:
             self.variables.random[1] += 1
-        if self._writes:
-            self.variables.written()
         return bound.results()
 
 

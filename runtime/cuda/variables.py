@@ -31,6 +31,7 @@ class CudaVariables(Variables):
             for name, place in self._places.items():
                 if self._storage[name].nbytes:
                     cuda.memcpy_htod(place, self._storage[name])
+            device().finish_copies()
             self._is_there = True
         return self._places
 
@@ -52,10 +53,13 @@ class CudaVariables(Variables):
         """Copies variables to the host, if they are newer on the GPU."""
         if self._is_here:
             return
-        with device() as _:
-            for name in names:
-                if self._storage[name].nbytes:
-                    device().cuda.memcpy_dtoh(self._storage[name], self._places[name])
+        with device() as on:
+            try:
+                for name in names:
+                    if self._storage[name].nbytes:
+                        on.cuda.memcpy_dtoh(self._storage[name], self._places[name])
+            except on.cuda.Error as error:
+                raise on.fault("reading a variable", error) from error
 
     def _bring_all(self) -> None:
         self._bring(*self)
