@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.compiler.cuda import cubin
+from dlc.compiler.cuda import cubin, nvrtc
 from dlc.runtime.errors import CheckFailed, GpuError, GpuMemoryError
 from tests.cuda.stand_in import code_of, driver, made_driver, needs_stand_in, number
 
@@ -229,3 +230,17 @@ def test_a_process_ends_well(small: Path) -> None:
              f"import dlc, numpy\nnet = dlc.load({str(small)!r}, device='cuda').Small()\n"
              "for _ in range(3): print(net.scaled(numpy.ones((1, 3), numpy.float32)))\n")
     assert told(begin, DLC_CACHE="off").count("[[1. 1. 1.]]") == 3
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc on this machine")
+def test_nvcc_where_there_is_no_nvrtc(monkeypatch: pytest.MonkeyPatch, small: Path) -> None:
+    monkeypatch.setattr(nvrtc, "is_here", lambda: False)
+    text = dlc.load(small).Small().scaled.dump("cuda")
+    made = cubin.compile_cubin(text, "sm_90a")
+    assert made.startswith(b"\x7fELF")
+    assert cubin.compile_cubin("#define WIDE_INDICES\n" + text, "sm_90a") != made
+    with pytest.raises(dlc.ProgramError, match="no GPU architecture called sm_999"):
+        cubin.compile_cubin(text, "sm_999")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(dlc.ProgramError, match="by NVRTC or by nvcc, and neither is here"):
+        cubin.compile_cubin(text, "sm_80")
