@@ -30,7 +30,8 @@ def emit_kernel(function: LoopFunction, name: str) -> str:
     emitter.indices.define("chunk", Name("chunk", 0, (0, inf)))
     emitter.indices.define("thread", Name("thread", 0, (0, function.threads - 1)))
     emitter.body(function.body)
-    head = f'extern "C" __global__ void __launch_bounds__({function.threads}) {name}('
+    # The 1: registers are not to be spilled so that more than one block may have its place.
+    head = f'extern "C" __global__ void __launch_bounds__({function.threads}, 1) {name}('
     lines = [head + ", ".join(parameters) + ") {",
              f"  const Index {', '.join(known)};", *emitter.writer.lines, "}"]
     return "\n".join(lines) + "\n"

@@ -23,7 +23,7 @@ FLAGS = ("-std=c++20", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-s
          "-U_FORTIFY_SOURCE", "-fno-gnu-unique", "-fno-strict-aliasing",
          "-ftrivial-auto-var-init=pattern", "-fsanitize=bounds",
          "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([\d, ]+\) )?(\w+)\(')
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]

@@ -58,12 +58,7 @@ def test_a_step_gives_what_it_means(file: str, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
 @EACH
-def test_a_step_compiles_without_spills(
-    file: str, name: str, request: pytest.FixtureRequest
-) -> None:
-    if file == "plain_lenet5.dl":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="NVRTC gives 32 registers to "
-                                              "the last product, and spills two of them"))
+def test_a_step_compiles_without_spills(file: str, name: str) -> None:
     found = resources(graph_of(file, name))
     assert found
     assert [r for r in found if r.spilled] == []
