@@ -148,13 +148,9 @@ class Built(ABC):
     def _compile(
         self, function: str, key: str, options: Options | None
     ) -> Callable[[], Artifact]:
-        data = store.get(key)
-        if data is not None:
-            try:
-                found = Artifact.from_bytes(data)
-                return lambda: found
-            except ArtifactError:
-                pass
+        found = kept(key)
+        if found is not None:
+            return lambda: found
         pool.begin()  # who compiles will run it soon
         with collector_at_rest():
             from dlc.compiler.pipeline import begin_graph
@@ -227,6 +223,17 @@ class BuiltModel(Built):
     def _precision(self, function: str) -> str:
         """Initial values are of full precision: `orthogonal` is made by products."""
         return "f32" if function == INITIALIZER else self._build.precision
+
+
+def kept(key: str) -> Artifact | None:
+    """Code that is in the cache; what can't be read there is a miss."""
+    data = store.get(key)
+    if data is None:
+        return None
+    try:
+        return Artifact.from_bytes(data)
+    except ArtifactError:
+        return None
 
 
 def _hints(record: ModelRecord) -> dict[str, int]:

@@ -7,14 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dlc.frontend import keys
+from dlc.frontend.build import Built, kept
 from dlc.frontend.collector import collector_at_rest
 from dlc.frontend.errors import user_error
 from dlc.runtime import cache as store
 from dlc.runtime.artifact import Artifact
-from dlc.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from dlc.frontend.build import Built
     from dlc.runtime.cuda.function import CudaFunction
     from dlc.runtime.variables import Variables
 
@@ -50,12 +49,9 @@ def _artifact(built: Built, name: str, head: str) -> Artifact:
 
     arch = device().arch
     key = keys.digest(built.code_key(name), arch, head)
-    data = store.get(key)
-    if data is not None:
-        try:
-            return Artifact.from_bytes(data)
-        except ArtifactError:
-            pass
+    found = kept(key)
+    if found is not None:
+        return found
     with collector_at_rest():
         from dlc.compiler.cuda import cubin
         from dlc.compiler.pipeline import compile_cuda

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from dlc.runtime.memory import NO_ARENA, Array, address_of, arenas
 if TYPE_CHECKING:
     from dlc.runtime.function import Function
 
-__all__ = ["SLICE_NS", "Feed", "run_steps"]
+__all__ = ["SLICE_NS", "Feed", "rows_of", "run_steps", "told_step"]
 
 SLICE_NS = 50_000_000
 
@@ -67,10 +68,7 @@ def run_steps(function: Function, steps: int, feed: Feed) -> Any:
     Results are as those of a call: one alone, several as a tuple, none as None. Raises what a call
     raises; the steps before it count.
     """
-    rows = {name: _rows(function, name, value, steps) for name, value in feed.each.items()}
-    cycle = {name: array_of(value) for name, value in feed.cycle.items()}
-    period = min((len(array) for array in cycle.values()), default=0)
-    rows.update((name, array[:period]) for name, array in cycle.items())
+    rows, period = rows_of(function, steps, feed)
     first = {name: value[0] for name, value in rows.items()}
     values = function._arguments.gather((), {**feed.fixed, **first})
     for at, spec in enumerate(function.manifest.inputs):
@@ -84,9 +82,27 @@ def run_steps(function: Function, steps: int, feed: Feed) -> Any:
     run = _Run(function, function._binding_of(values), steps, values)
     for at, spec in enumerate(function.manifest.inputs):
         if spec.name in rows:
-            start = feed.start if spec.name in cycle else 0
-            run.feed(at, rows[spec.name], start, cycles=spec.name in cycle)
+            start = feed.start if spec.name in feed.cycle else 0
+            run.feed(at, rows[spec.name], start, cycles=spec.name in feed.cycle)
     return run.run(feed.start, period)
+
+
+def rows_of(function: Function, steps: int, feed: Feed) -> tuple[dict[str, Array], int]:
+    """The rows that steps take, by argument, and after how many those of `cycle` come again."""
+    rows = {name: _rows(function, name, value, steps) for name, value in feed.each.items()}
+    cycle = {name: array_of(value) for name, value in feed.cycle.items()}
+    period = min((len(array) for array in cycle.values()), default=0)
+    return rows | {name: array[:period] for name, array in cycle.items()}, period
+
+
+@contextmanager
+def told_step(step: int, steps: int) -> Iterator[None]:
+    """A check that fails inside says at which step, counted from 0."""
+    try:
+        yield
+    except CheckFailed as error:
+        error.add_note(f"This was step {step + 1} of {steps}; those before it count.")
+        raise
 
 
 def _rows(function: Function, name: str, value: object, steps: int) -> Array:
@@ -227,8 +243,5 @@ class _Run:
             self.frame.pointers[at] = (self.frame.pointers[at] or 0) + (back if wraps else on)
 
     def _fail(self, done: int) -> None:
-        try:
+        with told_step(done, self.steps):
             self.function._raise_status(self.frame)
-        except CheckFailed as error:
-            error.add_note(f"This was step {done + 1} of {self.steps}; those before it count.")
-            raise

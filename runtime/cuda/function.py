@@ -84,7 +84,7 @@ class CudaFunction(Function):
 
     def run_steps(self, steps: int, feed: Feed) -> Any:
         """The results of many calls, each an array with the steps along its first axis."""
-        return repeat(self, self.name, steps, feed)
+        return repeat(self, steps, feed)
 
     def arena_size(self, **sizes: int) -> int:
         """Bytes of the arena of a call in which the symbols have these sizes."""
