@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dlc.compiler.kernels.cones import Cone, Linear
-from dlc.compiler.kernels.invert import Inverse, inverses
 from dlc.compiler.kernels.rows import row_of
+from dlc.compiler.kernels.shapes import Shapes
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol, symbols
 from dlc.ir.dims import product as product_of
 from dlc.ir.fused import Row
-from dlc.ir.graph import Graph, Node, Value, producers
+from dlc.ir.graph import Graph, Node, Value
 from dlc.ir.ops import OPS
 from dlc.ir.ops.shape import ints_attr
 
@@ -46,9 +46,20 @@ class Chain:
     products: tuple[Node, ...]
 
 
-def chains(graph: Graph, options: Options) -> list[Chain]:
+def products_of_matrices(graph: Graph, options: Options) -> list[Node]:
+    """The products of what is made in a graph and may be a large matrix."""
+    made = {v for node in graph.nodes for v in node.results}
+
+    def is_matrix(value: Value) -> bool:
+        grows = sum(not isinstance(d, int) for d in value.dims) > 1
+        return value in made and (grows or options.likely(product_of(value.dims)) >= LARGE)
+
+    return [n for n in graph.nodes if _is_pair(n) and any(map(is_matrix, n.operands))]
+
+
+def chains(shapes: Shapes, options: Options) -> list[Chain]:
     """The chains whose matrices nothing else reads."""
-    finder = Finder(graph, options)
+    finder = Finder(shapes, options)
     found = []
     for cones in finder.groups([c for c in finder.cones() if not c.factors], lambda cone: True):
         products = tuple(c.product for c in cones)
@@ -56,7 +67,7 @@ def chains(graph: Graph, options: Options) -> list[Chain]:
         nodes |= {n.result: n for n in products}
         nodes |= {n.result: n for n in finder.scaled(products, nodes)}
         found.append(Chain(cones[0].row, tuple(
-            n for n in graph.nodes if n.results and n.results[0] in nodes
+            n for n in shapes.graph.nodes if n.results and n.results[0] in nodes
             and n.op != "broadcast"), products))
     return found
 
@@ -64,31 +75,17 @@ def chains(graph: Graph, options: Options) -> list[Chain]:
 class Finder:
     """Looks for products of matrices that are made of products."""
 
-    def __init__(self, graph: Graph, options: Options) -> None:
-        self.graph, self.options = graph, options
-        self.made: Mapping[Value, Node] = producers(graph.nodes)
-        self.products = [n for n in graph.nodes if _is_pair(n) and any(map(
-            self._may_be_matrix, n.operands))]
-        self.inverses: dict[Value, Inverse] = inverses(graph, options) if self.products else {}
-        self.kept = set(graph.outputs)
-        self.users: dict[Value, list[Node]] = {}
-        for node in graph.nodes:
-            for value in node.operands:
-                self.users.setdefault(value, []).append(node)
+    def __init__(self, shapes: Shapes, options: Options) -> None:
+        self.shapes, self.options = shapes, options
+        self.made, self.users = shapes.made, shapes.users
 
     def cones(self) -> list[Cone]:
         """One for each product that is the end of a chain, in order."""
         found = []
-        for node in self.products:
+        for node in products_of_matrices(self.shapes.graph, self.options):
             sides = (self._cone(node, side) for side in (0, 1))
             found += [cone for cone in sides if cone is not None][:1]
         return found
-
-    def _may_be_matrix(self, value: Value) -> bool:
-        """Whether a value is made here, and large enough."""
-        grows = sum(not isinstance(d, int) for d in value.dims) > 1
-        return value in self.made and (
-            grows or self.options.likely(product_of(value.dims)) >= LARGE)
 
     def groups(
         self, cones: Sequence[Cone], alone: Callable[[Cone], bool]
@@ -131,7 +128,7 @@ class Finder:
             inside = {v for cone in left for v in cone.nodes}
             inside |= {cone.product.result for cone in left}
             left = [cone for cone in left if not any(
-                v in self.kept or any(not u.results or u.results[0] not in inside
+                v in self.shapes.kept or any(not u.results or u.results[0] not in inside
                                       for u in self.users.get(v, ())) for v in cone.elements())]
         return left
 
@@ -157,7 +154,7 @@ class Finder:
         while waiting:
             value = waiting.pop()
             users = self.users.get(value, ())
-            if value in self.kept or len(users) != 1 or users[0].op not in ("mul", "div"):
+            if value in self.shapes.kept or len(users) != 1 or users[0].op not in ("mul", "div"):
                 continue
             factors = [v for v in users[0].operands if v != value]
             number = self._moved(factors[0]) if factors else value
@@ -169,7 +166,7 @@ class Finder:
     def _cone(self, product: Node, side: int) -> Cone | None:
         """The cone of one operand of a product."""
         matrix, other = product.operands[side], product.operands[1 - side]
-        inverse = self.inverses[product.result]
+        inverse = self.shapes.inverses[product.result]
         if inverse.where or inverse.guarded or len(inverse.over) != 1 or self._is_picked(other):
             return None
         (over,) = inverse.over
@@ -193,7 +190,7 @@ class Finder:
             return None
         cone = Cone(row, product, matrix, row.names[place], nodes, matrix)
         numbers = [n for n in nodes.values() if not row.is_element(n.result)
-                   and self.is_reduction(n)]
+                   and self.shapes.is_reduction(n)]
         return cone if Linear(self.made, cone, numbers).fits() else None
 
     def _is_large(self, dims: tuple[Dim, ...], axes: tuple[Dim, Dim]) -> bool:
@@ -218,7 +215,7 @@ class Finder:
                 if self._is_number(node, row, product):
                     found[value] = node
                     stack += node.operands
-            elif self.is_reduction(node):
+            elif self.shapes.is_reduction(node):
                 if not self._is_inner(node, row, lanes):
                     return None
                 found[value], inner = node, True
@@ -255,11 +252,6 @@ class Finder:
         value = self._moved(value)
         return value in found or (value in self.made and self.made[value].op == "constant")
 
-    def is_reduction(self, node: Node) -> bool:
-        """Whether a node combines many elements."""
-        inverse = self.inverses.get(node.result)
-        return inverse is not None and not inverse.is_read
-
     def _is_number(self, node: Node | None, row: Row, product: Node) -> bool:
         """Whether a number of a row comes, in this phase, from the elements of the row."""
         if node is None or len(node.results) != 1 or row.is_element(node.result):
@@ -271,8 +263,8 @@ class Finder:
                     or row.place(one.result) is None):
                 continue
             seen.add(one.result)
-            if self.is_reduction(one):
-                if row_of(one, self.inverses[one.result]) == row:
+            if self.shapes.is_reduction(one):
+                if row_of(one, self.shapes.inverses[one.result]) == row:
                     return one is node or OPS[node.op].formula is not None
             elif OPS[one.op].formula is not None:
                 stack += [self.made[v] for v in one.operands if v in self.made]
@@ -280,7 +272,7 @@ class Finder:
 
     def _is_inner(self, node: Node, row: Row, lanes: int) -> bool:
         """Whether each operand of a product depends either on the lanes' axis or on the row's."""
-        inverse = self.inverses[node.result]
+        inverse = self.shapes.inverses[node.result]
         if not _is_pair(node) or inverse.where or inverse.guarded or len(inverse.over) != 1:
             return False
         over = inverse.over[0]

@@ -8,7 +8,7 @@ needed: nothing is padded with zeros and no zeros are put in between.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from dlc.compiler.kernels.ranges import bind, nonnegative, simplify
@@ -87,6 +87,12 @@ def inverses(graph: Graph, options: Options) -> dict[Value, Inverse]:
              for v in node.results}
     return {node.result: invert(node, options, moved) for node in graph.nodes
             if OPS[node.op].kernel in ("contract", "reduce")}
+
+
+def combines(node: Node, inverses: Mapping[Value, Inverse]) -> bool:
+    """Whether a node makes one element of many."""
+    inverse = inverses.get(node.results[0]) if node.results else None
+    return inverse is not None and not inverse.is_read
 
 
 def invert(node: Node, options: Options, moved: Container[Value] = ()) -> Inverse:

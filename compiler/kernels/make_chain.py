@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from dlc.compiler.kernels.invert import combines
 from dlc.compiler.kernels.make_kernel import At
 from dlc.compiler.kernels.make_rows import RowMaker
 from dlc.ir.dataclass import dataclass
@@ -59,11 +60,11 @@ class ChainMaker(RowMaker):
 
     def _plan(self, row: Row) -> None:
         """Finds the elements that are kept in arrays: what is reduced, and inner products."""
-        kept = {v for node in self.group.nodes if self._is_reduction(node)
-                for v in (*node.operands, node.result) if self._is_inside(v, row)}
-        self.arrays = dict.fromkeys(kept, "")
+        self.arrays = dict.fromkeys((  # in order: which memory is used again depends on it
+            v for node in self.group.nodes if self._is_reduction(node)
+            for v in (*node.operands, node.result) if self._is_inside(v, row)), "")
         for at, node in enumerate(self.group.nodes):
-            if node.result in kept or self._is_reduction(node):
+            if node.result in self.arrays or self._is_reduction(node):
                 for value in self._needed(node):
                     self.last[value] = at
 
@@ -71,8 +72,7 @@ class ChainMaker(RowMaker):
         return row.is_element(value) and any(value == n.result for n in self.group.nodes)
 
     def _is_reduction(self, node: Node) -> bool:
-        inverse = self.memory.inverses.get(node.result)
-        return inverse is not None and not inverse.is_read
+        return combines(node, self.memory.inverses)
 
     def _needed(self, node: Node) -> set[Value]:
         """The elements in arrays that a node is computed from."""

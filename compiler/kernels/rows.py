@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import field
 
-from dlc.compiler.kernels.invert import Inverse
+from dlc.compiler.kernels.invert import Inverse, combines
 from dlc.compiler.kernels.shapes import is_unit_reshape
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
@@ -208,8 +208,7 @@ class RowPlan:
 
     def is_reduction(self, node: Node) -> bool:
         """Whether a node combines the elements of a row."""
-        inverse = self.reads.inverses.get(node.result)
-        return inverse is not None and not inverse.is_read
+        return combines(node, self.reads.inverses)
 
     def _keep(self, read: dict[Value, list[Value]]) -> None:
         """Finds elements that are dear and needed in several sweeps, and where to keep them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from dlc.compiler.kernels.invert import Inverse, inverses, outer_names
+from dlc.compiler.kernels.invert import Inverse, combines, inverses, outer_names
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Graph, Node, Value, producers
@@ -92,8 +92,7 @@ class Shapes:
 
     def is_reduction(self, node: Node) -> bool:
         """Whether it combines many elements into one."""
-        inverse = self.inverses.get(node.results[0]) if node.results else None
-        return inverse is not None and not inverse.is_read
+        return combines(node, self.inverses)
 
     def in_memory(self, node: Node) -> tuple[Value, ...]:
         """The operands of a node that it reads at indices which are data, or as indices."""

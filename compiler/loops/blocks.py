@@ -26,12 +26,10 @@ from collections.abc import Callable, Sequence
 
 from dlc.compiler.kernels.accesses import LANE, uses
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.reduce import State
+from dlc.compiler.loops.reduce import VECTOR_PLACE, State
 from dlc.compiler.loops.turns import Turning
 from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index
-
-VECTOR_PLACE = "vector place"
 
 
 class Blocks(Turning):

@@ -12,12 +12,11 @@ from functools import partial
 from dlc.compiler.kernels.accesses import LANE, uses
 from dlc.compiler.kernels.chain_parts import ChainParts
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.turns import Turning
 from dlc.ir.dims import Dim, coefficient, symbol
 from dlc.ir.kernel import Access, Compute, Index
 from dlc.ir.loops import Let
-
-PLACE = "place in tile"
 
 
 class ChainMemory(Turning):
@@ -157,7 +156,7 @@ class ChainMemory(Turning):
     def vector_points(self, here: dict[str, Dim]) -> list[dict[str, Dim]]:
         """A place of all indices for each vector of the tile."""
         lanes, name = self.schedule.lanes, self.schedule.vector
-        return [self.point | here | {name: self.first + k * lanes, PLACE: k}
+        return [self.point | here | {name: self.first + k * lanes, VECTOR_PLACE: k}
                 for k in range(self.vectors)]
 
 

@@ -24,15 +24,15 @@ from functools import partial
 from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.chain_parts import chain_parts
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.chain_memory import PLACE, ChainMemory, extent_of
-from dlc.compiler.loops.reduce import State
-from dlc.compiler.loops.sweep import sweeps
+from dlc.compiler.loops.chain_memory import ChainMemory, extent_of
+from dlc.compiler.loops.reduce import VECTOR_PLACE, State
+from dlc.compiler.loops.sweep import States, Sweeping, sweeps
 from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index
 from dlc.ir.types import BOOL
 
 
-class Chaining(ChainMemory):
+class Chaining(Sweeping, ChainMemory):
     """Carries out a chain of products for the rows of one tile."""
 
     def chained(self) -> None:
@@ -96,8 +96,8 @@ class Chaining(ChainMemory):
         return states
 
     def _step(self, compute: Compute, point: dict[str, Dim], state: State) -> State:
-        if PLACE in point:
-            self.place = point[PLACE]
+        if VECTOR_PLACE in point:
+            self.place = point[VECTOR_PLACE]
         return super()._step(compute, point, state)
 
     def _last(self, compute: Compute) -> None:
@@ -157,33 +157,19 @@ class Chaining(ChainMemory):
 
     def _sweep_part(self, run: list[Compute]) -> None:
         """Computes side by side over the part; sums and maxima go to those so far."""
-        row, lanes = self.parts.row, self.schedule.lanes
+        row, name = self.parts.row, f"{self.parts.row.name}.s"
         sums = [c for c in run if c.combine is not None]
         self.span(row.name, 0, self.length - 1)
-        name = f"{row.name}.s"
-
-        def body(states: list[State]) -> list[State]:
-            self.out.forget_memory()
-            self.point[row.name] = symbol(name)
-            found = iter(states)
-            out = []
-            for compute in run:
-                if compute.combine is None:
-                    self.here(compute)
-                else:
-                    out.append(self._step(compute, dict(self.point), next(found)))
-            return out
-
         self.span(name, 0, self.length - 1)
-        if not sums:
-            with self.out.block() as statements:
-                body([])
-            self.out.loop(name, self.part_low, self.part_high, statements)
+
+        def body(states: States) -> States:
             self.out.forget_memory()
-            return
-        states = [self._empty(c, lanes) for c in sums]
-        for compute, (found,) in zip(sums, self._loop(
-                name, self.part_low, self.part_high, states, body), strict=True):
+            return self._one_place(run, row, symbol(name), 0, states)
+
+        empty = [[self._empty(c, self.schedule.lanes)] for c in sums]
+        states = self._carrying(name, self.part_low, self.part_high, empty, body)
+        self.out.forget_memory()
+        for compute, ((found,),) in zip(sums, states, strict=True):
             self._add(compute, found)
 
     def _add(self, compute: Compute, found: Register) -> None:

@@ -12,6 +12,7 @@ from dlc.ir.kernel import Access, Combine, Compute, Index, arg_names
 from dlc.ir.types import BOOL, I32, DType
 
 State = tuple[Register, ...]  # the accumulator of one place; argmax has the largest and its index
+VECTOR_PLACE = "vector place"  # in a point: which vector of the register tile it is
 
 
 class Reducing(Computing):

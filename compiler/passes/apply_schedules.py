@@ -17,9 +17,10 @@ from itertools import product as places
 from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.kernels.settle import parts_of, settled
-from dlc.compiler.loops.blocks import VECTOR_PLACE, Blocks
+from dlc.compiler.loops.blocks import Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
+from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
 from dlc.compiler.loops.threads import OnThreads

@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from dlc.compiler.kernels.chains import Finder
+from dlc.compiler.kernels.chains import Finder, products_of_matrices
 from dlc.compiler.kernels.cones import Cone, axes_of
+from dlc.compiler.kernels.shapes import Shapes
 from dlc.compiler.options import Options
 from dlc.compiler.passes.eliminate_dead import has_effect
 from dlc.ir.graph import Builder, Graph, Node, Value, names
@@ -30,7 +31,9 @@ from dlc.ir.graph import Builder, Graph, Node, Value, names
 
 def chain_products(graph: Graph, options: Options) -> Graph:
     """The graph with chains apart; itself if it has none."""
-    finder = Finder(graph, options)
+    if not products_of_matrices(graph, options):
+        return graph
+    finder = Finder(Shapes(graph, options), options)
     # Numbers of rows are computed once.
     groups = finder.groups(finder.cones(), lambda cone: cone.has_numbers)
     counts = Counter(v for cones in groups for v in {v for c in cones for v in c.elements()})

@@ -42,7 +42,7 @@ def fuse(graph: Graph, options: Options) -> FusedGraph:
     calls: dict[int, Node] = {}
     views: list[tuple[Value, Value]] = []
     effects = Effects(grouping)
-    chained = Chained(grouping, chains(graph, options))
+    chained = Chained(grouping, chains(shapes, options))
     for node in graph.nodes:
         if chained.put(node):
             continue
