@@ -20,6 +20,12 @@ int stand_in_devices = 1, stand_in_backwards;
 long stand_in_launches, stand_in_graphs, stand_in_graph_launches;
 char stand_in_message[512];
 
+// NVRTC asks the driver that is loaded for tables of its own, and does without.
+int cuGetExportTable(const void **table, const void *id) {
+  *table = 0;
+  return NOT_SUPPORTED;
+}
+
 int cuInit(unsigned flags) { return stand_in_devices ? OK : NO_DEVICE; }
 int cuDriverGetVersion(int *v) { return *v = 13000, OK; }
 int cuDeviceGetCount(int *n) { return *n = stand_in_devices, OK; }
