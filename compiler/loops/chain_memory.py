@@ -16,7 +16,6 @@ from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.turns import Turning
 from dlc.ir.dims import Dim, coefficient, symbol
 from dlc.ir.kernel import Access, Compute, Index
-from dlc.ir.loops import Let
 
 
 class ChainMemory(Turning):
@@ -145,13 +144,6 @@ class ChainMemory(Turning):
                            self.out.widen(value, self.schedule.lanes))
         else:
             super().write(target, value)
-
-    def named(self, hint: str, value: Dim, span: tuple[Dim, Dim]) -> Dim:
-        """A value that has a name, in a range that is known."""
-        name = self.out.fresh(f"{hint}.")
-        self.out.add(Let(name, value))
-        self.span(name, *span)
-        return symbol(name)
 
     def vector_points(self, here: dict[str, Dim]) -> list[dict[str, Dim]]:
         """A place of all indices for each vector of the tile."""

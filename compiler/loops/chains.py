@@ -57,7 +57,7 @@ class Chaining(Sweeping, ChainMemory):
     def _part(self, number: Dim) -> None:
         """All that is done for a part of the rows."""
         row, schedule, low = self.parts.row, self.schedule, number * self.schedule.part
-        high = self.named(row.name, minimum(low + schedule.part, self.length), (1, self.length))
+        high = self.named(row.name, minimum(low + schedule.part, self.length), self.length, 1)
         self.part_low, self.part_high = low, high
         for compute in self.parts.inner:
             self._inner(compute)
@@ -75,7 +75,7 @@ class Chaining(Sweeping, ChainMemory):
             for k in range(side):  # past the end, the last one again
                 here = minimum(self.part_low + at * side + k, self.part_high - 1)
                 points += self.vector_points({row.name: self.named(
-                    row.name, here, (0, self.length - 1))})
+                    row.name, here, self.length - 1)})
             states = self._products(compute, points, own)
             for k, (register,) in enumerate(states):
                 line = at * side + k // self.vectors
@@ -111,7 +111,7 @@ class Chaining(Sweeping, ChainMemory):
             for k in range(side):
                 line = at * side + k
                 value = line if high % side == 0 else self.named(
-                    own.name, minimum(line, high - 1), (0, high - 1))
+                    own.name, minimum(line, high - 1), high - 1)
                 points += self.vector_points({own.name: value})
                 places += [line * self.wide + v * lanes for v in range(self.vectors)]
             dtype = self._empty(compute, lanes)[0].dtype

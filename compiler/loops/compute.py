@@ -10,6 +10,7 @@ from dlc.compiler.kernels.ranges import bind, index_ranges, nonnegative, simplif
 from dlc.compiler.loops.builder import LoopBuilder, Register
 from dlc.ir.dims import Dim, coefficient, maximum, minimum, substitute, symbol, symbols
 from dlc.ir.kernel import Access, Arg, Compute, IndexValue, Kernel, Number, arg_names
+from dlc.ir.loops import Let
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL, I64
 
@@ -55,6 +56,13 @@ class Computing(ABC):
         self.inside.clear()
         self.ragged.clear()
         self.offsets.clear()
+
+    def named(self, hint: str, value: Dim, high: Dim, low: Dim = 0) -> Dim:
+        """A value under a name of its own, known to lie from `low` to `high`."""
+        name = self.out.fresh(f"{hint}.")
+        self.out.add(Let(name, value))
+        self.span(name, low, high)
+        return symbol(name)
 
     def simple(self, dim: Dim) -> Dim:
         """`dim` with what the ranges decide decided."""

@@ -14,6 +14,8 @@ thread multiplies what its own few rows and columns need of them into registers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dlc.compiler.kernels.accesses import stride
 from dlc.compiler.kernels.products import Factors, factors_of
 from dlc.compiler.loops.builder import Register
@@ -63,23 +65,14 @@ class InSharedTiles(OnThreads):
         assert not isinstance(index.high, Access)
         return index.high
 
-    def _let(self, name: str, value: Dim, turns: Dim) -> Dim:
-        """A name for an index expression that lies below `turns`."""
+    def _let(self, name: str, value: Dim, turns: Dim) -> None:
+        """From here on `name` stands for an index expression that lies below `turns`."""
         self.out.add(Let(name, value))
         self.span(name, 0, turns - 1)
-        return symbol(name)
 
-    def _decode(self, names: list[str] | tuple[str, ...], number: Dim) -> None:
+    def _decode(self, names: Sequence[str], number: Dim) -> None:
         """Gives indices their values at the place that has this number among all of theirs."""
-        for name in reversed(names):
-            turns = self._extent(name)
-            at = number if name == names[0] else mod(number, turns)
-            if turns == 1:
-                at = 0
-            elif at != 0:
-                at = self._let(self.out.fresh(f"{name}."), at, turns)
-            self.point[name] = at
-            number = floordiv(number, turns)
+        self.number([(name, self._extent(name)) for name in names], number)
 
     def _sums(self, rows: Dim, columns: Dim) -> list[Register]:
         """The sums of this thread, a row after another."""
@@ -115,14 +108,12 @@ class InSharedTiles(OnThreads):
         with self.out.block() as body:
             at = symbol(var) * threads + symbol("thread")
             along = self._lies_along(value)
-            k = self._let(self.out.fresh("k"), mod(at, depth) if along else floordiv(at, size),
-                          depth)
-            m = self._let(self.out.fresh("m"), floordiv(at, depth) if along else mod(at, size),
-                          size)
-            self._decode(names, self._let(
-                self.out.fresh("p"), minimum(symbol(first) + m, count - 1), count))
-            self._decode(self.schedule.reduce, self._let(
-                self.out.fresh("q"), minimum(symbol("first.k") + k, inner - 1), inner))
+            k = self.named("k", mod(at, depth) if along else floordiv(at, size), depth - 1)
+            m = self.named("m", floordiv(at, depth) if along else mod(at, size), size - 1)
+            self._decode(names, self.named(
+                "p", minimum(symbol(first) + m, count - 1), count - 1))
+            self._decode(self.schedule.reduce, self.named(
+                "q", minimum(symbol("first.k") + k, inner - 1), inner - 1))
             found = self._factor(value)
             keep = Register(self.out.mask(symbol("first.k") + k, inner, 1), BOOL)
             zero = self.out.constant(found.dtype, 0.0)

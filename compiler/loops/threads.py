@@ -10,6 +10,7 @@ statements for a place are those of a CPU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import copysign
 
 from dlc.compiler.loops.builder import Register
@@ -70,7 +71,7 @@ class OnThreads(Sweeping):
             self.out.add(Let("part", mod(symbol("thread"), self.group)))
             self.span("part", 0, self.group - 1)
             self.part = symbol("part")
-        self.number(outer, number)
+        self.number([(i.name, self._turns(i)) for i in outer], number)
         wide = next((i for i in outer if i.name == self.schedule.vector), None)
         if wide is None:
             self.sequence(self.kernel.body)
@@ -88,18 +89,12 @@ class OnThreads(Sweeping):
                 self.sequence(self.kernel.body)
             self.out.when((whole - 1 - at if self.whole else at - whole,), statements)
 
-    def number(self, outer: list[Index], number: Dim) -> None:
-        """Gives the outer indices their values at the place with this number."""
-        for index in reversed(outer):
-            turns = self._turns(index)
-            at = 0 if turns == 1 else number if index is outer[0] else mod(number, turns)
-            if at != 0:
-                name = index.name if index.name != self.schedule.vector else f"{index.name}.b"
-                self.out.add(Let(name, at))
-                self.span(name, 0, turns - 1)
-                at = symbol(name)
-            self.point[index.name] = at
-            number = floordiv(number, turns)
+    def number(self, turns: Sequence[tuple[str, Dim]], number: Dim) -> None:
+        """Gives indices, of so many values each, theirs at the place with this number."""
+        for at, (name, count) in reversed(list(enumerate(turns))):
+            value = 0 if count == 1 else mod(number, count) if at else number
+            self.point[name] = value if value == 0 else self.named(name, value, count - 1)
+            number = floordiv(number, count)
 
     def sequence(self, body: Body) -> None:
         """The statements in order; those of a group in sweeps, which threads go along together."""

@@ -11,7 +11,6 @@ from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sequence import Sequencing
 from dlc.ir.dims import Dim, coefficient, minimum, substitute, symbol
 from dlc.ir.kernel import Access, Compute
-from dlc.ir.loops import Let
 
 
 class Turning(Sequencing):
@@ -89,9 +88,6 @@ class Turning(Sequencing):
         for lane in range(self.schedule.lanes):
             value = substitute(place, {LANE: lane})
             if not (isinstance(bound, int) and bound % self.schedule.lanes == 0):
-                let = self.out.fresh("row")
-                self.out.add(Let(let, minimum(value, bound - 1)))
-                self.span(let, 0, bound - 1)
-                value = symbol(let)
+                value = self.named("row", minimum(value, bound - 1), bound - 1)
             rows.append(value)
         return rows

@@ -316,10 +316,7 @@ class Applying(Striping, Blocks, Chaining):
         if k == 0 or (isinstance(count, int) and count % size == 0):
             return at
         first = minimum(symbol(self._tile_name(name)) * size + k, count - 1)
-        let = self.out.fresh(f"{name}.")
-        self.out.add(Let(let, first))
-        self.span(let, 0, count - 1)
-        return symbol(let) * lanes + (symbol("lane") if lanes > 1 else 0)
+        return self.named(name, first, count - 1) * lanes + (symbol("lane") if lanes > 1 else 0)
 
     def _places(self, name: str) -> tuple[Dim, int]:
         """How many places an outer index has for tiles, and how many of its values are one."""
