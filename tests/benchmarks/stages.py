@@ -12,8 +12,9 @@ import time
 
 from dlc.runtime import jit, pool
 from tests.benchmarks.processes import run_json, table
+from tests.runtime.jobs import LEAVE
 
-IR = """
+IR = LEAVE + """
 ; spin(turns, chunk)
 define void @spin(ptr %args, i64 %chunk) {
 begin:
@@ -47,14 +48,7 @@ loop:
   %more = icmp slt i64 %next, %count
   br i1 %more, label %loop, label %end
 end:
-  %held = icmp ne i64 %owned, 0
-  br i1 %held, label %leave, label %done
-leave:
-  %release.at = getelementptr ptr, ptr %pool, i64 1
-  %release = load ptr, ptr %release.at
-  call void %release(ptr %pool)
-  br label %done
-done:
+  call void @leave(ptr %pool, i64 %owned)
   ret void
 }
 """

@@ -11,8 +11,23 @@ from dlc.runtime import jit, pool
 from dlc.runtime.memory import address_of
 from dlc.runtime.pool_code import FIELDS
 
+# leave(pool, owned): gives up the pool, if a stage has taken it.
+LEAVE = """
+define void @leave(ptr %pool, i64 %owned) {
+  %held = icmp ne i64 %owned, 0
+  br i1 %held, label %give, label %done
+give:
+  %release.at = getelementptr ptr, ptr %pool, i64 1
+  %release = load ptr, ptr %release.at
+  call void %release(ptr %pool)
+  br label %done
+done:
+  ret void
+}
+"""
+
 # body(args = {counts, work}, chunk): spins work[chunk] turns, then adds 1 to counts[chunk].
-BODY = """
+BODY = LEAVE + """
 define void @body(ptr %args, i64 %chunk) {
 begin:
   %counts = load ptr, ptr %args
@@ -50,14 +65,8 @@ define void @nested(ptr %args, i64 %chunk) {
   store ptr %work, ptr %inner.work
   %parallel = load ptr, ptr %pool
   %owned = call i64 %parallel(ptr %pool, i64 0, ptr @body, ptr %inner, i64 4, i64 1000000)
-  %held = icmp ne i64 %owned, 0
-  br i1 %held, label %leave, label %done
-leave:                                    ; the stage around it runs without the pool
-  %release.at = getelementptr ptr, ptr %pool, i64 1
-  %release = load ptr, ptr %release.at
-  call void %release(ptr %pool)
-  br label %done
-done:
+  ; the stage around it runs without the pool
+  call void @leave(ptr %pool, i64 %owned)
   ret void
 }
 
@@ -89,14 +98,7 @@ loop:
   %more = icmp slt i64 %next, %stages
   br i1 %more, label %loop, label %end
 end:
-  %held = icmp ne i64 %owned, 0
-  br i1 %held, label %leave, label %done
-leave:
-  %release.at = getelementptr ptr, ptr %pool, i64 1
-  %release = load ptr, ptr %release.at
-  call void %release(ptr %pool)
-  br label %done
-done:
+  call void @leave(ptr %pool, i64 %owned)
   ret void
 }
 

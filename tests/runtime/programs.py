@@ -6,6 +6,7 @@ from typing import Any
 
 from dlc.runtime import jit
 from dlc.runtime.artifact import Artifact
+from tests.runtime.jobs import LEAVE
 
 # Offsets in the context: dims 8, pointers 16, arena 32, pool 40, random 48, status 56, offsets 64.
 FIELDS = {"dims": 8, "pointers": 16, "arena": 32, "pool": 40, "random": 48, "status": 56}
@@ -149,7 +150,7 @@ well:
 
 def shared() -> Artifact:
     """`shared(x: f32[N]) -> f32[N]`: x + x, one chunk an element, on the pool."""
-    entry = f"""
+    entry = LEAVE + f"""
 define void @chunk(ptr %pointers, i64 %i) {{
 start:
 {pointer_loads("x", "y")}
@@ -173,14 +174,7 @@ define void @dlc_entry(ptr %ctx) {{
   %n = load i64, ptr %dims
   %parallel = load ptr, ptr %pool
   %owned = call i64 %parallel(ptr %pool, i64 0, ptr @chunk, ptr %pointers, i64 %n, i64 1000000000)
-  %held = icmp ne i64 %owned, 0
-  br i1 %held, label %leave, label %done
-leave:
-  %release.at = getelementptr ptr, ptr %pool, i64 1
-  %release = load ptr, ptr %release.at
-  call void %release(ptr %pool)
-  br label %done
-done:
+  call void @leave(ptr %pool, i64 %owned)
   ret void
 }}
 """
