@@ -35,16 +35,18 @@ def _check_tile(
     schedule: Schedule, tile: SharedTile, fail: Callable[[str, str], None]
 ) -> None:
     """All threads have a part of the tile, and of what is copied for it."""
-    if tile.rows_of_threads * tile.columns_of_threads != schedule.threads:
-        fail("shared", f"{tile.rows_of_threads} rows of {tile.columns_of_threads} threads are not"
-                       f" {schedule.threads}")
-    if min(tile.down, tile.across, tile.depth) < 1:
+    threads = tile.rows_of_threads * tile.columns_of_threads * tile.slices
+    if threads != schedule.threads:
+        fail("shared", f"{tile.slices} times {tile.rows_of_threads} rows of"
+                       f" {tile.columns_of_threads} threads are not {schedule.threads}")
+    if min(tile.down, tile.across, tile.depth, tile.slices) < 1:
         fail("shared", "a size is less than 1")
+    if tile.depth % tile.slices or not 0 <= tile.outside < len(schedule.reduce):
+        fail("shared", "the sum has no such slices or loops")
     if any(side * tile.depth % schedule.threads for side in (tile.height, tile.width)):
         fail("shared", "threads have no even part of what is copied")
     names = (*tile.rows, *tile.columns)
-    if not tile.rows or not tile.columns or len(set(names)) < len(names) or (
-            not set(names) <= set(schedule.order)):
+    if len(set(names)) < len(names) or not set(names) <= set(schedule.order):
         fail("shared", "rows and columns are no two groups of outer indices")
     if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles:
         fail("shared", "it has no reduced index, or lanes, groups or tiles besides")

@@ -22,9 +22,12 @@ class Tile:
 class SharedTile:
     """How a block of a GPU makes a tile of a product, by way of shared memory.
 
-    `rows` and `columns` are the outer indices of the left and of the right factor alone. Threads
-    stand in `rows_of_threads` rows; each makes `down` times `across` results. `depth` places of the
-    reduced indices are in shared memory at a time.
+    `rows` and `columns` are the outer indices of one factor alone and of the other. Threads stand
+    in `rows_of_threads` rows; each makes `down` times `across` results. `depth` places of the
+    reduced indices are in shared memory at a time. There are as many such groups of threads as
+    `slices`: each has its part of these places, and in the end their sums are added up in order.
+    The first `outside` of the reduced indices are loops round that; the others are counted through
+    as one.
     """
 
     rows: tuple[str, ...]
@@ -34,6 +37,8 @@ class SharedTile:
     down: int
     across: int
     depth: int
+    slices: int = 1
+    outside: int = 0
 
     @property
     def height(self) -> int:

@@ -27,7 +27,8 @@
     }
 
 A product by way of shared memory has, after `threads`, the indices of its rows and columns, and
-`shared 16, 16, 4, 4, 8`: rows and columns of threads, results of each down and across, the depth.
+`shared 16, 16, 4, 4, 8, 1, 0`: rows and columns of threads, results of each down and across, the
+depth, the slices of the sum, the reduced indices outside.
 
 What has its default is left out. The name is that of the kernel, which a program keeps.
 """
@@ -82,7 +83,8 @@ def _shared_lines(tile: SharedTile | None) -> tuple[tuple[str, list[str]], ...]:
     """`rows i0, i2` … of a tile in shared memory: its indices, then its sizes."""
     if tile is None:
         return ()
-    sizes = (tile.rows_of_threads, tile.columns_of_threads, tile.down, tile.across, tile.depth)
+    sizes = (tile.rows_of_threads, tile.columns_of_threads, tile.down, tile.across, tile.depth,
+             tile.slices, tile.outside)
     return (("rows", list(map(name_text, tile.rows))),
             ("columns", list(map(name_text, tile.columns))), ("shared", list(map(str, sizes))))
 
@@ -161,12 +163,14 @@ class _ScheduleParser:
         return self._sized() if self.scan.take("panel") else ("", 0)
 
     def shared(self) -> SharedTile | None:
-        """`rows i columns j shared 16, 16, 4, 4, 16`"""
+        """`rows i columns j shared 16, 16, 4, 4, 16, 1, 0`"""
         rows, columns = self.names("rows"), self.names("columns")
         if not self.scan.take("shared"):
             return None
-        threads, beside, down, across, depth = self.scan.items(self.scan.integer)
-        return SharedTile(rows, columns, threads, beside, down, across, depth)
+        sizes = self.scan.items(self.scan.integer)
+        if len(sizes) != 7:
+            self.scan.fail(f"a tile in shared memory has 7 sizes, not {len(sizes)}")
+        return SharedTile(rows, columns, *sizes)
 
     def edges(self) -> tuple[tuple[str, Edge], ...]:
         """`edge u mask, v clamp`"""

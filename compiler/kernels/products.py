@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import symbols
+from dlc.ir.dims import Dim, symbols
 from dlc.ir.kernel import Access, Arg, Compute, Kernel, ScalarOp, arg_names
 
 
@@ -11,7 +11,8 @@ from dlc.ir.kernel import Access, Arg, Compute, Kernel, ScalarOp, arg_names
 class Factors:
     """The sum of a kernel, and the two factors of what it adds up.
 
-    `rows` are the outer indices of the left factor alone, `columns` those of the right one.
+    `rows` are the outer indices of the left factor alone, `columns` those of the right one; of what
+    must hold of a place of the sum, `left_where` goes with the left factor, which is 0 elsewhere.
     """
 
     compute: Compute
@@ -19,6 +20,8 @@ class Factors:
     right: Arg
     rows: tuple[str, ...]
     columns: tuple[str, ...]
+    left_where: tuple[Dim, ...] = ()
+    right_where: tuple[Dim, ...] = ()
 
     def needed(self, value: Arg) -> list[ScalarOp]:
         """The ops that a factor is made by, in order."""
@@ -28,19 +31,24 @@ class Factors:
         """What a factor reads."""
         return [a for a in _args(self.compute, value) if isinstance(a, Access)]
 
+    def is_read(self, value: Arg) -> bool:
+        """Whether a factor is one element as it is read, in another type perhaps."""
+        return len(self.reads(value)) == 1 and all(
+            op.op == "cast" for op in self.needed(value))
+
 
 def factors_of(kernel: Kernel) -> Factors | None:
     """The factors of a kernel that is one sum of products with what follows; None for others.
 
-    Bounds of the sum are the same at all places, and no place is left out or loaded.
+    Bounds of the sum are the same for all rows and columns, and no place is loaded.
     """
     first = kernel.body[0]
     outer = [i.name for i in kernel.outer]
-    if not isinstance(first, Compute) or not _is_plain_sum(first, outer):
+    if not isinstance(first, Compute) or not _is_plain_sum(first):
         return None
     rest = kernel.body[1:]
     if kernel.buffer(first.target.buffer).dims or any(
-            not isinstance(c, Compute) or c.combine or c.over or c.where for c in rest):
+            not isinstance(c, Compute) or c.combine or c.over for c in rest):
         return None
     last = first.body[-1] if first.body else None
     combine = first.combine
@@ -49,17 +57,31 @@ def factors_of(kernel: Kernel) -> Factors | None:
         return None
     left, right = last.args
     one, two = (_names(first, factor) for factor in (left, right))
-    return Factors(first, left, right, tuple(n for n in outer if n in one - two),
-                   tuple(n for n in outer if n in two - one))
+    return _with_places(Factors(
+        first, left, right, tuple(n for n in outer if n in one - two),
+        tuple(n for n in outer if n in two - one)))
 
 
-def _is_plain_sum(compute: Compute, outer: list[str]) -> bool:
+def _with_places(found: Factors) -> Factors | None:
+    """With each condition at the factor whose indices it is about; None if it is about both's."""
+    rows, columns, sum_of = set(found.rows), set(found.columns), found.compute
+    over = {i.name for i in sum_of.over}
+    for index in sum_of.over:
+        assert not isinstance(index.high, Access)
+        if symbols(index.high) & (rows | columns | over):
+            return None
+    if any(symbols(e) & rows and symbols(e) & columns for e in sum_of.where):
+        return None
+    right = tuple(e for e in sum_of.where if symbols(e) & columns)
+    left = tuple(e for e in sum_of.where if e not in right)
+    return Factors(sum_of, found.left, found.right, found.rows, found.columns, left, right)
+
+
+def _is_plain_sum(compute: Compute) -> bool:
     combine = compute.combine
-    if combine is None or combine.kind != "sum" or combine.tree or compute.where:
+    if combine is None or combine.kind != "sum" or combine.tree:
         return False
-    varying = {*outer, *(i.name for i in compute.over)}
-    if any(isinstance(i.high, Access) or i.low != 0 or symbols(i.high) & varying
-           for i in compute.over):
+    if any(isinstance(i.high, Access) or i.low != 0 for i in compute.over):
         return False
     return not any(isinstance(e, Access) for a in compute.args if isinstance(a, Access)
                    for e in a.at)

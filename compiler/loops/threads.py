@@ -140,12 +140,16 @@ class OnThreads(Sweeping):
             assert not isinstance(e, Access)
             if not self._always_inside(was, extent):
                 keep.append(Register(self.out.mask(e, extent, 1, 0), BOOL))
-        offset = self._offset(access)
+        offset, keep = self._offset(access), self._inside(keep)
         if not keep:
             return self.out.load(access.buffer, offset, buffer.dtype)
         inside = self._all(keep)
         value = self.out.load(access.buffer, offset, buffer.dtype, 1, inside.name)
         return self._filled(value, [inside], fill) if fill or copysign(1, fill) < 0 else value
+
+    def _inside(self, keep: list[Register]) -> list[Register]:
+        """What must hold besides of a place that is read."""
+        return keep
 
     def over_row(self, op: LaneOp, value: Register, inner: bool) -> Register:
         """What all threads of the group have found, in a fixed order, for each of them."""

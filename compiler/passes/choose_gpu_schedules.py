@@ -2,7 +2,8 @@
 
 Each thread has a place of the outer indices (or four side by side, which it reads and writes at
 once), so that neighbouring threads lie along memory. Where a kernel goes along rows and memory lies
-along them too, a warp or a block has a row together. Nothing is measured, and nothing depends on
+along them too, a warp or a block has a row together. What is a product, or can be written as one
+(`kernels/implicit_products.py`), is made in tiles. Nothing is measured, and nothing depends on
 the sizes of the first call.
 """
 
@@ -23,16 +24,16 @@ def choose_gpu_schedules(program: Program, options: Options) -> Program:
     for step in each_step(program.steps):
         if isinstance(step, Launch):
             launches.setdefault(step.kernel, []).append(step)
-    schedules = tuple(
-        (kernel.name, _choose(program, kernel, launches.get(kernel.name, []), options))
-        for kernel in program.kernels)
-    return replace(program, schedules=schedules)
+    chosen = [_choose(program, kernel, launches.get(kernel.name, []), options)
+              for kernel in program.kernels]
+    return replace(program, kernels=tuple(k for k, _ in chosen),
+                   schedules=tuple((k.name, s) for k, s in chosen))
 
 
 def _choose(
     program: Program, kernel: Kernel, launches: list[Launch], options: Options
-) -> Schedule:
-    """The schedule of one kernel, at the likely sizes of its first launch."""
+) -> tuple[Kernel, Schedule]:
+    """One kernel and its schedule, at the likely sizes of its first launch."""
     sizes = {name: options.hint(name) for name in kernel.symbols}
     for launch in launches[:1]:
         sizes = {name: options.likely(dim)

@@ -1,7 +1,8 @@
 """split_reductions: cuts long sums over a symbolic dim into chunks of a constant size.
 
 Only where there are few results, whatever the sizes: many are shared by threads as they are, and
-each is summed from first to last.
+each is summed from first to last. The products of a GPU, which has many more threads, are cut into
+as many chunks as give all of its processors a tile (`schedules/product_tiles.py`), along any index.
 
 The parts are summed in a binary tree over the chunk's number. So the result does not depend on the
 number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
@@ -14,9 +15,12 @@ number of threads, and a batch spread over devices in shards of whole chunks giv
 
 from __future__ import annotations
 
+from math import prod
+
 from dlc.compiler.options import Options
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
+from dlc.compiler.schedules.product_tiles import processors
 from dlc.ir.dims import (
     Dim,
     at_least,
@@ -32,6 +36,8 @@ from dlc.ir.ops.contract import Spec, extents_of, maps_of, spec
 
 CHUNK = 64
 MANY_VECTORS = 64  # of results: enough for some threads
+TILE = 32 * 32  # results that a block makes
+SHORT = 512  # places of a sum that are not worth a second pass
 
 
 def split_reductions(graph: Graph, options: Options) -> Graph:
@@ -40,7 +46,7 @@ def split_reductions(graph: Graph, options: Options) -> Graph:
 
 
 def _split_in(graph: Graph, options: Options, bodies: dict[int, Graph]) -> Graph:
-    if not any(node.regions or _split_index(node, options) for node in graph.nodes):
+    if not any(node.regions or _split_at(node, options) for node in graph.nodes):
         return graph
     b = Builder(v.name for v in (*graph.inputs, *(r for n in graph.nodes for r in n.results)))
     renamed: dict[Value, Value] = {}
@@ -49,47 +55,64 @@ def _split_in(graph: Graph, options: Options, bodies: dict[int, Graph]) -> Graph
         inside = in_bodies(node, bodies, lambda body: _split_in(body, options, bodies))
         changed |= inside is not node
         operands = tuple(renamed.get(v, v) for v in node.operands)
-        name = _split_index(node, options)
-        if name is None:
+        found = _split_at(node, options)
+        if found is None:
             b.nodes.append(
                 inside if operands == node.operands else with_operands(inside, operands))
             continue
         with b.located(node.locs, node.path, node.phase):
             partial = b.op("contract", *operands, hint=f"{node.result.name}.part",
-                           **_split(node, name))
+                           **_split(node, *found))
             renamed[node.result] = b.op("tree_sum", partial, hint=node.result.name)
     return with_nodes(graph, b.nodes, renamed) if changed or renamed else graph
 
 
-def _split_index(node: Node, options: Options) -> str | None:
-    """The index of a contraction of few results that is summed over a symbol, if there is one."""
+def _split_at(node: Node, options: Options) -> tuple[str, int] | None:
+    """The index by which a contraction of few results is split, and the size of chunks."""
     if node.op != "contract":
         return None
+    if options.is_gpu and len(node.operands) > 1 and node.result.dtype.is_float:
+        return _split_of_product(node, options)
     results = product(node.result.dims)
     if not isinstance(results, int) or results >= MANY_VECTORS * options.lanes:
         return None
+    name = next((n for n, e in _summed(node).items() if str(e) in symbols(e)), None)
+    return None if name is None else (name, CHUNK)
+
+
+def _split_of_product(node: Node, options: Options) -> tuple[str, int] | None:
+    """Chunks that give each processor of a GPU a tile or two, if they are long enough."""
+    results = options.likely(product(node.result.dims))
+    found = {n: options.likely(e) for n, e in _summed(node).items()}
+    wanted = 2 * processors(options.target) // -(-results // TILE)
+    parts = min(wanted, prod(found.values()) // SHORT)
+    if parts < 2 or not found:
+        return None
+    name = max(found, key=found.__getitem__)
+    chunk = 1 << max(0, (found[name] // parts).bit_length() - 1)
+    return (name, chunk) if chunk < found[name] else None
+
+
+def _summed(node: Node) -> dict[str, Dim]:
+    """The indices that are summed, along whose ends some operand ends: reads past them give 0."""
     out = node.attr("out")
     assert isinstance(out, tuple)
     kept = frozenset[str]().union(*(symbols(e) for e in out))  # type: ignore[arg-type]
-    for name, extent in extents_of(node).items():
-        # Reads past the end give 0, so some operand must have the index as an axis of that extent.
-        ends = any(e is symbol(name) and d == extent
-                   for operand, at in zip(node.operands, maps_of(node), strict=True)
-                   for e, d in zip(at, operand.dims, strict=True))
-        if name not in kept and ends and str(extent) in symbols(extent):
-            return name
-    return None
+    return {name: extent for name, extent in extents_of(node).items() if name not in kept and any(
+        e is symbol(name) and d == extent
+        for operand, at in zip(node.operands, maps_of(node), strict=True)
+        for e, d in zip(at, operand.dims, strict=True))}
 
 
-def _split(node: Node, name: str) -> Spec:
+def _split(node: Node, name: str, size: int) -> Spec:
     extents = extents_of(node)
     chunk, inner = "zz", "mm"
-    at: dict[str, Dim] = {name: symbol(chunk) * CHUNK + symbol(inner)}
-    count = ceildiv(extents[name], CHUNK)
+    at: dict[str, Dim] = {name: symbol(chunk) * size + symbol(inner)}
+    count = ceildiv(extents[name], size)
     if not at_least(count, 1):
         count = maximum(count, 1)  # a sum over nothing has one part, which is 0
     inside: dict[str, Dim] = {chunk: count}
-    inside |= {inner if k == name else k: CHUNK if k == name else e for k, e in extents.items()}
+    inside |= {inner if k == name else k: size if k == name else e for k, e in extents.items()}
     maps = tuple(tuple(substitute(e, at) for e in m) for m in maps_of(node))
     out = node.attr("out")
     assert isinstance(out, tuple)

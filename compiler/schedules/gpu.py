@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dlc.compiler.kernels.accesses import accesses, stride
-from dlc.compiler.kernels.products import factors_of
+from dlc.compiler.kernels.implicit_products import as_product
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
+from dlc.compiler.schedules.product_tiles import TileChoice, TileSearch
 from dlc.compiler.schedules.rows import row_of
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, symbol, symbols
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
-from dlc.ir.schedule import Schedule, SharedTile
+from dlc.ir.schedule import Schedule
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
 LANES = 4  # places of a thread side by side
 WIDE = 16  # bytes of one access, at most
 LONG_ROW = 1024  # from here on a block has a row, below a warp
-NARROWEST, SHALLOWEST = 16, 8  # results, and places of the sum, of which a tile pays
-WIDE_PRODUCT = 1024  # results on both sides from which on a thread has eight times eight
 SIDE = 4  # places of a row that a thread has at a time
 
 
@@ -39,15 +40,20 @@ class ThreadSearch:
     options: Options
     starts: dict[str, list[Dim]]
 
-    def choose(self) -> Schedule:
-        """The schedule."""
-        order = self._order()
+    def choose(self) -> tuple[Kernel, Schedule]:
+        """The kernel, in the form that the schedule is for, and the schedule."""
         row = self._row()
         if row is not None:
-            return self._in_groups(order, row, self._group(row))
-        tile = self._shared_tile()
-        if tile is not None:
-            return self._in_tiles(order, tile)
+            return self.kernel, self._in_groups(self._order(), row, self._group(row))
+        made = as_product(self.kernel, self.sizes)
+        tile = TileSearch(made, self.sizes, self.options).choose() if made is not None else None
+        if made is not None and tile is not None:
+            return made, replace(self, kernel=made)._in_tiles(tile)
+        return self.kernel, self._on_places()
+
+    def _on_places(self) -> Schedule:
+        """A thread for each place, or for a few side by side."""
+        order = self._order()
         reduce = self._reduced()
         vector = self._vector(order)
         lanes = LANES if vector else 1
@@ -63,28 +69,16 @@ class ThreadSearch:
             self.options.target, order, len(order), blocks, reduce=tuple(i.name for i in row),
             sweep=SIDE if length >= SIDE * group else 1, threads=THREADS, group=group)
 
-    def _in_tiles(self, order: tuple[str, ...], tile: SharedTile) -> Schedule:
+    def _in_tiles(self, choice: TileChoice) -> Schedule:
         """A block for each tile of a product; other outer indices go round them."""
-        rest = tuple(n for n in order if n not in (*tile.rows, *tile.columns))
+        tile = choice.tile
+        rest = tuple(i.name for i in self.kernel.outer
+                     if i.name not in (*tile.rows, *tile.columns))
         blocks = product((ceildiv(self._places(tile.rows), tile.height),
                           ceildiv(self._places(tile.columns), tile.width), self._places(rest)))
         order = (*rest, *tile.rows, *tile.columns)
         return Schedule(self.options.target, order, len(order), at_least_one(blocks),
-                        reduce=self._reduced(), threads=THREADS, shared=tile)
-
-    def _shared_tile(self) -> SharedTile | None:
-        """The tile of a kernel that is a product large enough for one."""
-        found = factors_of(self.kernel)
-        if found is None or not found.rows or not found.columns:
-            return None
-        rows, columns = (self._number(self._places(n)) for n in (found.rows, found.columns))
-        inner = 1
-        for index in found.compute.over:
-            inner *= self._extent(index)
-        if min(rows, columns) < NARROWEST or inner < SHALLOWEST:
-            return None
-        side = 8 if min(rows, columns) >= WIDE_PRODUCT else 4
-        return SharedTile(found.rows, found.columns, 16, 16, side, side, 16)
+                        reduce=choice.reduce, threads=THREADS, shared=tile)
 
     def _places(self, order: tuple[str, ...]) -> Dim:
         return product(tuple(self._high(name) for name in order))
