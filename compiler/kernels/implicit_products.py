@@ -12,14 +12,15 @@ divided and the rest: places of the same rest read the same weights.
 
     d[v] = sum o, v // 2 <= k < (v + 1) // 2 + 1: g[o, k] * w[o, v - 2*k + 1]
     ->
-    d[2*v + p] = sum o, k < p + 1: (g[o, v + k] else 0) * w[o, p - 2*k + 1]
+    d[2*v + p] = sum o, k < (p + 1) // 2 + 1: (g[o, v + k] else 0) * w[o, p - 2*k + 1]
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from math import lcm, prod
+from itertools import product
+from math import ceil, lcm, prod
 
 from dlc.compiler.kernels.products import Factors, factors_of
 from dlc.compiler.kernels.ranges import Ranges, bind, extreme, nonnegative, simplify
@@ -38,6 +39,7 @@ from dlc.ir.dims import (
 )
 from dlc.ir.kernel import Access, Arg, Compute, Index, IndexValue, Kernel
 
+MOST_PARTS = 16  # values of an index that bounds depend on, of which the sum's places are counted
 SIDE = 16  # rows and columns that a product has at the least, for what it costs
 Sizes = Mapping[str, int]
 
@@ -52,7 +54,7 @@ def as_product(kernel: Kernel, sizes: Sizes) -> Kernel | None:
     divisors = _divisors(kernel, first)
     made = [_Making(kernel, {}, sizes).kernel()]
     if divisors:
-        made.append(_Making(kernel, divisors, sizes).kernel())
+        made += [_Making(kernel, divisors, sizes).kernel(apart) for apart in (False, True)]
     found = [(cost(k, sizes), n, k) for n, k in enumerate(made) if k is not None]
     return min(found, key=lambda each: each[:2])[2] if found else None
 
@@ -61,12 +63,26 @@ def cost(kernel: Kernel, sizes: Sizes) -> int:
     """About how many multiplications a product takes, in whole tiles."""
     factors = factors_of(kernel)
     assert factors is not None
-    extents = {i.name: likely(i, sizes, kernel) for i in (*kernel.outer, *factors.compute.over)}
-    total = prod(extents.values())
+    extents = {i.name: likely(i, sizes, kernel) for i in kernel.outer}
+    total = ceil(prod(extents.values()) * _inner(kernel, factors.compute, sizes))
     for names in (factors.rows, factors.columns):
         side = prod(extents[n] for n in names)
         total = total // side * -(-side // SIDE) * SIDE
     return total
+
+
+def _inner(kernel: Kernel, sum_of: Compute, sizes: Sizes) -> float:
+    """The likely places of a sum, as a mean over the outer indices that bounds depend on."""
+    bounds = [i.high for i in sum_of.over if not isinstance(i.high, Access)]
+    names = {n for b in bounds for n in symbols(b)}
+    outer = [i for i in kernel.outer if i.name in names]
+    values = [range(min(likely(i, sizes, kernel), MOST_PARTS)) for i in outer]
+    counts = []
+    for point in product(*values):
+        env = dict(zip((i.name for i in outer), point, strict=True))
+        known = {n: sizes.get(n, 1) for n in names} | env
+        counts.append(prod(max(0, evaluate(b, known)) for b in bounds))
+    return sum(counts) / len(counts)
 
 
 def likely(index: Index, sizes: Sizes, kernel: Kernel) -> int:
@@ -119,7 +135,7 @@ class _Making:
 
     def __init__(self, kernel: Kernel, divisors: Mapping[str, int], sizes: Sizes) -> None:
         self.before, self.sizes = kernel, sizes
-        self.parted = set(divisors)
+        self.parted, self.parts = set(divisors), set[str]()
         self.outer: list[Index] = []
         self.ends: list[Dim] = []  # what holds of the places that there are
         self.point: dict[str, Dim] = {}
@@ -133,14 +149,16 @@ class _Making:
                 continue
             part = next(f"i{k}" for k in range(len(taken) + 1) if f"i{k}" not in taken)
             taken.add(part)
+            self.parts.add(part)
             self.point[index.name] = symbol(index.name) * by + symbol(part)
             self.outer += [Index(index.name, ceildiv(index.high, by)), Index(part, by)]
             if mod(index.high, by) != 0:
                 self.ends.append(index.high - 1 - self.point[index.name])
         self.ranges = {i.name: (0, i.high - 1) for i in self.outer}  # type: ignore[operator]
 
-    def kernel(self) -> Kernel | None:
-        """The kernel; None if its sum is no product even so."""
+    def kernel(self, apart: bool = False) -> Kernel | None:
+        """The kernel; None if its sum is no product even so. Places of different rests may be
+        products `apart`, with bounds of their own."""
         body = [with_indices(c, self.point, self.ranges) for c in self.before.body
                 if isinstance(c, Compute)]
         if len(body) < len(self.before.body):
@@ -154,7 +172,7 @@ class _Making:
         factors = factors_of(made)
         if factors is None:
             return None
-        return replace(made, body=(self._tightened(first, factors), *rest))
+        return replace(made, body=(self._tightened(first, factors, apart), *rest))
 
     def _sum(self, compute: Compute) -> Compute:
         """The sum with bounds that are the same at all places."""
@@ -204,10 +222,11 @@ class _Making:
     def _likely(self, dim: Dim) -> int:
         return evaluate(dim, {name: self.sizes.get(name, 1) for name in symbols(dim)})
 
-    def _tightened(self, compute: Compute, factors: Factors) -> Compute:
+    def _tightened(self, compute: Compute, factors: Factors, apart: bool) -> Compute:
         """The sum with bounds by indices that rows and columns have in common, and without
         conditions that hold where both factors are read inside."""
-        varying = {*factors.rows, *factors.columns, *(i.name for i in compute.over)}
+        varying = {*factors.rows, *factors.columns} - (self.parts if apart else set())
+        varying |= {i.name for i in compute.over}
         over, left = [], list(compute.where)
         for index in compute.over:
             high = index.high

@@ -11,8 +11,9 @@ from dlc.ir.kernel import Access, Arg, Compute, Kernel, ScalarOp, arg_names
 class Factors:
     """The sum of a kernel, and the two factors of what it adds up.
 
-    `rows` are the outer indices of the left factor alone, `columns` those of the right one; of what
-    must hold of a place of the sum, `left_where` goes with the left factor, which is 0 elsewhere.
+    `rows` are the outer indices of the left factor alone, `columns` those of the right one, but for
+    those that bounds of the sum depend on; of what must hold of a place of the sum, `left_where`
+    goes with the left factor, which is 0 elsewhere.
     """
 
     compute: Compute
@@ -40,7 +41,7 @@ class Factors:
 def factors_of(kernel: Kernel) -> Factors | None:
     """The factors of a kernel that is one sum of products with what follows; None for others.
 
-    Bounds of the sum are the same for all rows and columns, and no place is loaded.
+    Bounds of the sum are by outer indices alone, and no place is loaded.
     """
     first = kernel.body[0]
     outer = [i.name for i in kernel.outer]
@@ -57,6 +58,9 @@ def factors_of(kernel: Kernel) -> Factors | None:
         return None
     left, right = last.args
     one, two = (_names(first, factor) for factor in (left, right))
+    bounds = frozenset[str]().union(*(symbols(i.high) for i in first.over
+                                      if not isinstance(i.high, Access)))
+    outer = [n for n in outer if n not in bounds]
     return _with_places(Factors(
         first, left, right, tuple(n for n in outer if n in one - two),
         tuple(n for n in outer if n in two - one)))
@@ -68,7 +72,7 @@ def _with_places(found: Factors) -> Factors | None:
     over = {i.name for i in sum_of.over}
     for index in sum_of.over:
         assert not isinstance(index.high, Access)
-        if symbols(index.high) & (rows | columns | over):
+        if symbols(index.high) & over:
             return None
     if any(symbols(e) & rows and symbols(e) & columns for e in sum_of.where):
         return None

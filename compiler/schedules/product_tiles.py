@@ -39,6 +39,7 @@ COPY = 14 / 128  # of one element
 DIVISION = 8 / 128  # more for each index that is counted through with others
 BYTES = 40  # from memory that is near
 ADD = 10  # until the sum of a slice is added to those before
+HIDDEN = 0.05  # of the work of a turn is not done while another one waits
 LAST = 1200  # what follows the sums
 PLACE = 6 / 32  # of one place of the sum, where each thread has a result of its own
 WAIT = 24  # between two places of the sum of such a thread
@@ -171,7 +172,8 @@ class TileSearch:
         most = min(2048 // THREADS, REGISTERS // (registers * THREADS),
                    SHARED_BYTES // self._shared(tile))
         beside = max(1, min(each, most))
-        turn = max(LATENCY, beside * self._work(tile, inner))
+        work = beside * self._work(tile, inner)
+        turn = max(LATENCY, work) + HIDDEN * work
         return -(-each // beside) * (turns * turn + LAST + self._together(tile, beside))
 
     def _together(self, tile: SharedTile, beside: int) -> float:

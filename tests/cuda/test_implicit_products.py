@@ -10,7 +10,15 @@ from dlc.ir.check_kernel import check_kernel
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.kernel_text import parse_kernel, print_kernel
-from dlc.ir.ops.contract import Spec, conv_spec, conv_transpose_spec, extents_of, map_of, maps_of, spec
+from dlc.ir.ops.contract import (
+    Spec,
+    conv_spec,
+    conv_transpose_spec,
+    extents_of,
+    map_of,
+    maps_of,
+    spec,
+)
 from dlc.ir.types import F32, tensor
 from tests.cuda.compiled import CudaGraph
 from tests.cuda.on_cpu import needs_compiler
@@ -65,6 +73,30 @@ def test_a_convolution_and_its_gradients(name: str) -> None:
     assert compiled.made.text.count("__shared__") >= (0 if name == "depthwise" else 6)
     for sizes in ({"N": 1, "H": 1}, {"N": 3, "H": 8}, {"N": 70, "H": 3}):
         compiled.check(numbers(graph, **sizes), rtol=2e-5, atol=2e-5)
+
+
+HEAD = "kernel k<N>(p0: f32[N, 4, 9] in, p1: f32[4, 32, 3] in, p2: f32[N, 32, 18] out) {"
+
+
+def test_forms() -> None:
+    strided = parse_kernel(HEAD + """
+      local acc: f32
+      outer i0<N, i1<32, i2<18
+      acc = sum k0<4, i2 // 2 <= k1 < min(((i2 + 1) // 2) + 1, 9):
+          mul(p0[i0, k0, k1], p1[k0, i1, i2 - 2*k1 + 1])
+      p2[i0, i1, i2] = acc
+    }""")
+    found = as_product(strided, {"N": 64})
+    assert found is not None
+    check_kernel(found)
+    assert print_kernel(found) == HEAD + """
+  local acc: f32
+  outer i0<N, i1<32, i2<9, i3<2
+  acc = sum k0<4, k1<((i3 + 1) // 2) + 1:
+      mul(p0[i0, k0, i2 + k1] else 0.0, p1[k0, i1, i3 - 2*k1 + 1] else 0.0)
+  p2[i0, i1, 2*i2 + i3] = acc
+}
+"""
 
 
 @needs_compiler
