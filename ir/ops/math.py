@@ -71,9 +71,9 @@ _unary("softplus", "log(1 + exp(a))", exponentials.softplus, _softplus,
        lambda b, x, y: b.op("sigmoid", x), cost=12)
 _unary("log_sigmoid", "log(sigmoid(a))", exponentials.log_sigmoid, lambda x: -_softplus(-x),
        lambda b, x, y: b.op("sigmoid", b.op("neg", x)), cost=12)
-_unary("sin", "the sine; in f64 nan where |a| is above 2**30", circular.sin, np.sin,
+_unary("sin", "the sine", circular.sin, np.sin,
        lambda b, x, y: b.op("cos", x), cost=16)
-_unary("cos", "the cosine; in f64 nan where |a| is above 2**30", circular.cos, np.cos,
+_unary("cos", "the cosine", circular.cos, np.cos,
        lambda b, x, y: b.op("neg", b.op("sin", x)), cost=16)
 _unary("erf", "the error function", special.erf, np.vectorize(math.erf, otypes=[np.float64]),
        _gauss, cost=16)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops import OPS
-from dlc.ir.types import BF16, BOOL, F32, DType
+from dlc.ir.scalar import NumpyBuilder
+from dlc.ir.types import BF16, BOOL, F32, F64, DType, tensor
 from tests.compiler import test_ops_compiled as ops
 from tests.cuda.compiled import CudaGraph, WideGraph
 from tests.cuda.on_cpu import needs_compiler
@@ -30,6 +33,21 @@ def test_op(name: str) -> None:
 def test_op_in_16_bits(name: str, dtype: DType) -> None:
     last = 0.0 if name in ops.EXACT else 2.0**-7 if dtype is BF16 else 2.0**-10
     check(ops.in_16_bits(name, dtype), ops.BATCHES, 2 * last, 2 * last)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_angles_of_any_size(name: str, dtype: DType) -> None:
+    """The bits are those of the formula."""
+    largest = np.finfo(dtype.numpy).max
+    far = [1.25 * 2.0**k for k in range(20, 120, 7)]
+    x = np.array([*far, largest, -largest, np.inf, np.nan], dtype.numpy)
+    b, given = Builder("x"), Value("x", tensor(dtype, x.shape))
+    y = b.op(name, given)
+    (found,) = CudaGraph(Graph("far", (Param(given),), tuple(b.nodes), (y,))).run([x])
+    formula = OPS[name].formula
+    assert formula is not None
+    np.testing.assert_array_equal(found, formula(NumpyBuilder(), {}, x))
 
 
 @pytest.mark.parametrize("found", [ops.reductions(F32)[::7], ops.products(F32), ops.movers(F32)],
