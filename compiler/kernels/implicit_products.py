@@ -22,7 +22,7 @@ from dataclasses import replace
 from itertools import product
 from math import ceil, lcm, prod
 
-from dlc.compiler.kernels.products import Factors, factors_of
+from dlc.compiler.kernels.products import Factors, factors_of, is_read
 from dlc.compiler.kernels.ranges import Ranges, bind, extreme, nonnegative, simplify
 from dlc.compiler.kernels.with_indices import with_indices, with_reads
 from dlc.ir.atoms import Atom
@@ -242,7 +242,7 @@ class _Making:
         filled = with_reads(compute, self._filled)
         factors = replace(factors, compute=filled, left=self._filled(factors.left),
                           right=self._filled(factors.right))
-        guards = {g for f in (factors.left, factors.right) if factors.is_read(f)
+        guards = {g for f in (factors.left, factors.right) if is_read(filled, f)
                   for a in factors.reads(f) for g in self._guards(a)}
         return replace(filled, over=tuple(over), where=tuple(e for e in left if e not in guards))
 

@@ -24,18 +24,9 @@ class Factors:
     left_where: tuple[Dim, ...] = ()
     right_where: tuple[Dim, ...] = ()
 
-    def needed(self, value: Arg) -> list[ScalarOp]:
-        """The ops that a factor is made by, in order."""
-        return _needed(self.compute, value)
-
     def reads(self, value: Arg) -> list[Access]:
         """What a factor reads."""
-        return [a for a in _args(self.compute, value) if isinstance(a, Access)]
-
-    def is_read(self, value: Arg) -> bool:
-        """Whether a factor is one element as it is read, in another type perhaps."""
-        return len(self.reads(value)) == 1 and all(
-            op.op == "cast" for op in self.needed(value))
+        return reads(self.compute, value)
 
 
 def factors_of(kernel: Kernel) -> Factors | None:
@@ -91,8 +82,9 @@ def _is_plain_sum(compute: Compute) -> bool:
                    for e in a.at)
 
 
-def _needed(compute: Compute, value: Arg) -> list[ScalarOp]:
-    names = {value} if isinstance(value, str) else set()
+def needed(compute: Compute, value: Arg) -> list[ScalarOp]:
+    """The ops that a factor is made by, in order."""
+    names = {value} if isinstance(value, str) else set[str]()
     found: list[ScalarOp] = []
     for op in reversed(compute.body):
         if op.name in names:
@@ -101,8 +93,19 @@ def _needed(compute: Compute, value: Arg) -> list[ScalarOp]:
     return found[::-1]
 
 
+def reads(compute: Compute, value: Arg) -> list[Access]:
+    """What a factor reads."""
+    return [a for a in _args(compute, value) if isinstance(a, Access)]
+
+
+def is_read(compute: Compute, value: Arg) -> bool:
+    """Whether a factor is one element as it is read, in another type perhaps."""
+    return len(reads(compute, value)) == 1 and all(
+        op.op == "cast" for op in needed(compute, value))
+
+
 def _args(compute: Compute, value: Arg) -> list[Arg]:
-    return [value, *(a for op in _needed(compute, value) for a in op.args)]
+    return [value, *(a for op in needed(compute, value) for a in op.args)]
 
 
 def _names(compute: Compute, value: Arg) -> set[str]:

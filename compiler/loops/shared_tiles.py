@@ -22,16 +22,15 @@ from dlc.compiler.kernels.accesses import stride
 from dlc.compiler.kernels.products import Factors, factors_of
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.copies import PAD, Copying, in_packs
 from dlc.compiler.loops.reduce import State
-from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
 from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel
 from dlc.ir.loops import Let
 from dlc.ir.schedule import Schedule, SharedTile
-from dlc.ir.types import BOOL, DType
+from dlc.ir.types import DType
 
-PAD = 4  # elements after each line: those that stand in a column lie in different banks
 PACK = 4  # elements that a thread has side by side, and reads at once
 
 
@@ -47,7 +46,7 @@ class _Side:
     size: int  # of the tile
 
 
-class InSharedTiles(OnThreads):
+class InSharedTiles(Copying):
     """Applies a schedule that has tiles in shared memory."""
 
     def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
@@ -59,7 +58,6 @@ class InSharedTiles(OnThreads):
         self.factors: Factors = found
         self.outer = {i.name: i for i in kernel.outer}
         self.over = {i.name: i for i in found.compute.over}
-        self.keep: Register | None = None  # whether the place counts that is read
 
     def body_of_block(self) -> None:
         """What the threads of one block do."""
@@ -145,63 +143,25 @@ class InSharedTiles(OnThreads):
 
     def _copy(self, memory: str, side: _Side, inner: tuple[str, ...], count: Dim) -> None:
         """Each thread's part of `depth` places of a factor."""
-        size, depth, threads = side.size, self.tile.depth, self.schedule.threads
-        var = self.out.fresh("e")
-        self.span(var, 0, size * depth // threads - 1)
-        with self.out.block() as body:
-            at = symbol(var) * threads + symbol("thread")
-            along = self._lies_along(side.value, inner)
-            k = self.named("k", mod(at, depth) if along else floordiv(at, size), depth - 1)
-            m = self.named("m", floordiv(at, depth) if along else mod(at, size), size - 1)
+
+        def element(k: Dim, m: Dim) -> Register:
             place, turn = symbol(side.first) + m, symbol("first.k") + k
             self._decode(side.names, self.named("p", place, side.count - 1))
             self._decode(inner, self.named("q", turn, count - 1))
-            self._keep(side, place, (turn, count))
-            self.out.store(memory, k * (size + PAD) + m, self._kept(side.value))
-            self.keep = None
-        self.out.loop(var, 0, size * depth // threads, body, unrolled=True)
+            below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
+            below += [(turn, count)] if mod(count, self.tile.depth) != 0 else []
+            below += [(-1 - bind(e, self.point, self.ranges), 0) for e in side.where]
+            self.keep_where(below)
+            return self.kept(self.factors.compute, side.value)
 
-    def _keep(self, side: _Side, place: Dim, turn: tuple[Dim, Dim]) -> None:
-        """Decides whether a place counts: those past the end do not."""
-        masks = []
-        if mod(side.count, side.size) != 0:
-            masks.append(self.out.mask(place, side.count, 1))
-        if mod(turn[1], self.tile.depth) != 0:
-            masks.append(self.out.mask(*turn, 1))
-        masks += [self.out.mask(-1 - bind(e, self.point, self.ranges), 0, 1) for e in side.where]
-        self.keep = self._all([Register(m, BOOL) for m in masks]) if masks else None
-
-    def _kept(self, value: Arg) -> Register:
-        """A factor where the indices stand; 0 where the place does not count."""
-        found = self._factor(value)
-        plain = self.factors.is_read(value) and not any(
-            a.fill for a in self.factors.reads(value))
-        if self.keep is None or plain:  # what is not read is 0
-            return found
-        zero = self.out.constant(found.dtype, 0.0)
-        return self.out.apply("select", (self.keep, found, zero), found.dtype)
-
-    def _load_at(self, name: str, offset: Dim) -> Register:
-        """An element, which is not touched where the place does not count."""
-        if self.keep is None:
-            return super()._load_at(name, offset)
-        return self.out.load(name, offset, self.kernel.buffer(name).dtype, 1, self.keep.name)
-
-    def _inside(self, keep: list[Register]) -> list[Register]:
-        return keep if self.keep is None else [self.keep, *keep]
+        along = self._lies_along(side.value, inner)
+        self.copy(memory, side.size, self.tile.depth, along, element)
 
     def _lies_along(self, value: Arg, inner: tuple[str, ...]) -> bool:
         """Whether neighbours in memory lie along the last reduced index."""
         last = self.over[inner[-1]]
         return any(stride(self.kernel, a, Index(last.name, last.high), 1) == 1
                    for a in self.factors.reads(value) if a.at)
-
-    def _factor(self, value: Arg) -> Register:
-        """A factor at the place where the indices stand."""
-        for op in self.factors.needed(value):
-            self.names[op.name] = self.out.apply(
-                op.op, tuple(self.arg(a) for a in op.args), op.dtype, op.attrs)
-        return self.arg(value)
 
     def _multiply(
         self, memory: list[str], dtype: DType, states: list[State]
@@ -231,8 +191,8 @@ class InSharedTiles(OnThreads):
         i, j = symbol("in.r"), symbol("in.c")
         self.span("in.r", 0, tile.down - 1)
         self.span("in.c", 0, tile.across - 1)
-        row = symbol("first.r") + _in_packs(i, symbol("ty"), tile.rows_of_threads)
-        column = symbol("first.c") + _in_packs(j, symbol("tx"), tile.columns_of_threads)
+        row = symbol("first.r") + in_packs(i, symbol("ty"), tile.rows_of_threads, PACK)
+        column = symbol("first.c") + in_packs(j, symbol("tx"), tile.columns_of_threads, PACK)
         with self.out.block() as outside:
             with self.out.block() as inside:
                 with self.out.block() as place:
@@ -248,8 +208,8 @@ class InSharedTiles(OnThreads):
         parts = self.out.alloc("parts", dtype, tile.slices * places, shared=True)
         for n, value in enumerate(sums):
             i, j = divmod(n * PACK, tile.across)
-            row = _in_packs(i, symbol("ty"), tile.rows_of_threads)
-            column = _in_packs(j, symbol("tx"), tile.columns_of_threads)
+            row = in_packs(i, symbol("ty"), tile.rows_of_threads, PACK)
+            column = in_packs(j, symbol("tx"), tile.columns_of_threads, PACK)
             self.out.store(parts, symbol("slice") * places + row * tile.width + column, value)
         self.out.barrier()
         var = self.out.fresh("e")
@@ -276,8 +236,3 @@ class InSharedTiles(OnThreads):
             if compute is not reduction:
                 assert isinstance(compute, Compute)
                 self.compute(compute)
-
-
-def _in_packs(number: Dim, thread: Dim, threads: int) -> Dim:
-    """Which row (or column) of a tile is that with this number of a thread's own."""
-    return floordiv(number, PACK) * (PACK * threads) + thread * PACK + mod(number, PACK)

@@ -13,7 +13,8 @@ from math import prod
 
 from dlc.compiler.kernels.accesses import stride
 from dlc.compiler.kernels.implicit_products import likely
-from dlc.compiler.kernels.products import Factors, factors_of
+from dlc.compiler.kernels.products import factors_of
+from dlc.compiler.loops.copies import PAD
 from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
@@ -22,7 +23,6 @@ from dlc.ir.schedule import SharedTile
 
 THREADS = 256  # of a block
 WARP = 32
-PAD = 4  # elements after each line in shared memory: lines begin in other banks
 PROCESSORS = {"cuda:sm_80": 108}  # of the common card of an architecture
 MOST_PROCESSORS = 132
 REGISTERS, SHARED_BYTES, BLOCK_BYTES = 65536, 160 << 10, 48 << 10  # of a processor, of a block
@@ -194,5 +194,3 @@ class TileSearch:
         copy = COPY + DIVISION * (inner - 1)
         return max(fmas, loads * self.bytes / 4) + copied * copy + copied * self.bytes / BYTES
 
-
-__all__ = ["Factors", "TileChoice", "TileSearch", "processors"]
