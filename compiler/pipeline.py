@@ -96,7 +96,8 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
         *graph_passes(options),
         Pass("rematerialise", partial(rematerialise, options=options), GRAPH, GRAPH,
              "after the last pass that would merge a copy with what it is of"),
-        *own.chains,
+        Pass("chain_products", partial(chain_products, options=options), GRAPH, GRAPH,
+             "after rematerialise: these copies are no matter of what is kept"),
         Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
              "what is computed again where it is read may have no reader left"),
         Pass("split_reductions", partial(split_reductions, options=options), GRAPH, GRAPH,
@@ -124,17 +125,14 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
 class _Own(NamedTuple):
     """The passes that are a target's own, by the place where they stand."""
 
-    chains: tuple[Pass, ...]
     layouts: tuple[Pass, ...]
     schedules: tuple[Pass, ...]
     code: tuple[Pass, ...]
 
 
 def _for_cpu(options: Options, begin: Begin) -> _Own:
-    """Chains, layouts, schedules and code of a CPU."""
+    """Layouts, schedules and code of a CPU."""
     return _Own(
-        (Pass("chain_products", partial(chain_products, options=options), GRAPH, GRAPH,
-              "after rematerialise: these copies are no matter of what is kept"),),
         (Pass("choose_layouts", partial(choose_layouts, options=options), FUSED, FUSED,
               "after fuse: only what lies in memory has a layout"),),
         (Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
@@ -149,7 +147,7 @@ def _for_cpu(options: Options, begin: Begin) -> _Own:
 def _for_gpu(options: Options) -> _Own:
     """Schedules and code of a GPU, where all values are in row-major order."""
     return _Own(
-        (), (),
+        (),
         (Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
               PROGRAM, "after reuse_operands: what launches share decides what is aligned"),),
         (Pass("emit_cuda", partial(emit_cuda, options=options), LOOPS, MODULE,

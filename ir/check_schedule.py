@@ -201,7 +201,8 @@ class _Checker:
                 for i in c.over if c.target.at == (symbol(i.name),)}
         if not schedule.part:
             return
-        if not rows or schedule.vector not in self.outer:
+        tiled = (schedule.vector,) if schedule.shared is None else schedule.shared.rows
+        if not rows or len(tiled) != 1 or tiled[0] not in self.outer:
             self._fail("part", "there are no rows in the lanes that are made of products")
         if schedule.part < 0 or any(
                 schedule.part % schedule.tile(n) for n in rows & set(schedule.reduce)):

@@ -139,7 +139,7 @@ class Reducing(Computing):
 
     def _loop(
         self, name: str, low: Dim, high: Dim, states: list[State],
-        body: Callable[[list[State]], list[State]], step: Dim = 1,
+        body: Callable[[list[State]], list[State]], step: Dim = 1, unrolled: bool = False,
     ) -> list[State]:
         flat = [r for s in states for r in s]
         own = [Register(self.out.fresh("a"), r.dtype, r.lanes) for r in flat]
@@ -150,7 +150,7 @@ class Reducing(Computing):
         self.out.loop(
             name, low, high, statements, step,
             tuple((o.name, r) for o, r in zip(own, flat, strict=True)), tuple(after),
-            tuple(r for s in following for r in s))
+            tuple(r for s in following for r in s), unrolled)
         return [tuple(after[k:k + width]) for k in range(0, len(after), width)]
 
     def _step(self, compute: Compute, point: dict[str, Dim], state: State) -> State:

@@ -21,6 +21,7 @@ from dlc.compiler.loops.blocks import Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
 from dlc.compiler.loops.reduce import VECTOR_PLACE
+from dlc.compiler.loops.shared_chains import InSharedChains
 from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
 from dlc.compiler.loops.threads import OnThreads
@@ -42,6 +43,8 @@ def apply_schedules(program: Program) -> Program:
 
 def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     """The loops of one kernel."""
+    if schedule.shared is not None and schedule.part:
+        return InSharedChains(kernel, schedule).function()
     if schedule.shared is not None:
         return InSharedTiles(kernel, schedule).function()
     if schedule.threads:

@@ -32,7 +32,7 @@ def chain_schedule(
     parts = chain_parts(kernel)
     if parts is None:
         return None
-    vector = _lanes_of(kernel, parts)
+    vector = rows_of(kernel, parts)
     lanes = options.lanes
     vectors = _vectors(ceil(extent(vector) / lanes))
     registers = options.registers * F32.size // max(b.dtype.size for b in kernel.locals)
@@ -58,8 +58,9 @@ def chain_schedule(
         part=ceil(part / rows) * rows)
 
 
-def _lanes_of(kernel: Kernel, parts: ChainParts) -> Index:
-    """The outer index along which the last products read nothing but elements."""
+def rows_of(kernel: Kernel, parts: ChainParts) -> Index:
+    """The outer index whose rows are done together: along it the last products read nothing but
+    elements."""
     shared = [a for c in parts.last for a in c.args if isinstance(a, Access)]
     found = [i for i in kernel.outer if not any(uses(a, i.name) for a in shared) and any(
         uses(a, i.name) for c in parts.inner for a in c.args if isinstance(a, Access))]

@@ -8,6 +8,7 @@ from dlc.compiler.kernels.accesses import accesses, stride
 from dlc.compiler.kernels.implicit_products import as_product
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
+from dlc.compiler.schedules.chain_tiles import chain_tiles
 from dlc.compiler.schedules.product_tiles import TileChoice, TileSearch
 from dlc.compiler.schedules.rows import row_of
 from dlc.ir.dataclass import dataclass
@@ -42,6 +43,9 @@ class ThreadSearch:
 
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
+        chain = chain_tiles(self.kernel, self.options, self._extent)
+        if chain is not None:
+            return self.kernel, chain
         row = self._row()
         if row is not None:
             return self.kernel, self._in_groups(self._order(), row, self._group(row))
