@@ -19,6 +19,7 @@ from dlc.ir.program import (
     Program,
     ProgramBuffer,
     Step,
+    Variant,
     each_step,
 )
 from dlc.ir.types import BOOL, I64, DType
@@ -31,7 +32,8 @@ def check_program(program: Program) -> None:
     that there are, as many and of the types that the kernel takes; dims and offsets are over
     symbols, and over variables of loops around the step, or of loops that ended before it. There is
     one commit at most, in no loop, with no check or print after it and no write of a variable
-    before it. Checks and prints are numbered from 1.
+    before it. Checks and prints are numbered from 1. A variant is a kernel of the same parameters
+    and symbols as the one in whose place it runs, which is no variant; sizes decide over it.
     """
     _Checker(program).run()
 
@@ -60,7 +62,21 @@ class _Checker:
             codes = sorted(s.code for s in steps if isinstance(s, kind))
             if codes != list(range(1, len(codes) + 1)):
                 self._fail(kind.__name__.lower(), f"codes are {codes}")
+        for variant in self.program.variants:
+            self._variant(variant)
         self._steps(self.program.steps, 0)
+
+    def _variant(self, variant: Variant) -> None:
+        kernel, first = (self.kernels.get(name) for name in (variant.kernel, variant.of))
+        if kernel is None or first is None:
+            self._fail(variant.kernel, f"is a variant of {variant.of}, and one is no kernel")
+        if (kernel.symbols, kernel.params) != (first.symbols, first.params):
+            self._fail(variant.kernel, f"does not take what {variant.of} takes")
+        if any(v.kernel == variant.of for v in self.program.variants):
+            self._fail(variant.of, "is a variant, and has some")
+        named = {n for c in variant.where for dim in (c.left, c.right) for n in symbols(dim)}
+        if not variant.where or not named <= set(kernel.symbols):
+            self._fail(variant.kernel, "runs at sizes of what are none of its symbols")
 
     def _alias(self, buffer: ProgramBuffer) -> None:
         if not buffer.alias_of:

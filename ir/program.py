@@ -12,7 +12,7 @@ from typing import Literal
 
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
-from dlc.ir.graph import Condition, Loc
+from dlc.ir.graph import Condition, Loc, Relation
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.loops import LoopFunction
 from dlc.ir.schedule import Schedule
@@ -140,8 +140,37 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What holds of some sizes and not of others."""
+
+    left: Dim
+    relation: Relation
+    right: Dim
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.relation} {self.right}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """`kernel` gives what the kernel `of` gives, and takes the same symbols and buffers. It runs in
+    its place at sizes of these symbols of which all of `where` holds.
+
+    A call of equal sizes runs the same one: which it is decides over bits, as schedules do.
+    """
+
+    kernel: str
+    of: str
+    where: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
-    """A function below the Graph. `kernels`, `schedules` and `loops` go together, by name."""
+    """A function below the Graph. `kernels`, `schedules` and `loops` go together, by name.
+
+    Of the `variants` of a kernel the first runs whose sizes are there; where it is none, the kernel
+    itself does. Steps launch the kernel.
+    """
 
     name: str
     symbols: tuple[str, ...]
@@ -152,6 +181,7 @@ class Program:
     loops: tuple[LoopFunction, ...] = ()
     conditions: tuple[Condition, ...] = ()
     sizes: tuple[Size, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
     def buffer(self, name: str) -> ProgramBuffer:
         """The buffer called `name`."""

@@ -8,6 +8,7 @@
       buffer y: f32[N, 10] temp alive 0 to 3 above h, g @path("Net.scores")
       buffer y.flat: f32[10*N] temp alias y
       buffer y.row: f32[10] temp alias y + 10*t
+      variant dense.large of dense where N >= 512, M % 4 == 0
       launch dense<N, 2*N>(x, w, y) @path("Net.scores") @loc(net.dl:8:13)
       check ok 1 "labels are below 10" @loc(net.dl:9:3)
       commit
@@ -47,6 +48,7 @@ from dlc.ir.program import (
     BufferKind,
     Check,
     Commit,
+    Comparison,
     Launch,
     Loop,
     Print,
@@ -54,6 +56,7 @@ from dlc.ir.program import (
     ProgramBuffer,
     Size,
     Step,
+    Variant,
 )
 from dlc.ir.schedule import Schedule
 from dlc.ir.schedule_text import print_schedule, read_schedule
@@ -73,6 +76,7 @@ def print_program(program: Program) -> str:
     lines += [f"  {_size(size)}" for size in program.sizes]
     for buffer in program.buffers:
         lines += _buffer(buffer, data)
+    lines += [f"  {variant_text(variant)}" for variant in program.variants]
     lines += _steps(program.steps, "  ")
     blocks = ["\n".join([*lines, "}"]) + "\n", *_code(program)]
     for name, items in data.items():
@@ -103,6 +107,12 @@ def _condition(condition: Condition) -> str:
 def _size(size: Size) -> str:
     default = "" if size.default is None else f" default {value_text(size.default)}"
     return f"size {name_text(size.name)} at {size.place}{default}"
+
+
+def variant_text(variant: Variant) -> str:
+    """`variant dense.large of dense where N >= 512`"""
+    where = ", ".join(map(str, variant.where))
+    return f"variant {name_text(variant.kernel)} of {name_text(variant.of)} where {where}"
 
 
 def _buffer(buffer: ProgramBuffer, data: dict[str, list[str]]) -> list[str]:
@@ -203,10 +213,14 @@ class _ProgramParser:
         buffers = []
         while scan.take("buffer"):
             buffers.append(self._buffer())
+        variants = []
+        while scan.take("variant"):
+            variants.append(self._variant())
         steps = self._steps()
         scan.at = end
         return Program(name, symbols, tuple(buffers), steps, tuple(self.kernels),
-                       tuple(self.schedules), tuple(self.loops), conditions, sizes)
+                       tuple(self.schedules), tuple(self.loops), conditions, sizes,
+                       tuple(variants))
 
     def _skip_program(self) -> None:
         """Numbers stand after the buffers that hold them, so what follows is read first."""
@@ -235,13 +249,25 @@ class _ProgramParser:
         scan = self.scan
         found = []
         while scan.take("require"):
-            left = scan.dim()
-            if scan.word not in _RELATIONS:
-                scan.fail(f"expected one of {', '.join(_RELATIONS)}, found {scan.word!r}")
-            relation = _RELATIONS[scan.next("sign")]
-            right = scan.dim()
-            found.append(Condition(left, relation, right, scan.string(), scan.places()))
+            told = self._comparison()
+            found.append(Condition(
+                told.left, told.relation, told.right, scan.string(), scan.places()))
         return tuple(found)
+
+    def _comparison(self) -> Comparison:
+        scan = self.scan
+        left = scan.dim()
+        if scan.word not in _RELATIONS:
+            scan.fail(f"expected one of {', '.join(_RELATIONS)}, found {scan.word!r}")
+        return Comparison(left, _RELATIONS[scan.next("sign")], scan.dim())
+
+    def _variant(self) -> Variant:
+        scan = self.scan
+        kernel = scan.name()
+        scan.expect("of")
+        of = scan.name()
+        scan.expect("where")
+        return Variant(kernel, of, scan.items(self._comparison))
 
     def _sizes(self) -> tuple[Size, ...]:
         scan = self.scan

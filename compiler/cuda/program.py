@@ -1,7 +1,8 @@
 """The CUDA C of a program, and what there is to do with it, as data.
 
 The steps say which kernel runs on how many blocks, on which buffers, with which numbers; sizes are
-expressions over the symbols of the call and the variables of loops, as everywhere in a manifest.
+expressions over the symbols of the call and the variables of loops, as everywhere in a manifest. A
+launch that has `variants` runs the first of them at whose sizes all of its `where` holds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dlc.compiler.cuda.kernels import emit_kernel, kernel_names
+from dlc.compiler.cuda.variants import cases
 from dlc.compiler.passes.plan_memory import byte_size, planned
 from dlc.ir.dims import Dim, substitute, symbols
 from dlc.ir.kernel import storage_size
@@ -26,6 +28,7 @@ from dlc.ir.program import (
     Step,
     each_step,
 )
+from dlc.ir.program_text import variant_text
 
 Json = dict[str, object]
 NARROW = 1 << 30  # elements, with room for what is rounded up or doubled
@@ -34,7 +37,8 @@ PRELUDE = Path(__file__).with_name("prelude.cu")
 
 def launched(program: Program) -> tuple[LoopFunction, ...]:
     """The loop functions that a program runs."""
-    used = {s.kernel for s in each_step(program.steps) if isinstance(s, Launch)}
+    used = {case.kernel for s in each_step(program.steps) if isinstance(s, Launch)
+            for case in cases(program, s)}
     return tuple(f for f in program.loops if f.name in used)
 
 
@@ -42,7 +46,8 @@ def emit_text(program: Program) -> str:
     """The translation unit: what primitives mean, then the kernels."""
     functions = launched(program)
     names = kernel_names(functions)
-    kernels = (emit_kernel(f, names[f.name]) for f in functions)
+    told = {v.kernel: f"// {variant_text(v)}\n" for v in program.variants}
+    kernels = (told.get(f.name, "") + emit_kernel(f, names[f.name]) for f in functions)
     return "\n".join((PRELUDE.read_text(), *kernels))
 
 
@@ -107,9 +112,18 @@ class Steps:
                         "then": self.steps(step.then), "otherwise": self.steps(step.otherwise)}
 
     def _launch(self, launch: Launch) -> Json:
-        function = self.functions[launch.kernel]
-        dims = dict(zip(function.symbols, launch.dims, strict=True))
-        return {"step": "launch", "kernel": self.names[launch.kernel],
-                "blocks": self.say(substitute(function.chunks, dims)),
-                "threads": function.threads, "buffers": list(launch.buffers),
+        *variants, (kernel, _) = cases(self.program, launch)
+        made = {"step": "launch", **self._run(launch, kernel), "buffers": list(launch.buffers),
                 "dims": [self.say(dim) for dim in launch.dims]}
+        if variants:
+            made["variants"] = [
+                {"where": [[self.say(c.left), c.relation, self.say(c.right)] for c in case.where],
+                 **self._run(launch, case.kernel)} for case in variants]
+        return made
+
+    def _run(self, launch: Launch, kernel: str) -> Json:
+        """A kernel, with its blocks and threads for the dims of a launch."""
+        function = self.functions[kernel]
+        dims = dict(zip(function.symbols, launch.dims, strict=True))
+        return {"kernel": self.names[kernel], "threads": function.threads,
+                "blocks": self.say(substitute(function.chunks, dims))}

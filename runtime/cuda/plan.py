@@ -9,10 +9,10 @@ from math import prod
 from typing import Any
 
 from dlc.runtime.artifact import Manifest
-from dlc.runtime.dims import evaluate
+from dlc.runtime.dims import evaluate, holds
 from dlc.runtime.memory import DTYPES
 
-__all__ = ["ALIGNMENT", "Launch", "Layout", "Places", "Step", "is_narrow", "launches"]
+__all__ = ["ALIGNMENT", "Launch", "Layout", "Places", "Step", "chosen", "is_narrow", "launches"]
 
 ALIGNMENT = 256
 RANDOM_BYTES = 16
@@ -83,6 +83,12 @@ def is_narrow(plan: Step, sizes: Mapping[str, int]) -> bool:
     return all(evaluate(n, sizes) < plan["narrow"]["below"] for n in plan["narrow"]["counts"])
 
 
+def chosen(step: Step, sizes: Mapping[str, int]) -> Step:
+    """The kernel that a launch runs at these sizes, with its blocks and threads."""
+    return next((v for v in step.get("variants", ()) if all(
+        holds(left, relation, right, sizes) for left, relation, right in v["where"])), step)
+
+
 class Places:
     """The addresses of buffers, for sizes among which are the variables of loops."""
 
@@ -100,13 +106,14 @@ class Places:
 
     def pack(self, step: Step, sizes: Mapping[str, int]) -> Launch | None:
         """A launch; None for one that has no blocks."""
-        blocks = evaluate(step["blocks"], sizes)
+        run = chosen(step, sizes)
+        blocks = evaluate(run["blocks"], sizes)
         if not blocks:
             return None
         pointers = [self.of(name, sizes) for name in step["buffers"]]
         dims = [evaluate(dim, sizes) for dim in step["dims"]]
         arguments = struct.pack(f"{len(pointers)}Q{len(dims)}q", *pointers, *dims)
-        return Launch(step["kernel"], (blocks,), (step["threads"],), arguments)
+        return Launch(run["kernel"], (blocks,), (run["threads"],), arguments)
 
 
 def launches(step: Step, sizes: Mapping[str, int], pack: Pack) -> list[Launch] | None:

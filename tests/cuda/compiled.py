@@ -16,6 +16,7 @@ from dlc.compiler.pipeline import compile_cuda
 from dlc.ir import dims
 from dlc.ir.graph import Graph
 from dlc.ir.scalar import Array
+from dlc.runtime.cuda.plan import chosen
 from dlc.runtime.dims import evaluate, solve
 from tests.compiler.compiled import CompiledGraph, _meant, _stored
 from tests.cuda.on_cpu import KernelFault, Memory, Module
@@ -82,11 +83,12 @@ class Run:
             getattr(self, f"_{step['step']}")(step)
 
     def _launch(self, step: Json) -> None:
-        blocks = evaluate(step["blocks"], self.sizes)
+        run = chosen(step, self.sizes)
+        blocks = evaluate(run["blocks"], self.sizes)
         given = [ctypes.c_void_p(self._place(name)) for name in step["buffers"]]
         given += [ctypes.c_longlong(evaluate(dim, self.sizes)) for dim in step["dims"]]
         if blocks:
-            self.module.launch(step["kernel"], blocks, step["threads"], *given,
+            self.module.launch(run["kernel"], blocks, run["threads"], *given,
                                backwards=self.backwards)
 
     def _check(self, step: Json) -> None:

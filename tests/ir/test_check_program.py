@@ -19,6 +19,7 @@ program f<N> {
   buffer x.row: f32[4] in alias x + 4*t
   buffer more: bool temp
   buffer bad: i64 temp
+  variant copy.large of copy where E >= 1000, E % 4 == 0
   loop t < N {
     launch copy<4>(x.row, h.old)
     check more 1 "well {value}" value bad
@@ -38,6 +39,11 @@ program f<N> {
 }
 
 kernel copy<E>(p0: f32[E] in, p1: f32[E] out) {
+  outer i0<E
+  p1[i0] = p0[i0]
+}
+
+kernel copy.large<E>(p0: f32[E] in, p1: f32[E] out) {
   outer i0<E
   p1[i0] = p0[i0]
 }
@@ -80,6 +86,13 @@ def test_a_good_program() -> None:
     ("  commit\n", '  commit\n  print 2 ["x"]()\n', "print: stands behind the commit"),
     ("  commit\n", "  commit\n  commit\n", "commit: stands where no commit may"),
     ("      check more 2 \"fine\"\n", "      commit\n", "commit: stands where no commit may"),
+    ("large of copy", "large of move", "copy.large: is a variant of move, and one is no kernel"),
+    ("large of copy", "large of test", "copy.large: does not take what test takes"),
+    ("  loop t < N {", "  variant test of copy where E >= 2\n  loop t < N {",
+     "test: does not take what copy takes"),
+    ("  loop t < N {", "  variant copy of copy.large where E >= 2\n  loop t < N {",
+     "copy: is a variant, and has some"),
+    ("E >= 1000", "N >= 1000", "copy.large: runs at sizes of what are none of its symbols"),
 ])
 def test_what_breaks_a_rule(before: str, after: str, message: str | None) -> None:
     assert before in GOOD

@@ -34,6 +34,8 @@ program fit<N> {
   buffer state: i64[2] random
   buffer table: f32[4] const = [1.0, -0.0, nan, 7]
   buffer loss: f32 out @path("Net.loss")
+  variant conv.1 of conv_squash where N >= 512, (N + 1) // 2 < 4*N
+  variant "conv 2" of conv_squash where N % 4 == 0
   launch conv_squash<N>(image, w, b, y) @path("Net.c1") @loc(n.dl:9:3 < n.dl:20:1 < "a b.dl":2:2)
   check ok 1 "labels are below 10" @loc(net.dl:9:3, net.dl:10:3)
   commit
@@ -145,13 +147,15 @@ def test_random_programs(seed: int) -> None:
     ("N >= 2", "N 2", "line 2, column 13: expected one of ==, >=, >, <=, <, found '2'"),
     (" in\n", "\n", "line 7, column 3: expected one of in, out, var, temp, random, const"),
     ("alive 0 to 3", "alive 0", "line 7, column 65: expected 'to', found 'above'"),
-    ("check ok 1", "check ok", "line 16, column 12: expected a whole number"),
-    ("commit", "finish", "line 17, column 3: expected 'launch', found 'finish'"),
-    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 15, column 62: expected a loc, found 'n.dl'"),
-    ("nothing()", "nothing", "line 20, column 3: expected '(', found 'loop'"),
-    ("t < 2*N", "t 2*N", "line 20, column 10: expected '<', found '2'"),
-    ("} do {", "} {", "line 28, column 5: expected 'do', found '{'"),
-    ("else {", "other {", "line 32, column 7: expected 'else', found 'other'"),
+    ("check ok 1", "check ok", "line 18, column 12: expected a whole number"),
+    ("commit", "finish", "line 19, column 3: expected 'launch', found 'finish'"),
+    ("(n.dl:9:3 <", "(n.dl 9:3 <", "line 17, column 62: expected a loc, found 'n.dl'"),
+    ("nothing()", "nothing", "line 22, column 3: expected '(', found 'loop'"),
+    ("t < 2*N", "t 2*N", "line 22, column 10: expected '<', found '2'"),
+    ("where N >= 512", "N >= 512", "line 15, column 33: expected 'where', found 'N'"),
+    (">= 512,", "512,", "line 15, column 41: expected one of ==, >=, >, <=, <, found '512'"),
+    ("} do {", "} {", "line 30, column 5: expected 'do', found '{'"),
+    ("else {", "other {", "line 34, column 7: expected 'else', found 'other'"),
 ])
 def test_errors_say_where(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:
