@@ -187,14 +187,19 @@ class _Fusing:
 
 
 def written_along(kernel: Kernel, schedule: Schedule, name: str) -> Compute | None:
-    """The only compute that writes a result, if it does so in vectors along that."""
+    """The only compute that writes a result, if it does so in vectors along that; on a GPU, if
+    threads write elements one by one, which neighbours do along memory anyhow."""
     index = next((i for i in kernel.outer if i.name == schedule.vector), None)
     here = tuple(0 if i.high == 1 else symbol(i.name) for i in kernel.outer)
     found = [c for c in kernel.body if isinstance(c, Compute) and c.target.buffer == name]
-    if index is None or len(found) != 1:
+    if len(found) != 1:
         return None
     (compute,) = found
     plain = compute.combine is None and not compute.over and not compute.where
-    along = plain and compute.target.at == here and stride(
+    if not plain or compute.target.at != here:
+        return None
+    if index is None:
+        return compute if schedule.threads and not schedule.part else None
+    wide = schedule.threads == 0 and stride(
         kernel, compute.target, index, schedule.lanes) == 1
-    return compute if along else None
+    return compute if wide else None

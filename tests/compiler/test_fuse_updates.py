@@ -27,6 +27,7 @@ from dlc.ir.types import F32
 from tests.compiler.compiled import CompiledGraph
 
 CPU = Options(target="x86-64-v4", lanes=16, registers=32)
+GPU = Options(target="cuda:sm_80")
 MODEL = """import nn
 model Net(inputs: int, wide: int, outputs: int) {{
     a = nn.Dense(inputs, wide)
@@ -58,10 +59,13 @@ def launches(program: Program) -> list[Launch]:
     return [s for s in program.steps if isinstance(s, Launch)]
 
 
+@pytest.mark.parametrize("options", [CPU, GPU], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("body", WITH.values(), ids=list(WITH))
-def test_no_gradient_of_a_variable_lies_in_memory(body: str, tmp_path: Path) -> None:
+def test_no_gradient_of_a_variable_lies_in_memory(
+    body: str, options: Options, tmp_path: Path
+) -> None:
     graph = step(tmp_path, body)
-    program, _ = plan(graph, CPU)
+    program, _ = plan(graph, options)
     written = {b.name: b.alias_of or b.name for b in program.buffers if b.kind == "var"}
     kernels = {k.name: k for k in program.kernels}
     for launch in launches(program):

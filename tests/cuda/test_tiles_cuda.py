@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dlc.ir.dims import evaluate, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops.contract import conv_spec, matmul_spec
 from dlc.ir.types import F32, F64, DType, tensor
+from tests.compiler import test_fuse_updates as updates
 from tests.compiler import test_ops_compiled as ops
 from tests.cuda.compiled import HEADERS, CudaGraph
 from tests.cuda.on_cpu import Module, needs_compiler
@@ -85,6 +87,18 @@ def test_each_barrier_is_needed(
     compiled.module = Module(compiled.made.text[:start] + compiled.made.text[end:], HEADERS)
     with pytest.raises(AssertionError):
         compiled.check(numbers(graph), rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
+@pytest.mark.parametrize("body", updates.WITH.values(), ids=list(updates.WITH))
+def test_gradients_that_end_with_updates(body: str, tmp_path: Path) -> None:
+    graph = updates.step(tmp_path, body, 37, 101, 11)
+    rng = np.random.default_rng(5)
+    arrays = [rng.standard_normal([evaluate(d, {"N": 67}) for d in p.value.dims])
+              .astype(np.float32) for p in graph.params]
+    arrays = [np.abs(a) if p.role == "var" else a
+              for p, a in zip(graph.params, arrays, strict=True)]
+    CudaGraph(graph).check(arrays, 2e-4, 2e-5)
 
 
 @pytest.mark.slow
