@@ -9,6 +9,7 @@ share the sum (slices), and large ones into tiles as large as registers allow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from math import prod
 
 from dlc.compiler.kernels.accesses import stride
@@ -78,6 +79,7 @@ class TileSearch:
         combine = factors.compute.combine
         assert combine is not None
         self.bytes = combine.dtype.size
+        self.preferred = sorted(self.over, key=self._preference, reverse=True)
 
     def choose(self) -> TileChoice | None:
         """The best tile; None if threads with a result each are as fast."""
@@ -86,16 +88,21 @@ class TileSearch:
         best = min(self._choices(), key=lambda c: c.cycles)
         return best if best.cycles < self._alone() else None
 
+    def cycles(self, tile: SharedTile, reduce: tuple[str, ...]) -> float:
+        """The estimated cycles of a tile and an order of the reduced indices."""
+        outside, inner = reduce[:tile.outside], reduce[tile.outside:]
+        turns = self._count(outside) * -(-self._count(inner) // tile.depth)
+        return self._cycles(tile, turns, len(inner))
+
     def _count(self, names: tuple[str, ...]) -> int:
         return prod(self.extents[n] for n in names)
 
-    def _runs_along(self, names: tuple[str, ...]) -> tuple[int, int]:
+    def _runs_along(self, names: tuple[str, ...]) -> int:
         """How many accesses of what follows the sum lie along the indices of one side."""
         outer = {i.name: i for i in self.kernel.outer}
         found = [outer[n] for n in names if self.extents[n] > 1]
         written = [c.target for c in self.kernel.body[1:]]  # type: ignore[union-attr]
-        along = sum(stride(self.kernel, a, i, 1) == 1 for a in written for i in found)
-        return along, -found[-1].name.count("") if found else 0
+        return sum(stride(self.kernel, a, i, 1) == 1 for a in written for i in found)
 
     def _alone(self) -> float:
         """The cycles of threads that have a result each."""
@@ -105,15 +112,14 @@ class TileSearch:
         return max(work, inner * WAIT) + LAST
 
     def _choices(self) -> Iterator[TileChoice]:
-        for down, across in SIDES:
-            for threads_down in GRID:
-                for threads_across in GRID:
-                    for depth in DEPTHS:
-                        slices = THREADS // (threads_down * threads_across)
-                        tile = SharedTile(self.rows, self.columns, threads_down, threads_across,
-                                          down, across, depth, slices)
-                        if self._fits(tile):
-                            yield self._choice(tile)
+        orders = {depth: self._order(depth) for depth in DEPTHS}
+        for (down, across), high, wide, depth in product(SIDES, GRID, GRID, DEPTHS):
+            outside, inner = orders[depth]
+            tile = SharedTile(self.rows, self.columns, high, wide, down, across, depth,
+                              THREADS // (high * wide), len(outside))
+            if self._fits(tile):
+                order = (*outside, *inner)
+                yield TileChoice(tile, order, self.cycles(tile, order))
 
     def _fits(self, tile: SharedTile) -> bool:
         high, wide, depth = tile.height, tile.width, tile.depth
@@ -128,17 +134,9 @@ class TileSearch:
         sums = tile.slices * tile.height * tile.width if tile.slices > 1 else 0
         return (copies + sums) * self.bytes
 
-    def _choice(self, tile: SharedTile) -> TileChoice:
-        inner, outside = self._order(tile.depth)
-        tile = SharedTile(
-            tile.rows, tile.columns, tile.rows_of_threads, tile.columns_of_threads, tile.down,
-            tile.across, tile.depth, tile.slices, len(outside))
-        turns = self._count(outside) * -(-self._count(inner) // tile.depth)
-        return TileChoice(tile, (*outside, *inner), self._cycles(tile, turns, len(inner)))
-
     def _order(self, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The reduced indices that are counted through together, and those that are loops."""
-        names = sorted(self.over, key=self._preference, reverse=True)
+        """The reduced indices that are loops, and those that are counted through together."""
+        names = self.preferred
         inner: list[str] = []
         for name in names:
             alone = self.extents[name] / (-(-self.extents[name] // depth) * depth)
@@ -148,7 +146,7 @@ class TileSearch:
         while not inner or (len(inner) < len(names) and self._filled(inner, depth) < FULL):
             inner.append(next(n for n in names if n not in inner))
         over = list(self.over)
-        return (tuple(n for n in over if n in inner), tuple(n for n in over if n not in inner))
+        return (tuple(n for n in over if n not in inner), tuple(n for n in over if n in inner))
 
     def _filled(self, names: list[str], depth: int) -> float:
         count = self._count(tuple(names))
@@ -165,7 +163,7 @@ class TileSearch:
 
     def _cycles(self, tile: SharedTile, turns: int, inner: int) -> float:
         """Waves of blocks, each of which takes its turns and what follows them."""
-        down, across = self._count(self.rows), self._count(self.columns)
+        down, across = self._count(tile.rows), self._count(tile.columns)
         blocks = self.batch * -(-down // tile.height) * -(-across // tile.width)
         each = -(-blocks // processors(self.options.target))
         registers = 40 + (tile.down + 1) * (tile.across + 1) * self.bytes // 4
