@@ -9,6 +9,7 @@ from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Graph, Node, Value, producers
 from dlc.ir.ops import OPS
+from dlc.ir.types import F32
 
 MOVERS = frozenset({"transpose", "slice", "stop_gradient", "reshape", "flip"})
 # They go through their operands in order; each is a kernel of its own.
@@ -77,6 +78,7 @@ class Shapes:
             for value in node.operands:
                 self.users.setdefault(value, []).append(node)
         self.kept = set(graph.outputs)
+        self.gpu = options.is_gpu
         self.inlined: set[Value] = set()
 
     def is_view(self, node: Node) -> bool:
@@ -119,9 +121,21 @@ class Shapes:
         """Finds the elementwise nodes that become part of their only reader."""
         for node in reversed(self.graph.nodes):
             if node.results and self.is_map(node) and node.op != "contract":
+                if self.gpu and self._is_widened(node):
+                    self.inlined.add(node.result)
+                    continue
                 reader = self._only_reader(node)
                 if reader is not None and self._absorbs(reader):
                     self.inlined.add(node.result)
+
+    def _is_widened(self, node: Node) -> bool:
+        """Whether a node makes f32 of numbers of 16 bits for products alone: a GPU, which has
+        units for such products, keeps them short in memory."""
+        short = node.op == "cast" and node.operands[0].dtype.size == 2 and (
+            node.operands[0].dtype.is_float and node.result.dtype is F32)
+        return short and node.result not in self.kept and all(
+            user.op == "contract" and len(user.operands) > 1 and self.is_reduction(user)
+            for user in self.users.get(node.result, ()))
 
     def _only_reader(self, node: Node) -> Node | None:
         """The one node that reads `node`, if each element is read once and not at its own place."""
@@ -134,7 +148,7 @@ class Shapes:
                     self.is_reduction(user) and len(user.operands) == 1):
                 return user
             elif user.results and user.results[0] in self.inlined:
-                return user
+                return None if self.gpu and self._is_widened(user) else user
             else:
                 return user if moved and self.is_map(user) else None
         return None

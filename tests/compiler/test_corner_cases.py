@@ -11,7 +11,7 @@ from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.interpret import run_graph
 from dlc.ir.ops.contract import matmul_spec, spec
 from dlc.ir.scalar import Array
-from dlc.ir.types import BOOL, F16, F32, F64, I32, I64, U8, DType, tensor
+from dlc.ir.types import BF16, BOOL, F16, F32, F64, I32, I64, U8, DType, tensor
 from tests.compiler.compiled import CompiledGraph
 
 N = symbol("N")
@@ -234,6 +234,14 @@ def test_half_precision_products() -> None:
     (found,) = function(b, [x, w], y).run([left, right])
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, left.astype("f4") @ right.astype("f4"), rtol=0, atol=0.02)
+
+
+def test_products_of_16_bits_add_up_in_f32() -> None:
+    b = Builder("xw")
+    x, w = value("x", N, 1000, dtype=BF16), value("w", 1000, 5, dtype=BF16)
+    wide = b.op("cast", b.op("contract", x, w, **matmul_spec(x.dims, w.dims)), to=F32)
+    (found,) = function(b, [x, w], wide).run([np.ones((5, 1000), "f4"), np.ones((1000, 5), "f4")])
+    np.testing.assert_array_equal(found, np.full((5, 5), 1000, "f4"))  # 256 + 1 is 256 in bf16
 
 
 @pytest.mark.parametrize("fill", [0.0, -0.0, 0.5])
