@@ -34,7 +34,7 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
 def _check_tile(
     schedule: Schedule, tile: SharedTile, fail: Callable[[str, str], None]
 ) -> None:
-    """All threads have a part of the tile, and of what is copied for it."""
+    """All threads have a part of the tile, and of the places of its sums."""
     threads = tile.rows_of_threads * tile.columns_of_threads * tile.slices
     if threads != schedule.threads:
         fail("shared", f"{tile.slices} times {tile.rows_of_threads} rows of"
@@ -43,8 +43,6 @@ def _check_tile(
         fail("shared", "a size is less than 1")
     if tile.depth % tile.slices or not 0 <= tile.outside < len(schedule.reduce):
         fail("shared", "the sum has no such slices or loops")
-    if any(side * tile.depth % schedule.threads for side in (tile.height, tile.width)):
-        fail("shared", "threads have no even part of what is copied")
     names = (*tile.rows, *tile.columns)
     if len(set(names)) < len(names) or not set(names) <= set(schedule.order):
         fail("shared", "rows and columns are no two groups of outer indices")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dlc.compiler.kernels.products import is_read, needed, reads
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.threads import OnThreads
-from dlc.ir.dims import Dim, floordiv, mod, symbol
+from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbol
 from dlc.ir.kernel import Arg, Compute
 from dlc.ir.types import BOOL
 
@@ -30,15 +30,21 @@ class Copying(OnThreads):
         """Each thread's part of `depth` lines of `size` elements: number m of line k is
         `element(k, m)`. Neighbouring threads take neighbouring lines if memory lies `along` them.
         """
-        threads, var = self.schedule.threads, self.out.fresh("e")
-        self.span(var, 0, size * depth // threads - 1)
+        threads, var, all_of = self.schedule.threads, self.out.fresh("e"), size * depth
+        turns = ceildiv(all_of, threads)
+        self.span(var, 0, turns - 1)
         with self.out.block() as body:
             at = symbol(var) * threads + symbol("thread")
-            k = self.named("k", mod(at, depth) if along else floordiv(at, size), depth - 1)
-            m = self.named("m", floordiv(at, depth) if along else mod(at, size), size - 1)
-            self.out.store(memory, k * (size + PAD) + m, element(k, m))
-            self.keep = None
-        self.out.loop(var, 0, size * depth // threads, body, unrolled=True)
+            with self.out.block() as one:
+                k = self.named("k", mod(at, depth) if along else floordiv(at, size), depth - 1)
+                m = self.named("m", floordiv(at, depth) if along else mod(at, size), size - 1)
+                self.out.store(memory, k * (size + PAD) + m, element(k, m))
+                self.keep = None
+            if all_of % threads:
+                self.out.when((all_of - 1 - at,), one)
+            else:
+                self.out.blocks[-1] += one
+        self.out.loop(var, 0, turns, body, unrolled=True)
 
     def keep_where(self, below: Sequence[tuple[Dim, Dim]]) -> None:
         """From here on a place counts where each of these numbers is below the other one."""

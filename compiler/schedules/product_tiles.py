@@ -124,7 +124,7 @@ class TileSearch:
     def _fits(self, tile: SharedTile) -> bool:
         high, wide, depth = tile.height, tile.width, tile.depth
         copied = (high + wide) * depth
-        if depth % tile.slices or high * depth % THREADS or wide * depth % THREADS:
+        if depth % tile.slices:
             return False
         return copied <= MOST_COPIED * THREADS and self._shared(tile) <= BLOCK_BYTES
 

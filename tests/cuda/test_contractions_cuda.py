@@ -1,0 +1,75 @@
+"""Which contractions of the examples a GPU does with a thread for each result: small ones alone.
+
+All others are products in tiles, chains of products, or sums along rows that threads share.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+
+from dlc.compiler.kernels.implicit_products import likely
+from dlc.compiler.options import Options
+from dlc.compiler.pipeline import plan
+from dlc.ir.dims import product
+from dlc.ir.expression_text import computes
+from dlc.ir.kernel import Access, Compute, Kernel
+from dlc.ir.program import Program
+from tests.compiler.test_footprints import STEPS
+from tests.cuda.test_examples_cuda import graph_of
+
+# For each step, the results of such a contraction, and the places of the sum.
+ALONE: dict[tuple[str, str], set[str]] = {
+    ("autoencoder.dl", "fit"): {"250*N of 30"},
+    ("lenet5.dl", "fit"): {"84*N of 10"},
+    ("plain_lenet5.dl", "fit"): {"84*N of 10"},
+    ("text_classifier.dl", "fit"): {"64*N of 4"},
+    ("word2vec.dl", "fit"): {"100*N of 5"},
+    ("zoo/decoder.dl", "fit"): {
+        "11*N*T of 8", "16*N*T of 8", "2*N*T*T of 32", "8*N*T of 11", "8*N*T of 16"},
+    ("zoo/dqn.dl", "fit"): {"16*N of 3", "16*N of 4", "3*N of 16", "N of 16"},
+    ("zoo/maml.dl", "fit"): {"8*B*K of 2", "8*B*Q of 2", "B*K of 8"},
+    ("zoo/unet.dl", "fit"): {"4*H*N*W of 9"},
+    ("zoo/wgan.dl", "judge"): {
+        "32*N of 3", "32*N of 36", "64*N of 32", "64*N of 64", "64*N of 9", "N of 32"},
+    ("zoo/wgan.dl", "fool"): {
+        "32*N of 3", "32*N of 36", "64*N of 16", "64*N of 32", "64*N of 64", "64*N of 9",
+        "N of 32"},
+    ("zoo/wgan.dl", "fit"): {
+        "32*N of 3", "32*N of 36", "32*N*turns.size of 3", "64*N of 16", "64*N of 32",
+        "64*N of 64", "64*N of 9", "64*N*turns.size of 64", "N of 32"},
+}
+
+
+def is_contraction(compute: Compute) -> bool:
+    """Whether it adds up products of what it reads at different places."""
+    last = compute.body[-1] if compute.body else None
+    if compute.combine is None or compute.combine.kind != "sum" or last is None:
+        return False
+    return last.op == "mul" and last.name == compute.value
+
+
+def alone(program: Program) -> list[str]:
+    """The contractions of a program whose results one thread makes each: how many, of how many."""
+    schedules = dict(program.schedules)
+    found = []
+    for kernel in program.kernels:
+        schedule = schedules[kernel.name]
+        if schedule.shared is None and not schedule.sweep:
+            found += [said(kernel, c) for c in computes(kernel.body) if is_contraction(c)]
+    return found
+
+
+def said(kernel: Kernel, compute: Compute) -> str:
+    """`84*N of 10`: the results, and at how many places the sum is taken, if sizes are 64."""
+    results = product(tuple(i.high for i in kernel.outer if not isinstance(i.high, Access)))
+    places = prod(likely(i, dict.fromkeys(kernel.symbols, 64), kernel) for i in compute.over)
+    return f"{results} of {places}"
+
+
+@pytest.mark.parametrize(("file", "name"), [
+    (file, name) for file, each in STEPS.items() for name in each[2].split()])
+def test_what_one_thread_does(file: str, name: str) -> None:
+    program, _ = plan(graph_of(file, name), Options(target="cuda:sm_80"))
+    assert set(alone(program)) == ALONE.get((file, name), set())
