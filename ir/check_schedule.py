@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NoReturn
 
+from dlc.ir.check_blocks import check_blocks
 from dlc.ir.check_threads import check_threads
 from dlc.ir.dims import Dim, Poly, coefficient, floordiv, symbol, symbols
 from dlc.ir.expression_text import access_text, computes
@@ -45,8 +46,7 @@ class _Checker:
         self._reduce()
         self._unroll()
         self._turn()
-        self._block()
-        self._panel()
+        check_blocks(self.kernel, self.schedule, self.reduced, self._fail)
         self._edges()
         self._fetch()
         self._sizes()
@@ -125,58 +125,6 @@ class _Checker:
             self._fail("turn", f"{name} and the vector index are not two outer indices")
         if schedule.tiles or self.reduced or any(c.over for c in self.computes):
             self._fail("turn", "it is for kernels of elements alone")
-
-    def _block(self) -> None:
-        """What is outside a block depends on none of its tiles."""
-        schedule = self.schedule
-        if not schedule.block:
-            if schedule.outside or schedule.panel or schedule.blocks != 0:
-                self._fail("block", "loops outside, blocks, or a panel, of no block")
-            return
-        first = next((c for c in self.computes if c.combine), None)
-        if schedule.block < 0 or first is None or not schedule.order or first.where:
-            self._fail("block", f"{schedule.block} tiles of no reduction")
-        if not 0 <= schedule.outside <= len(schedule.reduce):
-            self._fail("outside", f"{schedule.outside} of {len(schedule.reduce)} loops")
-        inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
-        for index in first.over:
-            if index.name in schedule.reduce[:schedule.outside] and any(
-                    _uses(b, name) for b in (index.low, index.high) for name in inside):
-                self._fail("outside", f"the bounds of {index.name} depend on a tile")
-
-    def _panel(self) -> None:
-        schedule, name = self.schedule, self.schedule.panel
-        if not name:
-            if schedule.depth:
-                self._fail("panel", "a depth of no panel")
-            return
-        if schedule.depth < 1 or schedule.depth % schedule.lanes:
-            self._fail("panel", f"a depth of {schedule.depth}")
-        if schedule.outside != len(schedule.reduce) - 1:
-            self._fail("panel", "all reduced loops but one are to be outside")
-        first = next((c for c in self.computes if c.combine), None)
-        found = [a for a in first.args if isinstance(a, Access)] if first else []
-        read = [a for a in found if a.buffer == name and _uses(a, schedule.vector)]
-        if first is None or len(set(read)) != 1 or read[0].fill is not None or first.where:
-            self._fail("panel", f"the reduction does not read {name} at one place alone")
-        self._panel_operand(read[0])
-
-    def _panel_operand(self, read: Access) -> None:
-        schedule, name = self.schedule, self.schedule.panel
-        if not schedule.vector or not schedule.order or schedule.reduce[-1:] in (
-                (), (schedule.vector,)):
-            self._fail("panel", "it needs a vector, of another index than the innermost reduced")
-        tiled = [t.index for t in schedule.tiles if _uses(read, t.index)]
-        rows = {schedule.vector} if schedule.vector in self.outer else set(tiled[:1])
-        for index in tiled:
-            if index not in rows:
-                self._fail("panel", f"{name} depends on {index}, which is tiled")
-        if _uses(read, schedule.order[-1]):
-            self._fail("panel", f"{name} depends on {schedule.order[-1]}, the innermost loop")
-        inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
-        bounds = [b for i in self.reduced.values() for b in (i.low, i.high)]
-        if any(_uses(b, name) for b in bounds for name in inside):
-            self._fail("panel", "bounds of reduced indices depend on a tile")
 
     def _sweep(self) -> None:
         """A sweep takes a power of two places; it needs plain computes, all over the same row."""

@@ -71,14 +71,18 @@ class Schedule:
     blocks:   how many blocks of about as many tiles there are (0: as few as can be).
     outside:  how many of the reduced loops go round the tiles of a block, whose sums then lie in
               memory between the turns.
-    panel:    the operand of the reduction that is copied into panels of `depth` values of the
-              innermost reduced index, each for a block ("" is none).
+    within:   how many of the last outer loops lie within a block: each of their turns does all of
+              its tiles. The innermost of the loops before them is that of the tiles.
+    panel:    the operand of the reduction that is copied into panels of `depth` places of the
+              reduced indices that are not outside, each for a block ("" is none).
     sweep:    how many places along a row are done side by side, in vectors if they lie along it
               (0: each compute has loops of its own).
     part:     how many elements of a row are there at a time, in a chain of products (0: it is
               none); tiles may then also be of the row's index and of those of its products.
     fetch:    the buffers of which what follows a tile's reduction reads a place each, which is
               brought near before the reduction begins.
+    ahead:    how many turns of the last reduced loop but one before its use what is read beside a
+              panel is brought near (0: it is not).
     edge:     what happens where a tile or a vector sticks out.
     threads:  of a block, on a GPU (0: the schedule is a CPU's). Chunks are blocks then, all outer
               loops are split, and each thread has places of its own.
@@ -104,8 +108,10 @@ class Schedule:
     block: int = 0
     blocks: Dim = 0
     outside: int = 0
+    within: int = 0
     panel: str = ""
     depth: int = 0
+    ahead: int = 0
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
     sweep: int = 0
@@ -114,6 +120,16 @@ class Schedule:
     threads: int = 0
     group: int = 1
     shared: SharedTile | None = None
+
+    @property
+    def innermost(self) -> str:
+        """The outer index whose loop goes over tiles, or blocks of them."""
+        return self.order[-1 - self.within]
+
+    @property
+    def round_tiles(self) -> tuple[str, ...]:
+        """The outer indices whose loops lie within a block, round its tiles."""
+        return self.order[len(self.order) - self.within:]
 
     def tile(self, index: str) -> int:
         """The tile size of an index (1 if it has none)."""

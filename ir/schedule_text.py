@@ -63,7 +63,9 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("block", [str(schedule.block)] if schedule.block else []),
         ("blocks", [str(schedule.blocks)] if schedule.blocks != 0 else []),
         ("outside", [str(schedule.outside)] if schedule.outside else []),
+        ("within", [str(schedule.within)] if schedule.within else []),
         ("panel", [f"{name_text(schedule.panel)} {schedule.depth}"] if schedule.panel else []),
+        ("ahead", [str(schedule.ahead)] if schedule.ahead else []),
         ("edge", [f"{name_text(index)} {edge}" for index, edge in schedule.edge]),
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
         ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
@@ -109,12 +111,13 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     (vector, lanes), tiles, reduce = read.vector(), read.tiles(), read.names("reduce")
     unroll, turn = read.names("unroll"), scan.name() if scan.take("turn") else ""
     block, blocks = read.integer("block"), read.dim("blocks", 0)
-    outside, (panel, depth) = read.integer("outside"), read.panel()
+    outside, within = read.integer("outside"), read.integer("within")
+    (panel, depth), ahead = read.panel(), read.integer("ahead")
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
-        blocks, outside, panel, depth, read.edges(), read.dim("cost", 0), read.integer("sweep"),
-        read.integer("part"), read.names("fetch"), read.integer("threads"),
-        read.integer("group", 1), read.shared())
+        blocks, outside, within, panel, depth, ahead, read.edges(), read.dim("cost", 0),
+        read.integer("sweep"), read.integer("part"), read.names("fetch"),
+        read.integer("threads"), read.integer("group", 1), read.shared())
     scan.expect("}")
     return name, schedule
 

@@ -23,20 +23,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from math import prod
 
-from dlc.compiler.kernels.accesses import LANE, uses
+from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.reduce import VECTOR_PLACE, State
-from dlc.compiler.loops.turns import Turning
-from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
+from dlc.compiler.loops.panels import Panels
+from dlc.compiler.loops.reduce import State
+from dlc.ir.dims import Dim, ceildiv, symbol
 from dlc.ir.kernel import Access, Compute, Index
 
 
-class Blocks(Turning):
+class Blocks(Panels):
     """Carries out a reduction for a block of tiles at one place of the outer loops."""
-
-    panel = ""  # the memory of the panel, while reads go there
-    panel_low: Dim = 0  # the reduced index where it begins
 
     @abstractmethod
     def tile_points(self, vectors: Sequence[Dim] | None = None) -> list[dict[str, Dim]]:
@@ -61,7 +59,7 @@ class Blocks(Turning):
         order = self.schedule.reduce
         over = sorted(compute.over, key=lambda i: order.index(i.name))
         outside, inner = over[:self.schedule.outside], over[self.schedule.outside:]
-        if self.schedule.panel and not outside:
+        if self.schedule.panel and not outside and len(inner) == 1:
             low, high = (self._bound(b, self.point) for b in (inner[0].low, inner[0].high))
             left = self.simple(self.schedule.depth - (high - low))
             if not isinstance(left, int) or left >= 0:
@@ -83,8 +81,12 @@ class Blocks(Turning):
         assert compute.combine is not None
         like = self._empty(compute, self.schedule.lanes)[0]
         size = self._tile_places() * like.lanes
-        sums = self.out.alloc("sums", like.dtype, self.schedule.block * size)
-        self._clear(sums, turns, like)
+        sums = self.out.alloc(
+            "sums", like.dtype, self._turns_within() * self.schedule.block * size)
+        if self.schedule.within:
+            self._each_tile(turns, lambda at: self._clear(sums, at, 1, like))
+        else:
+            self._clear(sums, 0, turns, like)
         self._parts(compute, turns, over, sums, {})
         self._each_tile(turns, lambda at: self.tile_loops(after, at, sums, like))
 
@@ -104,30 +106,34 @@ class Blocks(Turning):
         self, compute: Compute, after: list[Compute], turns: Dim, index: Index
     ) -> None:
         """One panel holds all: sums stay in registers from first to last."""
-        panel = self._filled_panel(compute, index, {})
+        assert not isinstance(index.low, Access)
+        assert not isinstance(index.high, Access)
+        parts = ((index.name, index.low, index.high, self.schedule.depth),)
+        panel = self.filled_panel(compute, parts, {})
         like = self._empty(compute, self.schedule.lanes)[0]
         stack = self.out.alloc("acc", like.dtype, self._tile_places() * like.lanes)
 
         def some(vectors: Sequence[Dim]) -> None:
             points = self.tile_points(vectors)
             states = [self._empty(compute, like.lanes) for _ in points]
-            states = self._on_panel(compute, index, panel, points, states, {})
+            states = self.on_panel(compute, [index], parts, panel, points, states, {})
             for k, (register,) in zip(self._numbers(vectors), states, strict=True):
                 self.out.store(stack, k * like.lanes, register)
 
         def one(_: Dim) -> None:
             self.fetch_tile()
-            self._for_vectors(some)
+            self.for_vectors(some)
             self.tile_loops(after, 0, stack, like)
 
         self._each_tile(turns, one)
 
-    def _clear(self, sums: str, turns: Dim, like: Register) -> None:
-        place = self.out.fresh("z")
+    def _clear(self, sums: str, first: Dim, tiles: Dim, like: Register) -> None:
+        """Sets the sums of some tiles to 0."""
+        place, size = self.out.fresh("z"), self._tile_places()
         with self.out.block() as body:
             zero = self.out.constant(like.dtype, 0.0, like.lanes)
-            self.out.store(sums, symbol(place) * like.lanes, zero)
-        self.out.loop(place, 0, turns * self._tile_places(), body)
+            self.out.store(sums, (first * size + symbol(place)) * like.lanes, zero)
+        self.out.loop(place, 0, tiles * size, body)
 
     def _parts(
         self, compute: Compute, turns: Dim, over: tuple[list[Index], list[Index]], sums: str,
@@ -137,7 +143,7 @@ class Blocks(Turning):
         outside, inner = over
         if not outside:
             if self.schedule.panel:
-                self._panels(compute, turns, inner[0], sums, inside)
+                self._panels(compute, turns, inner, sums, inside)
             else:
                 self._add_to(sums, turns, lambda points, states: self._loops(
                     compute, points, inner, states, inside), compute)
@@ -157,20 +163,12 @@ class Blocks(Turning):
         self.out.loop(name, low, high, body)
 
     def _panels(
-        self, compute: Compute, turns: Dim, index: Index, sums: str, inside: dict[str, Dim]
+        self, compute: Compute, turns: Dim, inner: list[Index], sums: str, inside: dict[str, Dim]
     ) -> None:
-        """The innermost reduced loop in parts, for each of which there is a panel."""
-        part, depth = f"{index.name}.p", self.schedule.depth
-        first, last = (self._bound(b, self.point | inside) for b in (index.low, index.high))
-        count = self.simple(ceildiv(last - first, depth))
-        self.span(part, 0, count - 1)
-        with self.out.block() as body:
-            low = first + symbol(part) * depth
-            one = Index(index.name, minimum(last, low + depth), low)
-            panel = self._filled_panel(compute, one, inside)
-            self._add_to(sums, turns, lambda points, states: self._on_panel(
-                compute, one, panel, points, states, inside), compute)
-        self.out.loop(part, 0, count, body)
+        """The inner reduced loops in parts, for each of which there is a panel."""
+        self.each_panel(compute, inner, inside, lambda panel, parts: self._add_to(
+            sums, turns, lambda points, states: self.on_panel(
+                compute, inner, parts, panel, points, states, inside), compute))
 
     def _add_to(
         self, sums: str, turns: Dim,
@@ -188,32 +186,7 @@ class Blocks(Turning):
             for place, (register,) in zip(places, states, strict=True):
                 self.out.store(sums, place, register)
 
-        self._each_tile(turns, lambda at: self._for_vectors(lambda vectors: some(at, vectors)))
-
-    def _for_vectors(self, some: Callable[[Sequence[Dim]], None]) -> None:
-        """Does `some` for the vectors of the register tile here; where it sticks out along an index
-        whose extent is a symbol, for as many halves of it as are needed."""
-        size = self.schedule.tile(self.panel_index)
-        symbolic = any(i.name == self.schedule.vector and not isinstance(i.high, int)
-                       for i in self.kernel.outer)
-        if not self.schedule.panel or size == 1 or not symbolic:
-            some(range(size))
-            return
-        left, half = self.vectors_left(), size // 2
-        with self.out.block() as body:
-            some(range(size))
-        self.out.when((left - size,), body)
-        turn = self.out.fresh("half")
-        self.span(turn, 0, ceildiv(size - 1, half) - 1)
-        with self.out.block() as body:
-            some([symbol(turn) * half + k for k in range(half)])
-        with self.out.block() as outer:
-            self.out.loop(turn, 0, ceildiv(left, half), body)
-        self.out.when((size - 1 - left,), outer)
-
-    @abstractmethod
-    def vectors_left(self) -> Dim:
-        """How many vectors there are from the first one of the register tile here on."""
+        self._each_tile(turns, lambda at: self.for_vectors(lambda vectors: some(at, vectors)))
 
     def _numbers(self, vectors: Sequence[Dim]) -> list[Dim]:
         """The numbers of the places of the register tile that are in some of its vectors."""
@@ -224,129 +197,30 @@ class Blocks(Turning):
         return numbers
 
     def _each_tile(self, turns: Dim, body: Callable[[Dim], None]) -> None:
-        name = self.schedule.order[-1]
-        turn = f"{name}.i"
-        self.span(turn, 0, turns - 1)
+        """The tiles of a block, in all turns of the loops within it; `body` gets their numbers."""
         before = dict(self.point)
+        self._each_within(self.schedule.round_tiles, 0, turns, body)
+        self.point = before
+
+    def _each_within(
+        self, names: tuple[str, ...], number: Dim, turns: Dim, body: Callable[[Dim], None]
+    ) -> None:
+        index = next((i for i in self.kernel.outer if i.name in names[:1]), None)
+        name = index.name if index else f"{self.schedule.innermost}.i"
+        high = turns if index is None else index.high
+        assert not isinstance(high, Access)
+        self.span(name, 0, high - 1)
         with self.out.block() as statements:
-            self.out.forget_memory()
-            self.enter_tile(symbol(turn))
-            body(symbol(turn))
-        self.out.loop(turn, 0, turns, statements)
-        self.point = before
+            if index is not None:
+                self.point[name] = symbol(name)
+                self._each_within(names[1:], number * high + symbol(name), turns, body)
+            else:
+                self.out.forget_memory()
+                self.enter_tile(symbol(name))
+                body(number * self.schedule.block + symbol(name))
+        self.out.loop(name, 0, high, statements)
 
-    def _on_panel(
-        self, compute: Compute, index: Index, panel: str, points: list[dict[str, Dim]],
-        states: list[State], inside: dict[str, Dim],
-    ) -> list[State]:
-        """The reduced loop over one panel."""
-        assert not isinstance(index.low, Access)
-        before = dict(self.point)
-        self.panel, self.panel_low = panel, index.low
-        states = self._loops(compute, points, [index], states, inside)
-        self.panel, self.point = "", before
-        return states
-
-    def read(self, access: Access) -> Register:
-        """An element or a vector; from the panel, while there is one for it."""
-        if not self.panel or not self._is_wide(access):
-            return super().read(access)
-        lanes, wide = self.schedule.lanes, self._panel_width()
-        row = self.point[self.schedule.reduce[-1]] - self.panel_low
-        at = row * wide + self.point.get(VECTOR_PLACE, 0) * lanes
-        value = self.out.load(
-            self.panel, self.simple(at), self.kernel.buffer(access.buffer).dtype, lanes)
-        if self.schedule.vector in self.schedule.reduce:
-            self.masked.add(value.name)  # as it was when it was copied
-        return value
-
-    def _panel_width(self) -> int:
-        return self.schedule.tile(self.panel_index) * self.schedule.lanes
-
-    @property
-    def panel_index(self) -> str:
-        """The index whose places of a tile are the vectors of a panel's row."""
-        schedule = self.schedule
-        if schedule.vector not in schedule.reduce or not schedule.panel:
-            return schedule.vector
-        access = next(a for c in self.kernel.body if isinstance(c, Compute) for a in c.args
-                      if isinstance(a, Access) and self._is_wide(a))
-        return next(t.index for t in schedule.tiles if uses(access, t.index))
-
-    def _is_wide(self, access: Access) -> bool:
-        """Whether it is the operand in the panel; one buffer may be both operands."""
-        schedule = self.schedule
-        return (access.buffer == schedule.panel and uses(access, schedule.vector)
-                and not uses(access, schedule.order[-1]))
-
-    def _filled_panel(self, compute: Compute, index: Index, inside: dict[str, Dim]) -> str:
-        """Copies a part of the operand into the panel."""
-        access = next(a for a in compute.args
-                      if isinstance(a, Access) and self._is_wide(a))
-        dtype = self.kernel.buffer(access.buffer).dtype
-        if "panel" not in self.arrays:
-            size = self.schedule.depth * self._panel_width()
-            self.arrays["panel"] = self.out.alloc("panel", dtype, size)
-        before = dict(self.point)
-        self.point |= inside
-        assert not isinstance(index.low, Access)
-        assert not isinstance(index.high, Access)
-        fill = self._transposed if self._is_across(access) else self._copied
-        bounds = index.low, index.high
-        self._for_vectors(lambda vectors: fill(access, index.name, bounds, vectors))
-        self.point = before
-        return self.arrays["panel"]
-
-    def _is_across(self, access: Access) -> bool:
-        """Whether neighbours along the vector index are no neighbours in memory."""
-        return coefficient(self._offset(access), LANE) != 1
-
-    def _copied(
-        self, access: Access, name: str, bounds: tuple[Dim, Dim], vectors: Sequence[Dim]
-    ) -> None:
-        low, high = bounds
-        wide, lanes, before = self._panel_width(), self.schedule.lanes, dict(self.point)
-        places = [(k, self.panel_place(k)) for k in vectors]
-        self.span(name, low, high - 1)
-        with self.out.block() as body:
-            self.point[name] = symbol(name)
-            for k, place in places:
-                self.point[self.panel_index] = place
-                value = self.out.widen(super().read(access), lanes)
-                self.out.store(self.arrays["panel"],
-                               (symbol(name) - low) * wide + k * lanes, value)
-        self.out.loop(name, low, high, body)
-        self.point = before
-
-    @abstractmethod
-    def panel_place(self, place: Dim) -> Dim:
-        """The index of a panel's vectors at a place of its tile here; past the end the last again.
-        """
-
-    def _transposed(
-        self, access: Access, name: str, bounds: tuple[Dim, Dim], vectors: Sequence[Dim]
-    ) -> None:
-        """Loads rows along the reduced index, as many as there are lanes, and stores columns."""
-        low, high = bounds
-        wide, lanes = self._panel_width(), self.schedule.lanes
-        count = self.simple(ceildiv(high - low, lanes))
-
-        def turn(place: Dim) -> None:
-            rows = self.row_points(self.panel_place(place))
-            part = self.out.fresh(f"{name}.")
-            self.span(part, 0, count - 1)
-            with self.out.block() as body:
-                first = low + symbol(part) * lanes
-                for lane, column in enumerate(self.load_turned(access, name, (first, high), rows)):
-                    row = symbol(part) * (lanes * wide) + lane * wide
-                    self.out.store(self.arrays["panel"], row + place * lanes, column)
-            self.out.loop(part, 0, count, body)
-
-        if len(vectors) == 1:
-            turn(vectors[0])
-            return
-        at = self.out.fresh("vector.")  # one code for all: it is long
-        self.span(at, 0, len(vectors) - 1)
-        with self.out.block() as body:
-            turn(vectors[0] + symbol(at))
-        self.out.loop(at, 0, len(vectors), body)
+    def _turns_within(self) -> int:
+        """How often the tiles of a block are gone through."""
+        sizes = [i.high for i in self.kernel.outer if i.name in self.schedule.round_tiles]
+        return prod(size for size in sizes if isinstance(size, int))

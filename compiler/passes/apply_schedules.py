@@ -60,6 +60,7 @@ class Applying(Striping, Blocks, Chaining):
         outer = [next(i for i in self.kernel.outer if i.name == n) for n in self.schedule.order]
         for index in outer:
             self.span(self._loop_name(index), 0, self._trips(index) - 1)
+        outer = outer[:len(outer) - self.schedule.within]
         split = self.schedule.parallel
         turns = product(tuple(self._trips(index) for index in outer[:split]))
         chunks, chunk = self.schedule.chunks, symbol("chunk")
@@ -101,7 +102,7 @@ class Applying(Striping, Blocks, Chaining):
         return ceildiv(index.high, self._tile_size(index.name))
 
     def _is_blocked(self, name: str) -> bool:
-        return self.schedule.block > 0 and name == self.schedule.order[-1]
+        return self.schedule.block > 0 and name == self.schedule.innermost
 
     def _tile_size(self, name: str) -> int:
         wide = name in (self.schedule.vector, self.schedule.turn)
@@ -238,7 +239,7 @@ class Applying(Striping, Blocks, Chaining):
         return floordiv(number * self._tile_count(index), blocks)
 
     def _innermost(self) -> Index:
-        return next(i for i in self.kernel.outer if i.name == self.schedule.order[-1])
+        return next(i for i in self.kernel.outer if i.name == self.schedule.innermost)
 
     def enter_tile(self, number: Dim) -> None:
         """Moves the innermost outer loop to a tile of the block."""

@@ -11,10 +11,12 @@ from dataclasses import field, replace
 from math import ceil, log2, prod
 
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride, uses
+from dlc.compiler.kernels.places import places_of
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chains import chain_schedule
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
+from dlc.compiler.schedules.places import place_schedule
 from dlc.compiler.schedules.rows import row_schedule
 from dlc.compiler.schedules.tiles import SPARE, TileSearch, loop_order
 from dlc.compiler.schedules.turns import turned_indices
@@ -35,11 +37,22 @@ UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 
 def choose_schedules(program: Program, options: Options) -> Program:
     """Adds a schedule for every kernel."""
     hints = {step.kernel: step for step in each_step(program.steps) if isinstance(step, Launch)}
-    schedules = []
-    for kernel in program.kernels:
-        sizes = _sizes(kernel, hints.get(kernel.name), options)
-        schedules.append((kernel.name, Chooser(kernel, sizes, options).choose()))
-    return replace(program, schedules=tuple(schedules))
+    chosen = [_chosen(kernel, _sizes(kernel, hints.get(kernel.name), options), options)
+              for kernel in program.kernels]
+    return replace(program, kernels=tuple(kernel for kernel, _ in chosen),
+                   schedules=tuple((kernel.name, schedule) for kernel, schedule in chosen))
+
+
+def _chosen(
+    kernel: Kernel, sizes: dict[str, int], options: Options
+) -> tuple[Kernel, Schedule]:
+    """A kernel, in the form in which its schedule carries it out, and that schedule."""
+    places = places_of(kernel, options.lanes)
+    if places is not None:
+        found = place_schedule(places, options, Chooser(places.kernel, sizes, options).extent)
+        if found is not None:
+            return places.kernel, found
+    return kernel, Chooser(kernel, sizes, options).choose()
 
 
 def _sizes(kernel: Kernel, launch: Launch | None, options: Options) -> dict[str, int]:

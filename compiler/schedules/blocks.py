@@ -52,7 +52,7 @@ def with_sums(
     """
     over = {i.name: i for i in reduction.over}
     reads = {a for a in reduction.args if isinstance(a, Access)}
-    inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
+    inside = {t.index for t in schedule.tiles} | {schedule.innermost}
     if reduction.where or len(over) < 2:
         return schedule
     sizes = {t.index: t.size for t in schedule.tiles}
@@ -80,7 +80,7 @@ def with_sums(
         if turns < LEAST_TURNS or any(isinstance(b, Access) or symbols(b) & inside for b in bounds):
             break
         if lines(inner) <= FAST_LINES:
-            rows = next(i for i in kernel.outer if i.name == schedule.order[-1])
+            rows = next(i for i in kernel.outer if i.name == schedule.innermost)
             tiles = ceil(extent(rows) / schedule.tile(rows.name))
             return replace(schedule, block=min(tiles, MOST_TILES), outside=outside)
     return schedule
@@ -96,7 +96,7 @@ def with_shared(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Sched
         return schedule
     inner = next(i for i in reduction.over if i.name == schedule.reduce[-1])
     reads = [a for a in reduction.args if isinstance(a, Access)]
-    shared = [a for a in reads if not uses(a, schedule.order[-1])]
+    shared = [a for a in reads if not uses(a, schedule.innermost)]
     if len(shared) != 1 or len({a.buffer for a in reads}) < len(reads):
         return schedule
     (access,) = shared
@@ -109,7 +109,7 @@ def with_shared(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Sched
         return schedule
     depth = ceil(inner.high / schedule.lanes) * schedule.lanes
     size = depth * tiled[0].size * schedule.lanes * kernel.buffer(access.buffer).dtype.size
-    inside = {t.index for t in schedule.tiles} | {schedule.order[-1]}
+    inside = {t.index for t in schedule.tiles} | {schedule.innermost}
     bounds = [b for i in reduction.over for b in (i.low, i.high)]
     if size > PANEL_BYTES or any(isinstance(b, Access) or symbols(b) & inside for b in bounds):
         return schedule
@@ -123,7 +123,7 @@ def with_panel(
     access = wide_operand(kernel, reduction, schedule)
     if access is None:
         return schedule
-    rows = next(i for i in kernel.outer if i.name == schedule.order[-1])
+    rows = next(i for i in kernel.outer if i.name == schedule.innermost)
     last = next(i for i in reduction.over if i.name == schedule.reduce[-1])
     outer = next(i for i in kernel.outer if i.name == schedule.vector)
     across = stride(kernel, access, outer, schedule.lanes) != 1
@@ -149,7 +149,7 @@ def _with_blocks(
     `whole` says that one panel is known to hold all: then no sums lie in memory.
     """
     assert reduction.combine is not None
-    rows = next(i for i in kernel.outer if i.name == schedule.order[-1])
+    rows = next(i for i in kernel.outer if i.name == schedule.innermost)
     places = prod(tile.size for tile in schedule.tiles) * schedule.lanes
     most = MOST_TILES if schedule.outside else (
         SUMS_BYTES // (places * reduction.combine.dtype.size))
@@ -158,7 +158,7 @@ def _with_blocks(
              for i in kernel.outer if i is not rows]
     if not isinstance(rows.high, int):
         others = product(tuple(ceildiv(size_of(kernel, i, extent), step) for i, step in trips))
-        count = _number_of_blocks(size_of(kernel, rows, extent), size, others, most)
+        count = number_of_blocks(size_of(kernel, rows, extent), size, others, most)
         return replace(schedule, block=most, blocks=count)
     tiles = ceil(extent(rows) / size)
     number = prod(ceil(extent(i) / step) for i, step in trips)
@@ -168,10 +168,13 @@ def _with_blocks(
         range(least, most + 1), key=lambda n: _overhead(n, size, tiles, number)))
 
 
-def _number_of_blocks(rows: Dim, size: int, others: Dim, most: int) -> Dim:
+def number_of_blocks(
+    rows: Dim, size: int, others: Dim, most: int, least: int = SHARED_ROWS
+) -> Dim:
     """Into how many blocks to cut rows in tiles of `size`, in each of `others` turns: few, for each
-    copies a panel; but so that there are enough turns for threads, and an even number of them."""
-    shared = minimum(maximum(floordiv(rows, SHARED_ROWS), 1), maximum(
+    copies a panel, and has `least` rows if it can; but so that there are enough turns for threads,
+    and an even number of them."""
+    shared = minimum(maximum(floordiv(rows, least), 1), maximum(
         ceildiv(FEW_TURNS, others), 1 + mod(others, 2)))
     return maximum(ceildiv(ceildiv(rows, size), most), maximum(1, shared - mod(shared, 2)))
 
@@ -218,7 +221,7 @@ def can_turn(
 def wide_operand(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Access | None:
     """The only operand that varies along the vector index, if its parts can be copied."""
     outer = {i.name: i for i in kernel.outer}
-    if schedule.vector not in outer or schedule.order[-1] == schedule.vector or reduction.where:
+    if schedule.vector not in outer or schedule.innermost == schedule.vector or reduction.where:
         return None
     bounds = [b for i in reduction.over for b in (i.low, i.high)]
     if any(isinstance(b, Access) or symbols(b) & outer.keys() for b in bounds):
@@ -231,7 +234,7 @@ def wide_operand(kernel: Kernel, reduction: Compute, schedule: Schedule) -> Acce
     if any(uses(access, t.index) for t in schedule.tiles if t.index != schedule.vector):
         return None
     plain = access.fill is None and not any(isinstance(e, Access) for e in access.at)
-    if not plain or uses(access, schedule.order[-1]) or not uses(access, schedule.reduce[-1]):
+    if not plain or uses(access, schedule.innermost) or not uses(access, schedule.reduce[-1]):
         return None
     last = next(i for i in reduction.over if i.name == schedule.reduce[-1])
     along = stride(kernel, access, outer[schedule.vector], schedule.lanes)

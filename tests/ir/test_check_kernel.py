@@ -136,11 +136,14 @@ def test_broken_schedules(before: str, after: str, message: str) -> None:
 @pytest.mark.parametrize(("before", "after", "message"), [
     ("panel y", "panel q", "the reduction does not read q at one place alone"),
     ("panel y", "panel x", "the reduction does not read x at one place alone"),
-    ("order j, i", "order i, j", "y depends on j, the innermost loop"),
+    ("order j, i", "order i, j", "y depends on j, a loop over tiles"),
     ("y 112", "y 100", "a depth of 100"),
     ("block 48", "block 0", "a panel, of no block"),
     ("blocks 3", "blocks Q", "depends on Q"),
-    ("blocks 3", "outside 1", "all reduced loops but one are to be outside"),
+    ("blocks 3", "outside 1", "all reduced loops are outside"),
+    ("blocks 3", "within 2", "2 of 2 loops"),
+    ("blocks 3", "within 1", "there is no panel, or one of the loops is split"),
+    ("y 112", "y 112 ahead 1", "there is no loop round the last one over a panel"),
     ("blocks 3", "outside 2", "2 of 1 loops"),
     ("vector j", "vector k", "it needs a vector, of another index than the innermost reduced"),
 ])
@@ -150,6 +153,53 @@ def test_broken_panels(before: str, after: str, message: str) -> None:
     with pytest.raises(KernelError) as error:
         check_schedule(kernel, parse_schedule(PRODUCT_SCHEDULE.replace(before, after, 1)))
     assert message in str(error.value)
+
+
+WEIGHTS = """
+kernel weights<N>(g: f32[N, 32, 16] in, x: f32[N, 8, 16] in, w: f32[32, 8, 3] out) {
+  local acc: f32
+  outer o<32, c<8, r<3
+  acc = sum n<N, max(-r + 1, 0) <= u < min(-r + 17, 16): mul(g[n, o, u], x[n, c, u + r - 1])
+  w[o, c, r] = acc
+}
+"""
+WEIGHTS_SCHEDULE = """
+schedule weights for x86-64-v4 {
+  order o, c, r
+  parallel 2
+  chunks 2
+  vector o 16
+  tiles c 4, o 2
+  reduce n, u
+  block 2
+  within 1
+  panel g 256
+  ahead 1
+}
+"""
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("parallel 2", "parallel 3", "one of the loops is split"),
+    ("order o, c, r", "order c, r, o", "one of the loops has a tile or the lanes"),
+    ("within 1", "outside 1 within 1", "there is no loop round the last one over a panel"),
+    ("panel g 256\n  ahead 1", "", "there is no panel"),
+    ("ahead 1", "ahead -1", "there is no loop"),
+])
+def test_broken_loops_within_blocks(before: str, after: str, message: str) -> None:
+    kernel = parse_kernel(WEIGHTS)
+    check_schedule(kernel, parse_schedule(WEIGHTS_SCHEDULE))
+    assert parse_schedule(print_schedule(parse_schedule(WEIGHTS_SCHEDULE), "weights")) == (
+        parse_schedule(WEIGHTS_SCHEDULE))
+    with pytest.raises(KernelError) as error:
+        check_schedule(kernel, parse_schedule(WEIGHTS_SCHEDULE.replace(before, after, 1)))
+    assert message in str(error.value)
+
+
+def test_bounds_by_a_loop_within_a_block_are_of_a_whole_axis() -> None:
+    kernel = parse_kernel(WEIGHTS.replace("g[n, o, u]", "g[n, o, 15 - u]"))
+    with pytest.raises(KernelError, match="g has no axis of u"):
+        check_schedule(kernel, parse_schedule(WEIGHTS_SCHEDULE))
 
 
 def kernel_of(statement: str, outer: str = "i<N, j<8", extra: str = "") -> Kernel:
