@@ -19,7 +19,7 @@ from dlc.runtime import cache as store
 from dlc.runtime import machine
 
 _IMPORT: Final = re.compile(rb'\bimport\s+"([^"\n]+)"')
-_SOURCES: Final = (".py", ".dl", ".json")
+_SOURCES: Final = (".py", ".dl", ".json", ".cu")
 
 
 user_ops: dict[str, str] = {}  # by name, what says how an op of the user's is computed

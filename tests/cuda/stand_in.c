@@ -1,5 +1,6 @@
 // A stand-in for NVIDIA's driver: its memory is the host's, a module is a library that runs kernels on
-// a CPU (cuda_on_cpu.h), and streams do at once what they are given, or record it for a graph.
+// a CPU (cuda_on_cpu.h). A stream does what it is given as late as it may: when somebody waits for it,
+// or for what waits for it. So what is read too early, or written again too soon, has the wrong bytes.
 // What is not here returns CUDA_ERROR_NOT_SUPPORTED; the tests make these entries from their names.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,6 +20,14 @@ size_t stand_in_memory = (size_t)8 << 30, stand_in_used;
 int stand_in_devices = 1, stand_in_backwards;
 long stand_in_launches, stand_in_graphs, stand_in_graph_launches;
 char stand_in_message[512];
+// What was asked of it since `stand_in_log_size` was set to 0, a letter each: a Kernel, a Graph, a Copy,
+// an Event, to Wait for an event, to Synchronize.
+char stand_in_log[1 << 16];
+long stand_in_log_size;
+static void note(char what) {
+  if (stand_in_log_size < sizeof stand_in_log) stand_in_log[stand_in_log_size++] = what;
+}
+static int settle_all(void);
 
 // NVRTC asks the driver that is loaded for tables of its own, and does without.
 int cuGetExportTable(const void **table, const void *id) {
@@ -50,7 +59,7 @@ int cuCtxPopCurrent_v2(void **c) {
 }
 int cuCtxGetCurrent(void **c) { return *c = depth ? contexts[depth - 1] : NULL, OK; }
 int cuCtxGetDevice(int *d) { return depth ? (*d = 0, OK) : NO_CONTEXT; }
-int cuCtxSynchronize(void) { return depth ? OK : NO_CONTEXT; }
+int cuCtxSynchronize(void) { return note('S'), depth ? settle_all() : NO_CONTEXT; }
 int cuCtxGetApiVersion(void *c, unsigned *v) { return *v = 13000, OK; }
 int cuCtxDetach(void *c) { return OK; }
 
@@ -78,6 +87,7 @@ int cuMemAlloc_v2(Address *to, size_t size) {
 }
 int cuMemFree_v2(Address place) {
   if (!depth) return NO_CONTEXT;
+  settle_all();
   for (Piece **at = &pieces; *at; at = &(*at)->next)
     if ((Address)(*at)->place == place) {
       Piece *p = *at;
@@ -97,15 +107,19 @@ static int is_ours(Address place, size_t size) {
     if ((Address)p->place <= place && place + size <= (Address)p->place + p->size) return 1;
   return 0;
 }
+int cuPointerGetAttribute(void *to, int which, Address place) {
+  return which == 9 && is_ours(place, 1) ? (*(int *)to = 0, OK) : INVALID;
+}
 int cuMemHostAlloc(void **to, size_t size, unsigned flags) {
   return *to = aligned_alloc(4096, (size + 4095) / 4096 * 4096), *to ? OK : NO_MEMORY;
 }
-int cuMemFreeHost(void *p) { return free(p), OK; }
+int cuMemFreeHost(void *p) { return settle_all(), free(p), OK; }
 
-// Streams, and graphs of what they are given.
+// Streams, and graphs of what they are given: a kernel, a copy, or to have waited for an event.
 typedef struct Function {
   const char *(*run)(unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, size_t, int, void **);
 } Function;
+typedef struct Event Event;
 typedef struct Part {
   Function *function;
   unsigned sizes[6];
@@ -113,6 +127,9 @@ typedef struct Part {
   size_t count;
   void *to;
   const void *from;
+  Event *event;
+  long turn;
+  int owned;
   struct Part *next;
 } Part;
 typedef struct Graph {
@@ -120,9 +137,21 @@ typedef struct Graph {
 } Graph;
 typedef struct Stream {
   Graph *recorded;
+  Part *first, **last;  // what it has not done yet
+  long put, done;
+  int status;
+  struct Stream *next;
 } Stream;
+struct Event {  // is past when its stream has done so many parts
+  Stream *stream;
+  long turn;
+};
+static Stream *streams;
+static Stream plain = {.last = &plain.first};  // of others: the one that has no name
 
+static int settle(Stream *s, long turn);
 static int run(const Part *p) {
+  if (p->event) return p->event->stream ? settle(p->event->stream, p->turn) : OK;
   if (!p->function) return memmove(p->to, p->from, p->count), OK;
   void *places[512];
   size_t count = p->count / 8;
@@ -135,23 +164,80 @@ static int run(const Part *p) {
   snprintf(stand_in_message, sizeof stand_in_message, "%s", said);
   return FAULT;
 }
+static int settle(Stream *s, long turn) {
+  while (s->first && s->done < turn) {
+    Part *p = s->first;
+    s->first = p->next;
+    if (!s->first) s->last = &s->first;
+    s->done++;
+    int status = s->status ? s->status : run(p);
+    if (status) s->status = status;
+    if (p->owned) free(p->arguments);
+    free(p);
+  }
+  int status = s->status;
+  s->status = OK;  // a driver would say it again, whatever it is asked: here other tests go on
+  return status;
+}
+static int settle_all(void) {
+  int status = settle(&plain, plain.put);
+  for (Stream *s = streams; s; s = s->next) {
+    int found = settle(s, s->put);
+    if (!status) status = found;
+  }
+  return status;
+}
+static void append(Part ***last, const Part *part) {
+  Part *kept = malloc(sizeof *part);
+  *kept = *part;
+  kept->next = NULL;
+  **last = kept;
+  *last = &kept->next;
+}
 static int put(Stream *s, Part part) {
   if (!depth) return NO_CONTEXT;
-  if (!s || !s->recorded) return run(&part);
-  Part *kept = malloc(sizeof part);
-  *kept = part;
+  if (!s) return run(&part);
   if (part.function) {
-    kept->arguments = malloc(part.count + 1);
-    memcpy(kept->arguments, part.arguments, part.count);
+    char *kept = malloc(part.count + 1);
+    part.arguments = memcpy(kept, part.arguments, part.count);
+    part.owned = !s->recorded;
   }
-  kept->next = NULL;
-  *s->recorded->last = kept;
-  s->recorded->last = &kept->next;
+  append(s->recorded ? &s->recorded->last : &s->last, &part);
+  if (!s->recorded) s->put++;
   return OK;
 }
-int cuStreamCreate(void **s, unsigned flags) { return *s = calloc(1, sizeof(Stream)), OK; }
-int cuStreamDestroy_v2(void *s) { return free(s), OK; }
-int cuStreamSynchronize(Stream *s) { return s && s->recorded ? CAPTURED : OK; }
+int cuStreamCreate(Stream **to, unsigned flags) {
+  Stream *s = calloc(1, sizeof *s);
+  s->last = &s->first;
+  s->next = streams;
+  return *to = streams = s, OK;
+}
+int cuStreamDestroy_v2(Stream *s) {
+  settle(s, s->put);
+  for (Stream **at = &streams; *at; at = &(*at)->next)
+    if (*at == s) return *at = s->next, OK;  // events may ask it still
+  return INVALID;
+}
+int cuStreamSynchronize(Stream *s) {
+  note('S');
+  if (!s) return settle_all();
+  return s->recorded ? CAPTURED : settle(s, s->put);
+}
+int cuEventCreate(Event **to, unsigned flags) { return *to = calloc(1, sizeof(Event)), OK; }
+int cuEventDestroy_v2(Event *e) { return OK; }  // a stream may wait for it still
+int cuEventRecord(Event *e, Stream *s) {
+  note('E');
+  if ((uintptr_t)s <= 2) s = &plain;
+  return *e = (Event){s, s->put}, OK;
+}
+int cuEventSynchronize(Event *e) { return note('S'), e->stream ? settle(e->stream, e->turn) : OK; }
+int cuEventQuery(Event *e) { return !e->stream || e->stream->done >= e->turn ? OK : 600; }
+int cuEventElapsedTime_v2(float *to, Event *a, Event *b) { return *to = 1, OK; }
+int cuStreamWaitEvent(Stream *s, Event *e, unsigned flags) {
+  note('W');
+  if ((uintptr_t)s <= 2) s = &plain;
+  return put(s, (Part){.event = e, .turn = e->turn});
+}
 int cuStreamBeginCapture_v2(Stream *s, int mode) {
   if (!s || s->recorded) return INVALID;
   Graph *graph = calloc(1, sizeof *graph);
@@ -172,25 +258,33 @@ int cuGraphInstantiateWithFlags(void **to, void *graph, unsigned long long flags
 }
 int cuGraphDestroy(void *graph) { return free(graph), OK; }
 int cuGraphExecDestroy(void *graph) { return stand_in_graphs--, OK; }
-int cuGraphLaunch(Graph *graph, void *stream) {
+int cuGraphLaunch(Graph *graph, Stream *s) {
+  note('G');
   stand_in_graph_launches++;
   for (Part *p = graph->first; p; p = p->next) {
-    int status = run(p);
-    if (status) return status;
+    append(&s->last, p);
+    s->put++;
   }
   return OK;
 }
 
+static int copy(void *to, const void *from, size_t n, Stream *s) {
+  note('C');
+  return put(s, (Part){.to = to, .from = from, .count = n});
+}
 static int copy_in(Address to, const void *from, size_t n, Stream *s) {
-  return is_ours(to, n) ? put(s, (Part){.to = (void *)to, .from = from, .count = n}) : INVALID;
+  return is_ours(to, n) ? copy((void *)to, from, n, s) : INVALID;
 }
 static int copy_out(void *to, Address from, size_t n, Stream *s) {
-  return is_ours(from, n) ? put(s, (Part){.to = to, .from = (void *)from, .count = n}) : INVALID;
+  return is_ours(from, n) ? copy(to, (void *)from, n, s) : INVALID;
 }
 int cuMemcpyHtoD_v2(Address to, const void *from, size_t n) { return copy_in(to, from, n, NULL); }
 int cuMemcpyDtoH_v2(void *to, Address from, size_t n) { return copy_out(to, from, n, NULL); }
 int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t n, void *s) { return copy_in(to, from, n, s); }
 int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t n, void *s) { return copy_out(to, from, n, s); }
+int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t n, void *s) {
+  return is_ours(from, n) ? copy_in(to, (void *)from, n, s) : INVALID;
+}
 
 int cuModuleLoadDataEx(void **to, const void *image, unsigned n, void *options, void *values) {
   // The image is the name of a library, which says by its first letter that it is one.
@@ -211,6 +305,7 @@ int cuFuncSetBlockShape(void *f, int x, int y, int z) { return OK; }
 int cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **given, void **extra) {
   Part part = {.function = f, .sizes = {gx, gy, gz, bx, by, bz}};
+  note('K');
   for (; extra && *extra; extra += 2) {
     if (*extra == (void *)1) part.arguments = extra[1];
     if (*extra == (void *)2) part.count = *(size_t *)extra[1];
