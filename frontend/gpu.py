@@ -14,6 +14,7 @@ from dlc.runtime import cache as store
 from dlc.runtime.artifact import Artifact
 
 if TYPE_CHECKING:
+    from dlc.runtime.cuda.arrays import GpuArray
     from dlc.runtime.cuda.function import CudaFunction
     from dlc.runtime.variables import Variables
 
@@ -33,6 +34,20 @@ def require(device: str) -> None:
         found()
 
 
+def on_gpu(array: object) -> GpuArray:
+    """A copy of an array on the GPU that is here: functions with `device="cuda"` take it as it lies
+    there, and results that are arrays stay there too. RunError if there is none."""
+    from dlc.runtime.cuda.copies import on_gpu as copied
+    from dlc.runtime.cuda.device import device
+    from dlc.runtime.errors import ArgumentError
+    from dlc.runtime.foreign import NoArray, array_of
+
+    try:
+        return copied(array_of(array), device())
+    except NoArray as error:
+        raise ArgumentError(f"what is to be copied to the GPU {error}") from error
+
+
 def function(built: Built, name: str, variables: Variables) -> CudaFunction:
     """The runtime's function; compiled now, if it never was."""
     from dlc.runtime.cuda.function import CudaFunction
@@ -40,7 +55,22 @@ def function(built: Built, name: str, variables: Variables) -> CudaFunction:
 
     assert isinstance(variables, CudaVariables)
     wide = partial(_artifact, built, name, _WIDE)
-    return CudaFunction(_artifact(built, name, ""), variables, wide)
+    return CudaFunction(_artifact(built, name, ""), variables, wide, _moves)
+
+
+def _moves() -> bytes:
+    """The machine code of what moves arrays on the GPU that is here."""
+    from dlc.runtime.cuda.device import device
+
+    arch = device().arch
+    key = keys.moves_key(arch)
+    found = store.get(key)
+    if found is None:
+        from dlc.compiler.cuda import cubin
+
+        found = cubin.compile_cubin(cubin.MOVES.read_text(), arch)
+        store.put(key, found)
+    return found
 
 
 def _artifact(built: Built, name: str, head: str) -> Artifact:

@@ -13,7 +13,7 @@ from dlc.frontend.records import FunctionRecord, OpenFunction, VariableRecord
 from dlc.frontend.training.train_plan import SPARSE, Input
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.errors import ArgumentError
-from dlc.runtime.foreign import NoArray, array_of
+from dlc.runtime.foreign import NoArray
 from dlc.runtime.memory import DTYPES
 
 if TYPE_CHECKING:
@@ -133,9 +133,9 @@ class Open:
             value = given.get(each.name)
             if value is None or isinstance(value, bool | int | float):
                 continue
-            array = value if isinstance(value, np.ndarray) else np.asarray(value)
-            if each.dtype in self._record.names and array.dtype in _NAMES:
-                choice.setdefault(each.dtype, _NAMES[array.dtype])
+            array = value if hasattr(value, "ndim") else np.asarray(value)
+            if each.dtype in self._record.names and (name := _type_name(array.dtype)):
+                choice.setdefault(each.dtype, name)
             if each.rest:
                 choice.setdefault(each.rest, max(array.ndim - each.rank, 0))
         return choice
@@ -145,6 +145,12 @@ class Open:
 
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "bf16"}
+_TEXTS = {str(dtype): name for dtype, name in _NAMES.items()} | {"bfloat16": "bf16"}
+
+
+def _type_name(dtype: object) -> str | None:
+    """The language's name for an element type of NumPy, or of others: `torch.float32`."""
+    return _TEXTS.get(str(dtype).rpartition(".")[2])
 
 
 def _path(model: Model, name: str) -> str:
@@ -219,11 +225,12 @@ class VariableView(MutableMapping[str, "NDArray[Any]"]):
                 f"{self._model.name} has no variable `{name}`",
                 did_you_mean(name, known) or f"it has {', '.join(known)}",
             )
+        storage = self._model.storage()
         try:
-            array = array_of(value)
+            array = storage.array_of(value)
         except NoArray as error:
             raise ArgumentError(f"the value for `{name}` {error}") from error
-        self._model.storage().set(name, array)
+        storage.set(name, array)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a model's variables can't be removed")

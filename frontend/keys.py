@@ -85,6 +85,11 @@ def graph_key(graph: str, function: str) -> str:
     return code_key(digest(_maker(), graph), function)
 
 
+def moves_key(arch: str) -> str:
+    """Of the code that moves arrays on a GPU."""
+    return "code-" + digest(_compiler(), "moves", arch)
+
+
 def code_key(model: str, function: str, precision: str = "f32") -> str:
     """Of a compiled function on this machine, with its products in a precision. What else the
     compiler is told is in the program."""

@@ -17,7 +17,7 @@ from dlc.frontend.training.train_plan import Input
 from dlc.ir.dataclass import dataclass
 from dlc.runtime.dims import symbols_of
 from dlc.runtime.errors import ArgumentError
-from dlc.runtime.foreign import NoArray, array_of
+from dlc.runtime.foreign import NoArray
 from dlc.runtime.function import Function
 from dlc.runtime.steps import Feed
 
@@ -151,9 +151,10 @@ def _joined(results: list[Any]) -> Any:
 
 def _array(function: Function, name: str, value: object) -> Array:
     try:
-        return array_of(value)
+        array: Array = function.array_of(value)
     except NoArray as error:
         raise _error(function, f"argument `{name}` {error}") from error
+    return array
 
 
 def _error(function: Function, text: str) -> ArgumentError:

@@ -9,7 +9,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -122,14 +122,18 @@ class Arguments:
                 found = "an array of Python objects"
         else:
             found = f"{value!r} ({type(value).__name__})"
+        return self.misfit(spec, found)
+
+    def misfit(self, spec: TensorSpec, found: str) -> ArgumentError:
+        """The error for an argument that is something else."""
         return self.fail(f"argument `{spec.name}` is {found}, but the function takes {spec.text}")
 
     def bind(self, values: Sequence[object]) -> dict[str, int]:
         """The size of every symbol, from the shapes; all shapes and conditions are checked."""
-        arrays = [
+        arrays: list[tuple[TensorSpec, Any]] = [
             (spec, value)
             for spec, value in zip(self._inputs, values, strict=False)
-            if spec.dims and isinstance(value, np.ndarray)
+            if spec.dims and hasattr(value, "shape")
         ]
         for spec, array in arrays:
             if array.ndim != len(spec.dims):

@@ -19,6 +19,8 @@ _HOST = (1, 3, 11)
 _KINDS = {2: "cuda", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm", 13: "cuda (managed)",
           14: "oneapi"}  # fmt: skip
 
+ELSEWHERE = "lies on {}, where the host can't read it; copy it to the host first"
+
 
 class NoArray(TypeError):
     """Why a value can't be taken as an array; `str` goes on after its name."""
@@ -37,6 +39,8 @@ def array_of(value: object) -> Array:
             return np.from_dlpack(value)  # type: ignore[arg-type]
         except (BufferError, RuntimeError, TypeError, ValueError):
             pass  # a type that DLPack or NumPy lacks: what the array says of itself counts
+    elif hasattr(value, "__cuda_array_interface__"):
+        raise NoArray(ELSEWHERE.format("a GPU"))
     try:
         return np.asarray(value)
     except Exception as error:
@@ -50,6 +54,4 @@ def _check_device(value: Any) -> None:
         raise NoArray(f"is no array: {error}") from error
     if int(kind) not in _HOST:
         name = _KINDS.get(int(kind), f"device kind {int(kind)}")
-        raise NoArray(
-            f"lies on {name}:{number}, but the function runs on the CPU; copy it to the host first"
-        )
+        raise NoArray(ELSEWHERE.format(f"{name}:{number}"))

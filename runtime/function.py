@@ -17,6 +17,7 @@ from dlc.runtime import jit
 from dlc.runtime.arguments import Accept, Arguments, scalar_check
 from dlc.runtime.artifact import Artifact, Manifest
 from dlc.runtime.errors import CheckFailed
+from dlc.runtime.foreign import array_of
 from dlc.runtime.frames import Binding, Entries, Frame
 from dlc.runtime.memory import Recycler, address_of, arenas
 from dlc.runtime.variables import Variables
@@ -74,7 +75,7 @@ class Function:
 
     def _describe_arguments(self) -> None:
         """What each call asks of its arguments."""
-        self._arguments = Arguments(self.manifest)
+        self._arguments = self._door()
         inputs = list(enumerate(self.manifest.inputs))
         self._names = [spec.name for spec in self.manifest.inputs]
         self._names += [spec.name for spec in self.manifest.sizes]
@@ -89,6 +90,13 @@ class Function:
             for at, spec in inputs if not spec.dims
         ]  # fmt: skip
         self._sizes = bool(self.manifest.sizes)
+
+    def _door(self) -> Arguments:
+        return Arguments(self.manifest)
+
+    def array_of(self, value: object) -> Any:
+        """A value as an array where the function can read it; `NoArray` if it is none."""
+        return array_of(value)
 
     @property
     def name(self) -> str:

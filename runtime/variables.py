@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlc.runtime.errors import ArgumentError
+from dlc.runtime.foreign import array_of
 from dlc.runtime.layout import Digits, Layout
 from dlc.runtime.locks import ModelLock
 from dlc.runtime.memory import ALIGNMENT, DTYPES, Array, address_of, aligned_bytes, describe
@@ -123,6 +124,10 @@ class Variables:
         """A copy of the value of `name`, in logical order; KeyError if there is none."""
         with self.lock.reading:
             return self.peek(name)
+
+    def array_of(self, value: object) -> Array:
+        """A value as an array of the host; `NoArray` if it is none."""
+        return array_of(value)
 
     def set(self, name: str, value: Array) -> None:
         """Give `name` a value of exactly its type, else ArgumentError; KeyError if not there."""

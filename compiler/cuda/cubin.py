@@ -11,6 +11,7 @@ from typing import Final
 from dlc.compiler.cuda import nvrtc
 from dlc.ir.diagnostics import Diagnostic, InternalError, UserError
 
+MOVES: Final = Path(__file__).with_name("moves.cu")  # what the runtime launches beside kernels
 _OF_NVRTC: Final = ("--ptxas-options=-v",)
 
 

@@ -1,6 +1,7 @@
 """Loop functions as kernels of CUDA C: a chunk is a block.
 
-The parameters are the pointers in order, then the symbols, which are 64-bit integers there.
+The parameters are the pointers in order, then the symbols, which are 64-bit integers there. Kernels
+of a program with checks have one pointer more, to its state: they do nothing once a check failed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dlc.compiler.loops.names import Name
 from dlc.ir.loops import LoopFunction
 
 
-def emit_kernel(function: LoopFunction, name: str) -> str:
-    """The definition of a loop function as a kernel called `name`."""
+def emit_kernel(function: LoopFunction, name: str, guarded: bool = False) -> str:
+    """The definition of a loop function as a kernel called `name`; `guarded` by the state."""
     emitter = StatementEmitter()
     parameters = []
     for pointer in function.pointers:
         found = emitter.pointers[pointer.name] = emitter.writer.fresh(pointer.name)
         const = "" if pointer.writable else "const "
         parameters.append(f"{const}{stored(pointer.dtype)} *{found}")
+    if guarded:
+        parameters.append("const Wide *failed")
     known = ["chunk = blockIdx.x", "thread = threadIdx.x"]
     for symbol in function.symbols:
         found = emitter.writer.fresh(symbol)
@@ -32,7 +35,7 @@ def emit_kernel(function: LoopFunction, name: str) -> str:
     emitter.body(function.body)
     # The 1: registers are not to be spilled so that more than one block may have its place.
     head = f'extern "C" __global__ void __launch_bounds__({function.threads}, 1) {name}('
-    lines = [head + ", ".join(parameters) + ") {",
+    lines = [head + ", ".join(parameters) + ") {", *["  if (*failed) return;"] * guarded,
              f"  const Index {', '.join(known)};", *emitter.writer.lines, "}"]
     return "\n".join(lines) + "\n"
 

@@ -33,6 +33,15 @@ from dlc.ir.program_text import variant_text
 Json = dict[str, object]
 NARROW = 1 << 30  # elements, with room for what is rounded up or doubled
 PRELUDE = Path(__file__).with_name("prelude.cu")
+STATE = "<state>"  # where a check that failed is noted: its code, and the value that it tells
+NOTE = """\
+extern "C" __global__ void note_failure(
+    const unsigned char *held, const Wide *value, Wide *state, Wide code, Wide tells) {
+  if (*held || *state) return;
+  state[1] = tells ? *value : 0;
+  state[0] = code;
+}
+"""
 
 
 def launched(program: Program) -> tuple[LoopFunction, ...]:
@@ -46,9 +55,17 @@ def emit_text(program: Program) -> str:
     """The translation unit: what primitives mean, then the kernels."""
     functions = launched(program)
     names = kernel_names(functions)
-    told = {v.kernel: f"// {variant_text(v)}\n" for v in program.variants}
-    kernels = (told.get(f.name, "") + emit_kernel(f, names[f.name]) for f in functions)
-    return "\n".join((PRELUDE.read_text(), *kernels))
+    told = {v.kernel: f"// {variant_text(v)}
+" for v in program.variants}
+    guarded = has_checks(program)
+    kernels = (told.get(f.name, "") + emit_kernel(f, names[f.name], guarded) for f in functions)
+    return "
+".join((PRELUDE.read_text(), *[NOTE] * guarded, *kernels))
+
+
+def has_checks(program: Program) -> bool:
+    """Whether a call of it may fail on the device."""
+    return any(isinstance(step, Check) for step in each_step(program.steps))
 
 
 class Steps:
@@ -60,12 +77,14 @@ class Steps:
         self.dims = {b.name: b.dims for b in program.buffers}
         self.functions = {f.name: f for f in launched(program)}
         self.names = kernel_names(tuple(self.functions.values()))
+        self.state = [STATE] * has_checks(program)
 
     def describe(self) -> Json:
         """Buffers, their places in the arena, the steps, and where indices of 32 bits do: where
         all counts of `narrow` are below its bound."""
+        buffers = {b.name: self._buffer(b) for b in self.program.buffers}
         return {
-            "buffers": {b.name: self._buffer(b) for b in self.program.buffers},
+            "buffers": buffers | {name: {"kind": "state", "dtype": "i64"} for name in self.state},
             "arena": [{"name": b.name, "bytes": self.say(byte_size(b)), "above": list(b.above)}
                       for b in planned(self.program)],
             "narrow": {"below": NARROW, "counts": [self.say(n) for n in self._counts()]},
@@ -95,8 +114,7 @@ class Steps:
             case Launch():
                 return self._launch(step)
             case Check():
-                return {"step": "check", "buffer": step.buffer, "code": step.code,
-                        "value": step.value}
+                return self._check(step)
             case Print():
                 return {"step": "print", "buffers": list(step.buffers), "code": step.code,
                         "shapes": [[self.say(dim) for dim in self.dims[name]]
@@ -111,9 +129,18 @@ class Steps:
                 return {"step": "branch", "condition": step.condition,
                         "then": self.steps(step.then), "otherwise": self.steps(step.otherwise)}
 
+    def _check(self, check: Check) -> Json:
+        """A check, and the launch that notes it where nobody waits for it."""
+        buffers = [check.buffer, check.value or check.buffer, STATE]
+        note = {"step": "launch", "kernel": "note_failure", "blocks": 1, "threads": 1,
+                "buffers": buffers, "dims": [check.code, int(bool(check.value))]}
+        return {"step": "check", "buffer": check.buffer, "code": check.code, "value": check.value,
+                "note": note}
+
     def _launch(self, launch: Launch) -> Json:
         *variants, (kernel, _) = cases(self.program, launch)
-        made = {"step": "launch", **self._run(launch, kernel), "buffers": list(launch.buffers),
+        made = {"step": "launch", **self._run(launch, kernel),
+                "buffers": [*launch.buffers, *self.state],
                 "dims": [self.say(dim) for dim in launch.dims]}
         if variants:
             made["variants"] = [

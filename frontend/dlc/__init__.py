@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlc.frontend.driver import Compiled, Program, load
     from dlc.frontend.driver import Model as LoadedModel
+    from dlc.frontend.gpu import on_gpu
     from dlc.frontend.python.functions import fn, step
     from dlc.frontend.python.loops import cond, scan, while_loop
     from dlc.frontend.python.models import Model, param, state
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "minimize",
     "not_differentiable",
+    "on_gpu",
     "param",
     "register_op",
     "scan",
@@ -72,6 +74,7 @@ _HOMES = {
     "load": ("dlc.frontend.driver", "load"),
     "minimize": ("dlc.frontend.python.training", "minimize"),
     "not_differentiable": ("dlc.frontend.python.ops", "not_differentiable"),
+    "on_gpu": ("dlc.frontend.gpu", "on_gpu"),
     "register_op": ("dlc.frontend.python.ops", "register_op"),
     "param": ("dlc.frontend.python.models", "param"),
     "set_threads": ("dlc.runtime.pool", "set_threads"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from types import TracebackType
@@ -13,11 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from dlc.runtime.cuda.driver import Event
+from dlc.runtime.cuda.steps import Stream
 from dlc.runtime.errors import GpuError, GpuMemoryError
 from dlc.runtime.memory import Array
 
 __all__ = ["Block", "Device", "device"]
 
+PIECE = 8 << 20  # bytes of a copy, while which the host can do something
+SPARE_BLOCKS = 8  # of results that nobody holds any more
 HELP = "install it with `pip install 'dlc[cuda]'`"
 
 
@@ -26,23 +32,34 @@ class Device:
 
     def __init__(self) -> None:
         self.cuda = _driver()
-        found = self.cuda.Device(0)
+        self.number = 0
+        found = self.cuda.Device(self.number)
         self.name = str(found.name())
         self.capability: tuple[int, int] = tuple(found.compute_capability())
         self.context = found.retain_primary_context()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what shows an array of ours may be asked inside
         self._process = os.getpid()
         self.kept: weakref.WeakSet[Block] = weakref.WeakSet()
         self._arena: Block | None = None
         self._staging: Array | None = None
+        self._buffers: tuple[Array, Array] | None = None
+        self._reading: Event | None = None
+        self._moves: Stream | None = None
+        self.spare: list[Block] = []
         with self:
             self.stream = self.cuda.Stream(1)  # does not wait for the streams of others
+            self.copies = self.cuda.Stream(1)  # of what is copied in while kernels run
 
     @property
     def arch(self) -> str:
         """What code for it is made for: `sm_80`; `sm_90a` where there is no later one like it."""
         major, minor = self.capability
         return f"sm_{major}{minor}{'a' * (major >= 9)}"
+
+    @property
+    def place(self) -> str:
+        """Its name where others say theirs."""
+        return f"cuda:{self.number}"
 
     def __str__(self) -> str:
         major, minor = divmod(int(self.cuda.get_driver_version()) // 10, 100)  # 12040 is 12.4
@@ -75,35 +92,101 @@ class Device:
         """Gives all memory back, while there is a context still."""
         if os.getpid() == self._process:
             with self:
+                self.stream.synchronize()
                 for block in list(self.kept):
                     block.free()
-                del self.stream
-                self._staging = None
+                del self.stream, self.copies
+                self._staging = self._buffers = self._moves = None
+
+    @contextlib.contextmanager
+    def told(self, doing: str) -> Iterator[None]:
+        """What the driver says inside is told as a fault of the GPU."""
+        try:
+            yield
+        except self.cuda.Error as error:
+            raise self.fault(doing, error) from error
 
     def scratch(self, size: int, what: str) -> int:
         """The address of the arena of all calls, which run one after another."""
         if self._arena is None or self._arena.size < size:
             if self._arena is not None:
+                self.stream.synchronize()
                 self._arena.free()
             self._arena = None  # the smaller one goes first: never both at a time
-            self._arena = Block(self, size, what)
+            self._arena = self.block(size, what)
         return self._arena.address
+
+    def block(self, size: int, what: str) -> Block:
+        """Bytes of their own; memory that is kept to be used again goes first where they lack."""
+        try:
+            return Block(self, size, what)
+        except GpuMemoryError:
+            if not self.spare:
+                raise
+            self._drop_spare(0)
+            return Block(self, size, what)
+
+    def take(self, size: int, what: str) -> Block:
+        """Bytes for a result: memory that is kept, if some is about as large."""
+        for at in reversed(range(len(self.spare))):  # others only add to the end
+            if size <= self.spare[at].size <= 2 * size:
+                return self.spare.pop(at)
+        self._drop_spare(SPARE_BLOCKS)
+        return self.block(size, what)
+
+    def _drop_spare(self, left: int) -> None:
+        if len(self.spare) > left:
+            self.stream.synchronize()
+        while len(self.spare) > left:
+            self.spare.pop(0).free()
 
     def staging(self, size: int) -> Array:
         """Memory of the host that the GPU copies from and to by itself, of `size` bytes at least;
         of all calls too."""
         if self._staging is None or self._staging.nbytes < size:
+            self.stream.synchronize()
             self._staging = None
-            try:
-                self._staging = self.cuda.pagelocked_empty(size, np.uint8)
-            except self.cuda.MemoryError as error:
-                raise GpuMemoryError(f"the system has no {size:,} bytes that the GPU can copy from "
-                                     "by itself; nothing has run") from error
+            self._staging = self._pagelocked(size)
         return self._staging
 
-    def finish_copies(self) -> None:
-        """Waits for copies from plain memory of the host, for which the stream does not."""
-        self.cuda.Context.synchronize()
+    def staging_is_read(self) -> None:
+        """Waits until what reads staging memory has done so."""
+        if self._reading is not None:
+            self._reading.wait()
+            self._reading = None
+
+    def reads_staging(self, event: Event) -> None:
+        """What is on the stream now reads staging memory; nobody waits for it."""
+        event.record(self.stream.handle)
+        self._reading = event
+
+    def moves(self, code: Callable[[], bytes]) -> Stream:
+        """The kernels of `moves.cu`, whose machine code is asked for once."""
+        if self._moves is None:
+            made = code()
+            with self:
+                self._moves = Stream(self.cuda, self.stream, self.cuda.module_from_buffer(made))
+        return self._moves
+
+    def _pagelocked(self, size: int) -> Array:
+        try:
+            made: Array = self.cuda.pagelocked_empty(size, np.uint8)
+        except self.cuda.MemoryError as error:
+            raise GpuMemoryError(f"the system has no {size:,} bytes that the GPU can copy from "
+                                 "by itself; nothing has run") from error
+        return made
+
+    def pinned(self) -> tuple[Array, Array]:
+        """Two pieces of such memory, of `PIECE` bytes, for copies in turns."""
+        if self._buffers is None:
+            self._buffers = self._pagelocked(PIECE), self._pagelocked(PIECE)
+        return self._buffers
+
+    def fetch(self, array: Array, address: int) -> None:
+        """Copies memory to an array of the host, after what is on the stream now."""
+        self.stream.synchronize()
+        if array.nbytes:
+            self.cuda.memcpy_dtoh(array, address)
 
     def fault(self, function: str, error: Exception) -> GpuError:
         """The error for what the driver said while a function ran."""

@@ -7,23 +7,26 @@ memory of the host, in one copy; so do the results.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 
+from dlc.runtime.arguments import Arguments
 from dlc.runtime.artifact import Artifact
+from dlc.runtime.cuda.arguments import CudaArguments, packed
+from dlc.runtime.cuda.arrays import GpuArray, Lease, find, is_on_gpu
+from dlc.runtime.cuda.calls import Bound
+from dlc.runtime.cuda.copies import upload
 from dlc.runtime.cuda.device import Block, Device, device
-from dlc.runtime.cuda.plan import Layout, Places, Step, is_narrow
+from dlc.runtime.cuda.plan import Layout, Step, is_narrow, of_kind
 from dlc.runtime.cuda.repeat import repeat
-from dlc.runtime.cuda.steps import FLAG_BYTES, Failed, Stream, Walk
+from dlc.runtime.cuda.steps import Failed, Stream
 from dlc.runtime.cuda.variables import CudaVariables
-from dlc.runtime.dims import evaluate
 from dlc.runtime.errors import CheckFailed, GpuError
 from dlc.runtime.frames import Binding, Frame
 from dlc.runtime.function import Function
-from dlc.runtime.memory import DTYPES, Array
-from dlc.runtime.printing import text_of
+from dlc.runtime.memory import DTYPES
 from dlc.runtime.steps import Feed
 
 __all__ = ["CudaFunction"]
@@ -33,16 +36,19 @@ class CudaFunction(Function):
     """A function compiled for a GPU, called as one for a CPU is.
 
     The artifact holds a cubin, made with indices of 32 bits; `wide` gives the one with indices of
-    64 bits, and is asked once, when arrays come that are as large. GpuError if there is no GPU that
-    can run it, GpuMemoryError if a call does not fit.
+    64 bits, and is asked once, when arrays come that are as large; `moves` gives that of `moves.cu`
+    of the compiler. If an argument lies on the GPU, results that are arrays stay there, as
+    `GpuArray`, and nobody waits for them unless the host has to know something. GpuError if there
+    is no GPU that can run it, GpuMemoryError if a call does not fit.
     """
 
     variables: CudaVariables
 
     def __init__(
         self, artifact: Artifact, variables: CudaVariables | None = None,
-        wide: Callable[[], Artifact] | None = None,
+        wide: Callable[[], Artifact] | None = None, moves: Callable[[], bytes] | None = None,
     ) -> None:
+        self._code_of_moves = moves
         self._wide, self._for_wide = wide, cast(CudaFunction | None, None)
         super().__init__(artifact, CudaVariables() if variables is None else variables)
 
@@ -53,6 +59,23 @@ class CudaFunction(Function):
             self.module = _load(self.on, self.artifact, self.manifest.name)
             self.constants = self._copy_constants()
         self.stream = Stream(self.on.cuda, self.on.stream, self.module)
+        self._outputs = tuple(of_kind(self.plan["buffers"], "out"))
+
+    def _door(self) -> Arguments:
+        return CudaArguments(self.manifest, self.on, self.moves)
+
+    def moves(self) -> Stream:
+        """What moves arrays between places of the GPU."""
+        if self._code_of_moves is None:
+            raise GpuError(f"{self.name} was made without the code that moves arrays on a GPU")
+        return self.on.moves(self._code_of_moves)
+
+    def array_of(self, value: object) -> Any:
+        """As of `Function`; what lies on the GPU stays there."""
+        if is_on_gpu(value):
+            found = value if isinstance(value, GpuArray) else find(value, self.on)
+            return packed(found, self.on, self.moves)
+        return super().array_of(value)
 
     def _copy_constants(self) -> dict[str, Block]:
         found = {}
@@ -60,9 +83,7 @@ class CudaFunction(Function):
             if buffer["kind"] == "const":
                 values = np.asarray(buffer["values"], DTYPES[buffer["dtype"]])
                 found[name] = Block(self.on, values.nbytes, f"{self.name}: what it is made with")
-                if values.nbytes:
-                    self.on.cuda.memcpy_htod(found[name].address, values)
-        self.on.finish_copies()
+                upload(self.on, values, found[name].address)
         return found
 
     def _binding(self, sizes: dict[str, int]) -> Binding:
@@ -75,7 +96,8 @@ class CudaFunction(Function):
                 if self._wide is None:
                     raise GpuError(f"{self.name}: these arrays are too large for code that was "
                                    "made with indices of 32 bits")
-                self._for_wide = CudaFunction(self._wide(), self.variables)
+                self._for_wide = CudaFunction(
+                    self._wide(), self.variables, moves=self._code_of_moves)
         return self._for_wide
 
     def frame(self, binding: Binding) -> Frame:
@@ -108,97 +130,32 @@ class CudaFunction(Function):
         return tuple(results) if results else None
 
     def _call(self, bound: Bound, values: list[Any]) -> list[Any]:
-        bound.prepare()
         for at, _, check in self._scalars:
             values[at] = check(values[at])
-        bound.fill(values)
+        given = {spec.name: value for spec, value in zip(self.manifest.inputs, values, strict=False)
+                 if isinstance(value, GpuArray)}
+        leases = bound.leases(self._outputs) if given else {}
+        placed = bound.placed((*given, *leases))
+        walk = placed.walk({name: value.address for name, value in given.items()}
+                           | {name: lease.block.address for name, lease in leases.items()})
+        placed.fill(values)
         if self._writes:  # even by what a signal ends
             self.variables.written()
         try:
-            bound.walk.run()
+            walk.put()
+            results = placed.finish(leases, any(map(is_shared, given.values())))
         except BaseException:
             with contextlib.suppress(self.on.cuda.Error):  # nothing of it goes on
                 self.stream.wait()
             raise
         if self._random:
             self.variables.random[1] += 1
-        return bound.results()
+        return results
 
 
-class Bound:
-    """What follows from the sizes of the symbols: where all lies, and the steps, packed.
-
-    They are packed anew where the arena or the variables have moved since.
-    """
-
-    callbacks = ()
-
-    def __init__(self, code: CudaFunction, sizes: dict[str, int]) -> None:
-        self.code, self.sizes = code, sizes
-        self.frames: list[Bound] = []
-        self.layout = Layout(code.manifest, code.plan, sizes)
-        self._moved: tuple[object, ...] = ()
-        self.walk: Walk
-
-    def prepare(self) -> None:
-        """Makes all that depends on addresses, if one has changed; for who holds the device."""
-        code, layout = self.code, self.layout
-        variables = code.variables.places()
-        arena = code.on.scratch(layout.size, f"{code.name}: a call of these sizes")
-        staging = code.on.staging(layout.flag + FLAG_BYTES)
-        moved = (arena, id(staging), id(variables))
-        if moved == self._moved:
-            return
-        self._staging, self._variables = staging, variables  # kept, so that their ids are theirs
-        constants = {name: block.address for name, block in code.constants.items()}
-        starts = {name: arena + start for name, start in layout.starts.items()}
-        places = Places(code.plan, starts | variables | constants)
-        flag = staging[layout.flag : layout.flag + FLAG_BYTES]
-        self.walk = Walk(code.stream, places, self.sizes, flag, self._print)
-        self._add_steps(arena)
-        self._moved = moved
-
-    def _add_steps(self, arena: int) -> None:
-        inside, outside = self.layout.inside, self.layout.outside
-        stream, staging = self.code.stream, self._staging
-        if inside:
-            self.walk.add(lambda: stream.to_gpu(arena, staging[:inside]))
-        self.walk.add_steps(self.code.plan["steps"])
-        if outside > inside:
-            self.walk.add(lambda: stream.to_host(staging[inside:outside], arena + inside))
-
-    def _view(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-        """A buffer in the staging memory."""
-        return np.ndarray(shape, dtype, self._staging, self.layout.starts[name])
-
-    def fill(self, values: list[Any]) -> None:
-        """Lays the arguments down."""
-        for spec, value in zip(self.code.manifest.inputs, values, strict=False):
-            self._view(spec.name, spec.numpy, np.shape(value))[...] = value
-        for name, buffer in self.code.plan["buffers"].items():
-            if buffer["kind"] == "random":
-                self._view(name, DTYPES["i64"], (2,))[...] = self.code.variables.random
-
-    def results(self) -> list[Any]:
-        """Copies of the results; scalars as NumPy's scalars."""
-        found: list[Any] = []
-        for name, spec in zip(self.layout.outputs, self.code.manifest.outputs, strict=True):
-            shape = tuple(evaluate(dim, self.sizes) for dim in spec.dims)
-            view = self._view(name, spec.numpy, shape)
-            found.append(view.copy() if shape else view[()])
-        return found
-
-    def _print(self, step: Step, walk: Walk, sizes: Mapping[str, int]) -> None:
-        """Prints what a step says of its buffers."""
-        spec = self.code.manifest.prints[step["code"] - 1]
-        values = []
-        for name, dtype, dims in zip(step["buffers"], spec.dtypes, step["shapes"], strict=True):
-            array = np.empty([evaluate(dim, sizes) for dim in dims], DTYPES[dtype])
-            if array.nbytes:
-                self.code.stream.wait()
-                self.code.on.cuda.memcpy_dtoh(array, walk.places.of(name, sizes))
-            values.append(array)
-        print(text_of(spec, values))
+def is_shared(array: GpuArray) -> bool:
+    """Whether others may write the memory of an array, or use it again, once a call is over."""
+    return not isinstance(array.keeper, Lease) or array.keeper.shared
 
 
 def _load(on: Device, artifact: Artifact, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,10 +12,12 @@ from dlc.runtime.artifact import Manifest
 from dlc.runtime.dims import evaluate, holds
 from dlc.runtime.memory import DTYPES
 
-__all__ = ["ALIGNMENT", "Launch", "Layout", "Places", "Step", "chosen", "is_narrow", "launches"]
+__all__ = ["ALIGNMENT", "Launch", "Layout", "Places", "Step", "chosen", "is_narrow", "launches",
+           "of_kind", "size_of"]  # fmt: skip
 
 ALIGNMENT = 256
 RANDOM_BYTES = 16
+STATE_BYTES = 16  # the code of the first check that failed, and its value
 MOST_LAUNCHES = 4096  # that are packed before a call
 Step = Mapping[str, Any]
 
@@ -29,27 +31,45 @@ class Launch:
     block: tuple[int, ...]
     arguments: bytes
 
+    @classmethod
+    def make(
+        cls, kernel: str, blocks: int, threads: int, pointers: Sequence[int], numbers: Sequence[int]
+    ) -> Launch:
+        """A launch of pointers, then 64-bit numbers."""
+        arguments = struct.pack(f"{len(pointers)}Q{len(numbers)}q", *pointers, *numbers)
+        return cls(kernel, (blocks,), (threads,), arguments)
+
 
 class Layout:
     """Offsets into the arena for some sizes: what is copied in, what is copied out, then temps.
 
-    `starts` are of buffers, by name. `inside` and `outside` are the ends of what is copied in and
-    out; `flag` is a place on the host for what the steps decide by, after these.
+    `starts` are of buffers, by name; those that are `away` have places of their own. Copied in is
+    all up to `inside`, copied out from `outside[0]` to `outside[1]`: what both have is the state.
+    `flag` is a place on the host for what the steps decide by, after these.
     """
 
-    def __init__(self, manifest: Manifest, plan: Step, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, manifest: Manifest, plan: Step, sizes: Mapping[str, int],
+        away: Collection[str] = (),
+    ) -> None:
         self.starts: dict[str, int] = {}
         self._end = 0
         buffers = plan["buffers"]
         for spec in manifest.inputs:
-            self._add(spec.name, _size(spec.dims, spec.dtype, sizes))
-        for name in _of_kind(buffers, "random"):
+            if spec.name not in away:
+                self._add(spec.name, size_of(spec.dims, spec.dtype, sizes))
+        for name in of_kind(buffers, "random"):
             self._add(name, RANDOM_BYTES)
+        first = self._end
+        for name in of_kind(buffers, "state"):
+            self._add(name, STATE_BYTES)
         self.inside = self._end
-        self.outputs = tuple(_of_kind(buffers, "out"))
+        self.outputs = tuple(of_kind(buffers, "out"))
         for name, result in zip(self.outputs, manifest.outputs, strict=True):
-            self._add(name, _size(result.dims, result.dtype, sizes))
-        self.outside = self.flag = self._end
+            if name not in away:
+                self._add(name, size_of(result.dims, result.dtype, sizes))
+        self.outside = first, self._end
+        self.flag = self._end
         self.size = self._add_temps(plan["arena"], sizes)
 
     def _add(self, name: str, size: int) -> None:
@@ -60,17 +80,19 @@ class Layout:
         """Each temp lies above some others; the end of all."""
         ends: dict[str, int] = {}
         for temp in arena:
-            start = max((ends[name] for name in temp["above"]), default=self.outside)
+            start = max((ends[name] for name in temp["above"]), default=self.flag)
             self.starts[temp["name"]] = start
             ends[temp["name"]] = start + _aligned(evaluate(temp["bytes"], sizes))
-        return max(ends.values(), default=self.outside)
+        return max(ends.values(), default=self.flag)
 
 
-def _of_kind(buffers: Mapping[str, Step], kind: str) -> Iterator[str]:
+def of_kind(buffers: Mapping[str, Step], kind: str) -> Iterator[str]:
+    """The names of buffers of a kind that have memory of their own."""
     return (name for name, b in buffers.items() if b["kind"] == kind and "part_of" not in b)
 
 
-def _size(dims: Any, dtype: str, sizes: Mapping[str, int]) -> int:
+def size_of(dims: Any, dtype: str, sizes: Mapping[str, int]) -> int:
+    """The bytes of an array."""
     return prod(evaluate(dim, sizes) for dim in dims) * DTYPES[dtype].itemsize
 
 
@@ -112,8 +134,7 @@ class Places:
             return None
         pointers = [self.of(name, sizes) for name in step["buffers"]]
         dims = [evaluate(dim, sizes) for dim in step["dims"]]
-        arguments = struct.pack(f"{len(pointers)}Q{len(dims)}q", *pointers, *dims)
-        return Launch(run["kernel"], (blocks,), (run["threads"],), arguments)
+        return Launch.make(run["kernel"], blocks, run["threads"], pointers, dims)
 
 
 def launches(step: Step, sizes: Mapping[str, int], pack: Pack) -> list[Launch] | None:
@@ -127,6 +148,8 @@ def launches(step: Step, sizes: Mapping[str, int], pack: Pack) -> list[Launch] |
         return [made] if made else []
     if step["step"] == "commit":
         return []
+    if step["step"] == "check":
+        return launches(step["note"], sizes, pack)
     if step["step"] != "loop" or step["condition"]:
         return None
     count = evaluate(step["count"], sizes)

@@ -6,18 +6,19 @@ are the first time, recorded as a CUDA graph the second time, and then run again
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlc.runtime.cuda.graphs import Graph
-from dlc.runtime.cuda.plan import Launch, Places, Step, launches
+from dlc.runtime.cuda.plan import STATE_BYTES, Launch, Places, Step, launches
 from dlc.runtime.dims import evaluate
 from dlc.runtime.memory import Array
 
 __all__ = ["Failed", "Straight", "Stream", "Walk"]
 
 Do = Callable[[], None]
-FLAG_BYTES = 8
+FLAG_BYTES = 16
 
 
 class Failed(Exception):
@@ -85,14 +86,20 @@ class Straight:
 
 
 class Walk:
-    """The steps of calls of one set of sizes and places."""
+    """The steps of calls of one set of sizes and places.
+
+    A check is noted in the buffer `state`, where kernels look before they do anything: what comes
+    after one that failed does nothing. The host reads the state before it decides by what is there,
+    and at the end.
+    """
 
     def __init__(
         self, stream: Stream, places: Places, sizes: Mapping[str, int], flag: Array,
-        printed: Callable[[Step, Walk, Mapping[str, int]], None],
+        printed: Callable[[Step, Walk, Mapping[str, int]], None], state: str = "",
     ) -> None:
         self.stream, self.places, self.sizes, self._flag = stream, places, dict(sizes), flag
         self._printed = printed
+        self._state = state
         self._open = Straight(stream)
         self._parts: list[Do] = [self._open.run]
 
@@ -113,15 +120,26 @@ class Walk:
 
     def _decide(self, step: Step) -> None:
         """The host does it: what comes after is put on the stream apart."""
-        self._parts.append(lambda: self._step(step, self.sizes))
+        self._parts.append(lambda: self._decided(step))
         self._open = Straight(self.stream)
         self._parts.append(self._open.run)
 
-    def run(self) -> None:
-        """All of it, to the end."""
+    def put(self) -> None:
+        """All of it, on the stream; waits only where the host decides."""
         for part in self._parts:
             part()
-        self.stream.wait()
+
+    def _decided(self, step: Step) -> None:
+        if self._state:
+            self.judge(self.read(self._state, STATE_BYTES, self.sizes))
+        self._step(step, self.sizes)
+
+    @staticmethod
+    def judge(state: bytes) -> None:
+        """Failed, if the state says so."""
+        code, value = struct.unpack("2q", state)
+        if code:
+            raise Failed(code, value)
 
     def read(self, name: str, size: int, sizes: Mapping[str, int]) -> bytes:
         """The first bytes of a buffer, of up to `FLAG_BYTES`."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from dlc.runtime.cuda.arrays import Found, GpuArray, find, is_on_gpu
+from dlc.runtime.cuda.copies import upload
 from dlc.runtime.cuda.device import Block, device
-from dlc.runtime.memory import ALIGNMENT, Array
+from dlc.runtime.foreign import NoArray
+from dlc.runtime.memory import ALIGNMENT, DTYPES, Array
 from dlc.runtime.variables import Variables, VariableSpec
 
 __all__ = ["CudaVariables"]
@@ -26,12 +31,11 @@ class CudaVariables(Variables):
     def places(self) -> dict[str, int]:
         """The addresses on the GPU, where all values are now; for who holds it."""
         if not self._is_there:
-            cuda = device().cuda
+            on = device()
             self._make_places()
+            on.stream.synchronize()  # what runs still has the values of before
             for name, place in self._places.items():
-                if self._storage[name].nbytes:
-                    cuda.memcpy_htod(place, self._storage[name])
-            device().finish_copies()
+                upload(on, self._storage[name], place)
             self._is_there = True
         return self._places
 
@@ -53,13 +57,9 @@ class CudaVariables(Variables):
         """Copies variables to the host, if they are newer on the GPU."""
         if self._is_here:
             return
-        with device() as on:
-            try:
-                for name in names:
-                    if self._storage[name].nbytes:
-                        on.cuda.memcpy_dtoh(self._storage[name], self._places[name])
-            except on.cuda.Error as error:
-                raise on.fault("reading a variable", error) from error
+        with device() as on, on.told("reading a variable"):
+            for name in names:
+                on.fetch(self._storage[name], self._places[name])
 
     def _bring_all(self) -> None:
         self._bring(*self)
@@ -79,6 +79,18 @@ class CudaVariables(Variables):
         """The host's copy, which is new."""
         self._bring(name)
         return super().storage(name)
+
+    def array_of(self, value: object) -> Array:
+        """As of `Variables`; what lies on the GPU is copied to the host."""
+        if not is_on_gpu(value):
+            return super().array_of(value)
+        found = value if isinstance(value, GpuArray) else find(value, device())
+        if isinstance(found, Found) and (found.strides is not None or found.name not in DTYPES):
+            raise NoArray(f"is {found} with gaps or of a strange type; copy it to the host first")
+        made = np.empty(found.shape, DTYPES[found.name])
+        with device() as on, on.told("reading an array"):
+            on.fetch(made, found.address)
+        return made
 
     def _store(self, arrays: dict[str, Array]) -> None:
         self._bring_all()

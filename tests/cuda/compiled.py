@@ -162,8 +162,9 @@ class CudaGraph(CompiledGraph):
             memory[name] = Memory(int(np.prod(shape, dtype=int)), dtype)
             results.append((memory[name], shape))
         for name, buffer in buffers.items():
-            if buffer["kind"] == "const":
-                memory[name] = Memory.of(np.asarray(buffer["values"], _numpy(buffer["dtype"])))
+            values = [0, 0] if buffer["kind"] == "state" else buffer.get("values")
+            if values is not None:
+                memory[name] = Memory.of(np.asarray(values, _numpy(buffer["dtype"])))
         run = Run(self.module, manifest, memory, sizes, backwards)
         before = {p.value.name: memory[p.value.name].array.copy() for p in self.meaning.params
                   if p.role in ("in", "random")}

@@ -74,6 +74,12 @@ def code_of(text: str, *defined: str) -> bytes:
     return f"{library}\0".encode()
 
 
+def asked() -> str:
+    """What the driver was asked for so far, a letter each: see `stand_in_log`."""
+    size = number("log_size").value
+    return (ctypes.c_char * size).in_dll(driver(), "stand_in_log").raw.decode()
+
+
 def number(name: str) -> ctypes.c_long:
     """A number that the stand-in counts, or goes by."""
     return ctypes.c_long.in_dll(driver(), f"stand_in_{name}")

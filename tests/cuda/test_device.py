@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 import dlc
 from dlc.compiler.cuda import cubin, nvrtc
 from dlc.runtime.errors import CheckFailed, GpuError, GpuMemoryError
-from tests.cuda.stand_in import code_of, driver, made_driver, needs_stand_in, number
+from tests.cuda.stand_in import code_of, made_driver, needs_stand_in, number
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = """
@@ -27,16 +26,6 @@ model Small() {
     fn picked(x: f32[N, 3], at: i64[M]) -> f32[M, 3] { return x[at] }
 }
 """
-
-
-@pytest.fixture
-def on_stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """What is compiled for a GPU runs on the CPU."""
-    driver()
-    monkeypatch.setenv("DLC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cubin, "compile_cubin", lambda text, arch: code_of(text))
-    yield
-    number("memory").value = 8 << 30
 
 
 @pytest.fixture

@@ -141,10 +141,20 @@ class Elsewhere:
 
 @pytest.mark.parametrize(("kind", "name"), [(2, "cuda:1"), (10, "rocm:1"), (99, "kind 99:1")])
 def test_another_device_is_an_error(program: Any, kind: int, name: str) -> None:
-    with pytest.raises(dlc.RunError, match=f"argument `x` lies on .*{name}.* on the CPU"):
+    with pytest.raises(dlc.RunError, match=f"argument `x` lies on .*{name}, where the host can't"):
         program.twice(Elsewhere(kind))
     with pytest.raises(dlc.RunError, match=f"the value for `w` lies on .*{name}"):
         program.Net().w = Elsewhere(kind)
+
+
+def test_an_array_on_a_gpu_by_its_interface_is_an_error(program: Any) -> None:
+    class OnGpu:
+        @property
+        def __cuda_array_interface__(self) -> dict[str, Any]:
+            return {"shape": (3,), "typestr": "<f4", "data": (64, False)}
+
+    with pytest.raises(dlc.RunError, match="argument `x` lies on a GPU, where the host can't"):
+        program.twice(OnGpu())
 
 
 class OnlyDlpack:

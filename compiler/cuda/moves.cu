@@ -1,0 +1,56 @@
+// What the runtime moves between places of the GPU, beside the kernels of programs. No header is needed.
+typedef long long Wide;
+
+// The elements of an array of any strides, one after another: sizes n and strides s in bytes, the
+// first axis first. `bytes` are those of an element.
+extern "C" __global__ void pack_array(
+    const char *from, char *to, Wide elements, Wide bytes, Wide n0, Wide n1, Wide n2, Wide n3, Wide n4,
+    Wide n5, Wide s0, Wide s1, Wide s2, Wide s3, Wide s4, Wide s5) {
+  const Wide sizes[6] = {n0, n1, n2, n3, n4, n5}, strides[6] = {s0, s1, s2, s3, s4, s5};
+  const Wide step = (Wide)gridDim.x * blockDim.x;
+  for (Wide at = (Wide)blockIdx.x * blockDim.x + threadIdx.x; at < elements; at += step) {
+    Wide left = at, start = 0;
+#pragma unroll
+    for (int axis = 5; axis >= 0; axis--) {
+      start += left % sizes[axis] * strides[axis];
+      left /= sizes[axis];
+    }
+    for (Wide k = 0; k < bytes; k++) to[at * bytes + k] = from[start + k];
+  }
+}
+
+// Copies by as many threads as there are: 16 bytes at a time where both ends allow it.
+static __device__ __forceinline__ void move(char *to, const char *from, Wide bytes) {
+  struct __align__(16) Part {
+    Wide at[2];
+  };
+  const Wide step = (Wide)gridDim.x * blockDim.x, first = (Wide)blockIdx.x * blockDim.x + threadIdx.x;
+  const bool whole = ((Wide)to | (Wide)from) % 16 == 0;
+  const Wide parts = whole ? bytes / 16 : 0;
+  for (Wide at = first; at < parts; at += step) ((Part *)to)[at] = ((const Part *)from)[at];
+  for (Wide at = parts * 16 + first; at < bytes; at += step) to[at] = from[at];
+}
+
+// Steps that are fed on the device go by a book: book[0] is the step, book[1] how many are done in
+// all, and what follows are pairs: where the rows of an array are, and after how many of them (0:
+// never) they come again.
+
+// The row of this step, to where the step reads it.
+extern "C" __global__ void feed_row(const Wide *book, char *to, Wide pair, Wide bytes) {
+  const Wide period = book[pair + 1], step = book[0];
+  move(to, (const char *)book[pair] + (period ? step % period : step) * bytes, bytes);
+}
+
+// A result of this step, to its row.
+extern "C" __global__ void keep_row(const Wide *book, const char *from, Wide pair, Wide bytes) {
+  move((char *)book[pair] + book[1] * bytes, from, bytes);
+}
+
+// The end of a step. `state` is not zero where a check failed: no later step counts. `draws` are
+// counted on if the step draws random numbers.
+extern "C" __global__ void end_step(Wide *book, const Wide *state, Wide *draws, Wide counts) {
+  if (*state) return;
+  book[0]++;
+  book[1]++;
+  if (counts) draws[1]++;
+}
