@@ -55,12 +55,10 @@ def emit_text(program: Program) -> str:
     """The translation unit: what primitives mean, then the kernels."""
     functions = launched(program)
     names = kernel_names(functions)
-    told = {v.kernel: f"// {variant_text(v)}
-" for v in program.variants}
+    told = {v.kernel: f"// {variant_text(v)}\n" for v in program.variants}
     guarded = has_checks(program)
     kernels = (told.get(f.name, "") + emit_kernel(f, names[f.name], guarded) for f in functions)
-    return "
-".join((PRELUDE.read_text(), *[NOTE] * guarded, *kernels))
+    return "\n".join((PRELUDE.read_text(), *[NOTE] * guarded, *kernels))
 
 
 def has_checks(program: Program) -> bool:
