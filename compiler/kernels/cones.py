@@ -16,6 +16,7 @@ from dlc.ir.fused import Row
 from dlc.ir.graph import Node, Value
 from dlc.ir.ops.contract import maps_of
 from dlc.ir.ops.shape import dims_attr
+from dlc.ir.types import DType
 
 
 @dataclass(slots=True)
@@ -23,7 +24,8 @@ class Cone:
     """What one product of a matrix is computed from, as far as it lies along the rows.
 
     `lanes` is the name of the axis (in `row`) along which one operand of each product is the same.
-    `rest` is the matrix without the numbers that it is divided by.
+    `rest` is the matrix without the numbers that it is divided by, before it is rounded, if it is:
+    to the types `casts`, one after another.
     """
 
     row: Row
@@ -33,6 +35,7 @@ class Cone:
     nodes: dict[Value, Node]
     rest: Value
     factors: list[tuple[str, Value]] = field(default_factory=list)
+    casts: tuple[DType, ...] = ()
 
     @property
     def has_numbers(self) -> bool:
@@ -53,7 +56,10 @@ class Linear:
 
     def fits(self) -> bool:
         """Also parts the matrix into `rest` and the numbers of rows."""
-        self.cone.rest, self.cone.factors = self._parted(self.cone.matrix)
+        rounded, casts = self._rounded(self.cone.matrix)
+        rest, factors = self._parted(rounded)
+        if factors:
+            self.cone.rest, self.cone.factors, self.cone.casts = rest, factors, casts
         if not self.reductions:
             return True
         kinds = [n.op for n in self.reductions]
@@ -67,6 +73,16 @@ class Linear:
         exps = {self._exp(value) for value in ends}
         tops = [n.operands[0] for n in self.reductions if n.op == "reduce_max"]
         return len(exps) == 1 and None not in exps and not any(self._needs(v) for v in tops)
+
+    def _rounded(self, value: Value) -> tuple[Value, tuple[DType, ...]]:
+        """What a matrix is rounded from, and to which types: numbers that are divided afterwards
+        lose as few digits."""
+        casts: tuple[DType, ...] = ()
+        while (node := self.made.get(value)) is not None and node.op == "cast" and (
+                node.operands[0].dtype.is_float):
+            casts = value.dtype, *casts
+            value = node.operands[0]
+        return value, casts
 
     def _parted(self, value: Value) -> tuple[Value, list[tuple[str, Value]]]:
         """A matrix without what it is divided by, outermost first: numbers of rows that come of
@@ -97,7 +113,7 @@ class Linear:
         return self.known[value]
 
     def _exp(self, value: Value) -> Value | None:
-        """The exp (x - m) in which a value is linear."""
+        """The exp (x - m) in which a value is linear, but for rounding."""
         node = self.made.get(value)
         if node is None or value not in self.cone.nodes:
             return None
@@ -111,7 +127,7 @@ class Linear:
             plain = [v for v in node.operands if not self._needs(v)]
             return self._exp(next(v for v in node.operands if v not in plain)) if (
                 len(plain) == 1) else None
-        if node.op == "div" and not self._needs(node.operands[1]):
+        if node.op == "cast" or (node.op == "div" and not self._needs(node.operands[1])):
             return self._exp(node.operands[0])
         return None
 

@@ -10,7 +10,8 @@
 
 So `fuse` can make one kernel of each, in which the matrices are computed part by part: again where
 they are needed again, and never as a whole. What a row is divided by in the end comes after the
-sum. Only matrices that nothing else reads are treated (`kernels/chains.py`).
+sum; where %w is rounded for the product, %p is instead. Only matrices that nothing else reads are
+treated (`kernels/chains.py`).
 
 Requires: gradients expanded, common subexpressions eliminated. Ensures: the nodes of a chain follow
 each other.
@@ -101,9 +102,13 @@ def _product(cone: Cone, copies: dict[Value, Value], builder: Builder) -> list[N
     if not cone.factors:
         return [replace(node, operands=operands)]
     value = builder.fresh(f"{node.result.name}.sum", node.result.type)
-    first = replace(node, operands=operands, results=(value,))
     start = len(builder.nodes)
     with builder.located(node.locs, node.path, node.phase):
+        rounded = rest
+        for dtype in cone.casts:
+            rounded = builder.op("cast", rounded, to=dtype)
+        operands = tuple(rounded if v == rest else v for v in operands)
+        builder.nodes.append(replace(node, operands=operands, results=(value,)))
         for k, (op, factor) in enumerate(reversed(cone.factors)):
             axes = axes_of(cone, factor)
             assert axes is not None
@@ -117,7 +122,7 @@ def _product(cone: Cone, copies: dict[Value, Value], builder: Builder) -> list[N
             if last:
                 builder.nodes[-1] = replace(builder.nodes[-1], results=(node.result,))
     added, builder.nodes[start:] = builder.nodes[start:], []
-    return [first, *added]
+    return added
 
 
 def _in_order(nodes: dict[Value, Node]) -> list[tuple[Value, Node]]:

@@ -285,3 +285,18 @@ def test_the_same_code_in_every_process() -> None:
     made = {subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": str(seed)}, check=True,
                            capture_output=True).stdout for seed in range(4)}
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_operands_that_are_rounded(precision: str) -> None:
+    """Weights are rounded before they are divided by their sum: so no matrix of them is needed."""
+    made = Attention().graph()
+    options = Options(verify=True, precision=precision)
+    assert matrices(plan(made, options)[0]) == []
+    arrays = [a / 2 for a in draw(made, (2, 70, 130))]
+    digits = {"bf16": 8, "f16": 11}[precision]
+    compiled = CompiledGraph(made, options)
+    compiled.check(arrays, 2.0 ** -digits * 16, 2.0 ** -digits * 16)
+    exact = CompiledGraph(made).run(arrays)
+    assert all(abs(a - b).max() > 2.0 ** (-digits - 4)
+               for a, b in zip(compiled.run(arrays), exact, strict=True))
