@@ -23,7 +23,7 @@ def check_blocks(
     if not schedule.block:
         if schedule.outside or schedule.within or schedule.panel or schedule.blocks != 0:
             fail("block", "loops outside or within, blocks, or a panel, of no block")
-        if schedule.depth or schedule.ahead:
+        if schedule.ahead or (schedule.depth and not schedule.part):
             fail("panel", "a depth, or something to be fetched ahead, of no panel")
         return
     first = next((c for c in computes(kernel.body) if c.combine), None)

@@ -78,7 +78,8 @@ class Schedule:
     sweep:    how many places along a row are done side by side, in vectors if they lie along it
               (0: each compute has loops of its own).
     part:     how many elements of a row are there at a time, in a chain of products (0: it is
-              none); tiles may then also be of the row's index and of those of its products.
+              none); tiles may then also be of the row's index and of those of its products. Of
+              an index of a product whose extent is a symbol `depth` values are there at a time.
     fetch:    the buffers of which what follows a tile's reduction reads a place each, which is
               brought near before the reduction begins.
     ahead:    how many turns of the last reduced loop but one before its use what is read beside a

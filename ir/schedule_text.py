@@ -36,6 +36,7 @@ What has its default is left out. The name is that of the kernel, which a progra
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final, get_args
 
 from dlc.ir.dims import Dim
@@ -70,6 +71,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
         ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
         ("part", [str(schedule.part)] if schedule.part else []),
+        ("depth", [str(schedule.depth)] if schedule.depth and not schedule.panel else []),
         ("fetch", list(map(name_text, schedule.fetch))),
         ("threads", [str(schedule.threads)] if schedule.threads else []),
         ("group", [str(schedule.group)] if schedule.group != 1 else []),
@@ -116,8 +118,10 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
         blocks, outside, within, panel, depth, ahead, read.edges(), read.dim("cost", 0),
-        read.integer("sweep"), read.integer("part"), read.names("fetch"),
-        read.integer("threads"), read.integer("group", 1), read.shared())
+        read.integer("sweep"), read.integer("part"))
+    schedule = replace(
+        schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
+        threads=read.integer("threads"), group=read.integer("group", 1), shared=read.shared())
     scan.expect("}")
     return name, schedule
 

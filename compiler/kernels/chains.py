@@ -179,19 +179,27 @@ class Finder:
         free = there - set(names)
         extents = {f"i{k}": d for k, d in enumerate(inverse.domain)}
         alone = [n for n in names if n not in there and n in extents]
-        if len(free) != 1 or not all(_is_few(extents.get(n, 0)) for n in free) or not alone:
+        if len(free) != 1 or not all(self._is_few(extents.get(n, 0)) for n in free) or not alone:
             return None
         lanes = max(alone, key=lambda n: self.options.likely(extents[n]))
         if not self._is_large(wide, (extents[lanes], over.high)):
             return None
         place = names.index(lanes)
         nodes = self._nodes(product, matrix, row, place)
-        if nodes is None:
+        if nodes is None or not self._is_worth_it(nodes, row, [extents[n] for n in free]):
             return None
         cone = Cone(row, product, matrix, row.names[place], nodes, matrix)
         numbers = [n for n in nodes.values() if not row.is_element(n.result)
                    and self.shapes.is_reduction(n)]
         return cone if Linear(self.made, cone, numbers).fits() else None
+
+    def _is_worth_it(self, nodes: Mapping[Value, Node], row: Row, few: list[Dim]) -> bool:
+        """Whether the indices of products beside the matrix's have few values; where these are
+        symbols, only weights of attention are likely to go with them."""
+        inner = [self.shapes.inverses[n.result].over[0].high for n in nodes.values()
+                 if self.shapes.is_reduction(n) and row.is_element(n.result)]
+        return all(isinstance(d, int) for d in (*inner, *few)) or any(
+            n.op == "exp" for n in nodes.values())
 
     def _is_large(self, dims: tuple[Dim, ...], axes: tuple[Dim, Dim]) -> bool:
         """Whether a matrix is better not written to memory: it is large, or for all that is known
@@ -279,10 +287,16 @@ class Finder:
         axes = [f"i{k}" for k, d in enumerate(node.result.dims) if d != 1]
         along, across = axes[row.reduced.index(True)], axes[lanes]
         reads = [_names(at) for at in inverse.reads]
-        return over.low == 0 and _is_few(over.high) and not any(
+        return over.low == 0 and self._is_few(over.high) and not any(
             self._is_picked(v) for v in node.operands) and all(
             over.name in names and (along in names) != (across in names) for names in reads) and (
             (along in reads[0]) != (along in reads[1]))
+
+    def _is_few(self, extent: Dim) -> bool:
+        """Whether an index of a product beside the matrix's has few values, as far as is known."""
+        if isinstance(extent, int):
+            return 1 < extent <= MOST_INSIDE
+        return not self.options.is_gpu and self.options.likely(extent) <= MOST_INSIDE
 
     def _is_picked(self, value: Value) -> bool:
         return value in self.made and self.made[value].op in PICKED
@@ -291,10 +305,6 @@ class Finder:
 def _is_pair(node: Node) -> bool:
     """Whether it is a product of two tensors of floats."""
     return node.op == "contract" and len(node.operands) == 2 and node.result.dtype.is_float
-
-
-def _is_few(extent: Dim) -> bool:
-    return isinstance(extent, int) and 1 < extent <= MOST_INSIDE
 
 
 def _is_of_rows(node: Node, row: Row) -> bool:

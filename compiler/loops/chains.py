@@ -13,6 +13,10 @@ panels first.
     for the vectors of the tile:
         numbers, results            transposed where rows are not neighbours in memory
 
+Where the number of values that an inner product adds up is a symbol, blocks of them are turned and
+added up one after another; where that of the results of a row is one, all is done for one block of
+them after another. Mostly one block holds all.
+
 Where a row has a maximum m by which x is shifted in exp (x - m), each part may raise it. All sums
 so far are then multiplied by exp (m before - m now).
 """
@@ -24,10 +28,10 @@ from functools import partial
 from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.chain_parts import chain_parts
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.chain_memory import ChainMemory, extent_of
+from dlc.compiler.loops.chain_memory import ChainMemory
 from dlc.compiler.loops.reduce import VECTOR_PLACE, State
 from dlc.compiler.loops.sweep import States, Sweeping, sweeps
-from dlc.ir.dims import Dim, ceildiv, coefficient, minimum, symbol
+from dlc.ir.dims import Dim, ceildiv, coefficient, floordiv, maximum, minimum, mod, symbol
 from dlc.ir.kernel import Access, Compute, Index
 from dlc.ir.types import BOOL
 
@@ -48,11 +52,35 @@ class Chaining(Sweeping, ChainMemory):
         assert not isinstance(parts.row.high, Access)
         self.length = parts.row.high
         self.allocate()
-        self.fill_panels()
-        self.each(f"{parts.row.name}.p", self.simple(
-            ceildiv(self.length, schedule.part)), self._part)
-        self.each(f"{schedule.vector}.v", self.live, self._finish)
-        self.point[schedule.vector] = self.first
+        self.allocate_panels()
+        self.blocks = {}
+        self.fill_panels(c for c in parts.inner if not self._in_blocks(c))
+        results = [self.own_index(c) for c in parts.last if self._in_blocks(c)]
+        if not results:
+            self._blocks_of_results([], 0)
+        else:
+            count: Dim = 1
+            for own in results:
+                count = maximum(count, self._block_count(own))
+            self.each("block", count, partial(self._blocks_of_results, results))
+
+    def _in_blocks(self, compute: Compute) -> bool:
+        """Whether a product's own index has a symbol for its extent: it is cut into blocks."""
+        return not isinstance(self.own_index(compute).high, int)
+
+    def _block_count(self, own: Index) -> Dim:
+        assert not isinstance(own.high, Access)
+        return ceildiv(own.high, self.schedule.depth)
+
+    def _blocks_of_results(self, results: list[Index], number: Dim) -> None:
+        """All of the kernel for one block of the results of each row."""
+        for own in results:
+            self.enter_block(own, number)
+        self.clear()
+        self.each(f"{self.parts.row.name}.p", self.simple(
+            ceildiv(self.length, self.schedule.part)), self._part)
+        self.each(f"{self.schedule.vector}.v", self.live, self._finish)
+        self.point[self.schedule.vector] = self.first
 
     def _part(self, number: Dim) -> None:
         """All that is done for a part of the rows."""
@@ -60,14 +88,41 @@ class Chaining(Sweeping, ChainMemory):
         high = self.named(row.name, minimum(low + schedule.part, self.length), self.length, 1)
         self.part_low, self.part_high = low, high
         for compute in self.parts.inner:
-            self._inner(compute)
+            if self._in_blocks(compute):
+                self._inner_in_blocks(compute, number)
+            else:
+                self._inner(compute)
         self.each(f"{schedule.vector}.v", self.live, self._rows)
         for compute in self.parts.last:
             self._last(compute)
 
-    def _inner(self, compute: Compute) -> None:
-        """Elements of the part, a tile of them and of vectors at a time."""
+    def _inner_in_blocks(self, compute: Compute, part: Dim) -> None:
+        """Elements of the part, of one block after another of what is multiplied.
+
+        One block that holds all is turned once for all parts.
+        """
+        own, before = self.own_index(compute), self.blocks
+        count = self._block_count(own)
+        self.each("z", self.schedule.part * self.vectors, partial(self.zeroed, compute))
+
+        def block(number: Dim) -> None:
+            self.enter_block(own, number)
+            with self.out.block() as body:
+                self.fill_panels([compute])
+            self.out.when((maximum(count - 2, -part),), body)
+            self._inner(compute, more=True)
+
+        self.each(f"{own.name}.b", count, block)
+        self.blocks = before
+
+    def _inner(self, compute: Compute, more: bool = False) -> None:
+        """Elements of the part, a tile of them and of vectors at a time.
+
+        `more`: they are added to those that are there.
+        """
         row, own = self.parts.row, self.own_index(compute)
+        (low, high), lanes = self.block(own), self.schedule.lanes
+        array, over = self.arrays[compute.target.buffer], Index(own.name, high, low)
         side = self.schedule.tile(row.name)
 
         def tile(at: Dim) -> None:
@@ -76,11 +131,14 @@ class Chaining(Sweeping, ChainMemory):
                 here = minimum(self.part_low + at * side + k, self.part_high - 1)
                 points += self.vector_points({row.name: self.named(
                     row.name, here, self.length - 1)})
-            states = self._products(compute, points, own)
-            for k, (register,) in enumerate(states):
-                line = at * side + k // self.vectors
-                place = line * self.wide + k % self.vectors * self.schedule.lanes
-                self.out.store(self.arrays[compute.target.buffer], place, register)
+            places = [(at * side + k // self.vectors) * self.wide + k % self.vectors * lanes
+                      for k in range(len(points))]
+            dtype = self._empty(compute, lanes)[0].dtype
+            before: list[State] | None = [
+                (self.out.load(array, p, dtype, lanes),) for p in places] if more else None
+            states = self._products(compute, points, over, before)
+            for place, (register,) in zip(places, states, strict=True):
+                self.out.store(array, place, register)
 
         self.each(f"{row.name}.t", self.simple(
             ceildiv(self.part_high - self.part_low, side)), tile)
@@ -103,15 +161,15 @@ class Chaining(Sweeping, ChainMemory):
     def _last(self, compute: Compute) -> None:
         """Adds the part to the sums of a last product."""
         own, row = self.own_index(compute), self.parts.row
-        side, high = self.schedule.tile(own.name), extent_of(own)
+        side, (low, high) = self.schedule.tile(own.name), self.block(own)
         array, lanes = self.arrays[compute.target.buffer], self.schedule.lanes
 
         def tile(at: Dim) -> None:
             points, places = [], []
             for k in range(side):
                 line = at * side + k
-                value = line if high % side == 0 else self.named(
-                    own.name, minimum(line, high - 1), high - 1)
+                value = low + line if mod(high, side) == 0 else self.named(
+                    own.name, minimum(low + line, high - 1), high - 1)
                 points += self.vector_points({own.name: value})
                 places += [line * self.wide + v * lanes for v in range(self.vectors)]
             dtype = self._empty(compute, lanes)[0].dtype
@@ -121,7 +179,7 @@ class Chaining(Sweeping, ChainMemory):
                     places, self._products(compute, points, part, states), strict=True):
                 self.out.store(array, place, register)
 
-        self.each(f"{own.name}.t", -(-high // side), tile)
+        self.each(f"{own.name}.t", self.simple(ceildiv(high - low, side)), tile)
 
     # Elements and numbers of rows
 
@@ -222,28 +280,41 @@ class Chaining(Sweeping, ChainMemory):
 
     def _result(self, compute: Compute, own: Index) -> None:
         """What a last product gives; transposed if its own index runs along memory."""
-        lanes, high = self.schedule.lanes, extent_of(own)
+        low, high = self.block(own)
         self.point[own.name] = symbol(own.name)
         offset = self._offset(compute.target)
         if coefficient(offset, LANE) == 1 or coefficient(offset, own.name) != 1:
 
             def one(at: Dim) -> None:
-                self.point[own.name] = at
+                self.point[own.name] = low + at
                 self.here(compute)
 
-            self.each(own.name, high, one)
+            self.each(own.name, self.simple(high - low), one)
         else:
-            self.each(own.name, -(-high // lanes),
-                       lambda at: self._turned_result(compute, own.name, at * lanes, high))
+            self._squares(compute, own, (low, high))
 
-    def _turned_result(self, compute: Compute, name: str, low: Dim, high: int) -> None:
+    def _squares(self, compute: Compute, own: Index, block: tuple[Dim, Dim]) -> None:
+        """As many results as there are lanes at a time; what sticks out apart, under a mask."""
+        low, high = block
+        lanes = self.schedule.lanes
+        whole, ragged = floordiv(high - low, lanes), mod(high - low, lanes)
+        if whole != 0:
+            self.each(own.name, self.simple(whole), lambda at: self._turned_result(
+                compute, own.name, low + at * lanes, low + (at + 1) * lanes))
+        if ragged != 0:
+            with self.out.block() as body:
+                self._turned_result(compute, own.name, low + whole * lanes, high)
+            self.out.when((ragged - 1,), body)
+
+    def _turned_result(self, compute: Compute, name: str, low: Dim, high: Dim) -> None:
         """As many values as there are lanes, of each row in the lanes."""
         lanes, vector = self.schedule.lanes, self.schedule.vector
-        columns = []
+        columns, even = [], high - low == lanes
         for k in range(lanes):
-            self.point[name] = low + k if high % lanes == 0 else minimum(low + k, high - 1)
+            self.point[name] = low + k if even else self.named(
+                name, minimum(low + k, high - 1), high - 1)
             columns.append(self.out.widen(self.value(compute), lanes))
-        mask = self.out.mask(low, high, lanes) if high % lanes else ""
+        mask = "" if even else self.out.mask(low, high, lanes)
         before = dict(self.point)
         first = self.vector_base
         for lane, row in enumerate(self.out.transpose(columns)):

@@ -12,6 +12,7 @@ from math import ceil
 
 from dlc.compiler.kernels.accesses import uses
 from dlc.compiler.kernels.chain_parts import ChainParts, chain_parts
+from dlc.compiler.kernels.chains import MOST_INSIDE
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
 from dlc.ir.dims import Dim, floordiv
@@ -44,8 +45,7 @@ def chain_schedule(
     tiles = [Tile(vector.name, vectors), Tile(parts.row.name, rows)]
     for compute in parts.last:
         own = next(i for i in compute.over if i != parts.row)
-        assert isinstance(own.high, int)
-        tiles.append(Tile(own.name, _side(own.high, side)))
+        tiles.append(Tile(own.name, _side(extent(own), side)))
     order = (*(i for i in kernel.outer if i != vector), vector)
     reduced = tuple(i.name for c in parts.inner for i in c.over if i != parts.row)
     total = _total(kernel, parts, lanes, extent)
@@ -55,7 +55,13 @@ def chain_schedule(
     return Schedule(
         options.target, tuple(i.name for i in order), loops, chunks, vector.name, lanes,
         tuple(tiles), (*reduced, parts.row.name), edge=((vector.name, "mask"),), cost=total,
-        part=ceil(part / rows) * rows)
+        part=ceil(part / rows) * rows, depth=_depth(parts))
+
+
+def _depth(parts: ChainParts) -> int:
+    """How many values of a product's own index are there at a time, if its extent is a symbol."""
+    own = [i for c in (*parts.inner, *parts.last) for i in c.over if i != parts.row]
+    return 0 if all(isinstance(i.high, int) for i in own) else MOST_INSIDE
 
 
 def rows_of(kernel: Kernel, parts: ChainParts) -> Index:

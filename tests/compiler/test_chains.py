@@ -29,7 +29,7 @@ from tests.compiler.assembly import TARGETS, spilling
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.test_kernels import check, graph, value
 
-N, T, S = symbol("N"), symbol("T"), symbol("S")
+N, T, S, D = map(symbol, "NTSD")
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "programs" / "attention.dl"
 SIZES = ((1, 1, 1), (2, 17, 5), (1, 70, 130), (3, 129, 64), (2, 64, 65), (1, 16, 200))
 
@@ -48,7 +48,7 @@ class Attention:
     """A graph in the making: queries, keys and values, and what the weights are made of."""
 
     def __init__(
-        self, heads: int = 2, depth: int = 8, dtype: DType = F32,
+        self, heads: int = 2, depth: Dim = 8, dtype: DType = F32,
         dims: tuple[Dim, Dim, Dim] = (N, T, S),
     ) -> None:
         n, t, s = dims
@@ -84,10 +84,10 @@ class Attention:
         return graph(b, self.inputs, results)
 
 
-def draw(made: Graph, sizes: Sequence[int], seed: int = 0) -> list[Array]:
+def draw(made: Graph, sizes: Sequence[int], seed: int = 0, depth: int = 0) -> list[Array]:
     """Arrays for all inputs; weights far from equal, so that maxima rise along a row."""
     rng = np.random.default_rng(seed)
-    env = dict(zip("NTS", sizes, strict=True))
+    env = dict(zip("NTS", sizes, strict=True)) | {"D": depth}
     out: list[Array] = []
     for v in made.inputs:
         shape = tuple(evaluate(d, env) for d in v.dims)
@@ -120,6 +120,33 @@ def test_no_matrix_of_weights_is_in_memory() -> None:
     assert len(made.kernels) == 4  # the fourth: the sum of y * g over each row
     assert all(s.part for n, s in made.schedules for k in made.kernels
                if k.name == n and chain_parts(k) is not None)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 64, 100, 256, 300, 513])
+@pytest.mark.parametrize("cpu", ["", "haswell"])
+def test_a_depth_that_is_a_symbol(cpu: str, depth: int) -> None:
+    """In one block of at most 256, or in some."""
+    made = Attention(depth=D).graph()
+    assert matrices(program(made)) == []
+    arrays = draw(made, (2, 20, 70), depth=depth)
+    arrays[0] /= 1 + depth ** 0.5
+    CompiledGraph(made, Options(target=cpu)).check(arrays, 1e-3, 1e-3)
+
+
+def test_a_depth_that_is_a_symbol_has_the_bits_of_a_number() -> None:
+    arrays = draw(Attention(depth=40).graph(), (2, 33, 130))
+    one, other = (CompiledGraph(Attention(depth=d).graph()).run(arrays) for d in (40, D))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_products_of_products_with_symbols_are_kept() -> None:
+    """Only what is made with exp is likely the weights of few values a row."""
+    b = Builder(("q", "k", "v"))
+    q, k, v = value("q", T, D), value("k", S, D), value("v", S, N)
+    made = graph(b, [q, k, v], [einsum(b, "qk,kd->qd", b.op(
+        "tanh", einsum(b, "qd,kd->qk", q, k)), v)])
+    assert not any(chain_parts(kernel) for kernel in program(made).kernels)
 
 
 def test_forward_alone_is_one_kernel() -> None:
@@ -272,8 +299,9 @@ TURNED = pytest.mark.xfail(
 
 @pytest.mark.parametrize("cpu", [
     pytest.param(cpu, marks=TURNED if cpu == "x86-64-v4" else ()) for cpu in TARGETS])
-def test_no_vector_lies_on_the_stack(cpu: str) -> None:
-    made = Attention(heads=12, depth=64).graph()
+@pytest.mark.parametrize("depth", [64, D])
+def test_no_vector_lies_on_the_stack(depth: Dim, cpu: str) -> None:
+    made = Attention(heads=12, depth=depth).graph()
     text = dump_graph(made, "llvm", Options(target=cpu))
     assert [loop.function for loop in spilling(text, target(cpu))] == []
 
