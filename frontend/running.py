@@ -97,9 +97,8 @@ def _data(
     if left:
         _check_results(function, symbol, size, count)
     full = {name: _batches(array, axes[name], count // size, size) for name, array in data.items()}
-    rest = {name: np.take(array, range(count - left, count), axes[name])[None]
-            for name, array in data.items()} if left else {}
-    return _Data(full, rest, count // size)
+    rest = {name: _rest(array, axes[name], left) for name, array in data.items()} if left else {}
+    return _Data(function.placed(full), function.placed(rest), count // size)
 
 
 def _symbol(function: Function, inputs: Sequence[Input], batch: Batch) -> tuple[str, int]:
@@ -131,9 +130,20 @@ def _check_results(function: Function, symbol: str, size: int, count: int) -> No
 
 def _batches(array: Array, axis: int, batches: int, size: int) -> Array:
     """Full batches as rows: the array itself where its first axis has the examples."""
-    whole = array[(slice(None),) * axis + (slice(batches * size),)]
     shape = (*array.shape[:axis], batches, size, *array.shape[axis + 1 :])
+    if not axis and not isinstance(array, np.ndarray):  # it lies on a GPU, and stays there
+        return array[: batches * size].reshape(shape)
+    array = np.asarray(array)
+    whole = array[(slice(None),) * axis + (slice(batches * size),)]
     return np.ascontiguousarray(np.moveaxis(whole.reshape(shape), axis, 0))
+
+
+def _rest(array: Array, axis: int, left: int) -> Array:
+    """The last examples, as the one row."""
+    count = array.shape[axis]
+    if not axis and not isinstance(array, np.ndarray):
+        return array[count - left :].reshape((1, left, *array.shape[1:]))
+    return np.take(np.asarray(array), range(count - left, count), axis)[None]
 
 
 def _part(rows: Mapping[str, Array], start: int, count: int) -> dict[str, Array]:

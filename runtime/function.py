@@ -98,6 +98,10 @@ class Function:
         """A value as an array where the function can read it; `NoArray` if it is none."""
         return array_of(value)
 
+    def placed(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Rows for many steps where they are read best: here as they are."""
+        return rows
+
     @property
     def name(self) -> str:
         """The function's name in the program."""

@@ -18,14 +18,13 @@ import numpy as np
 from dlc.runtime import pool
 from dlc.runtime.artifact import TensorSpec
 from dlc.runtime.errors import CheckFailed
-from dlc.runtime.foreign import array_of
 from dlc.runtime.frames import Binding
 from dlc.runtime.memory import NO_ARENA, Array, address_of, arenas
 
 if TYPE_CHECKING:
     from dlc.runtime.function import Function
 
-__all__ = ["SLICE_NS", "Feed", "rows_of", "run_steps", "told_step"]
+__all__ = ["SLICE_NS", "Feed", "admitted_rows", "run_steps", "told_step"]
 
 SLICE_NS = 50_000_000
 
@@ -68,7 +67,21 @@ def run_steps(function: Function, steps: int, feed: Feed) -> Any:
     Results are as those of a call: one alone, several as a tuple, none as None. Raises what a call
     raises; the steps before it count.
     """
-    rows, period = rows_of(function, steps, feed)
+    values, rows = admitted_rows(function, steps, feed)
+    period = min((len(rows[name]) for name in feed.cycle), default=0)
+    run = _Run(function, function._binding_of(values), steps, values)
+    for at, spec in enumerate(function.manifest.inputs):
+        if spec.name in rows:
+            start = feed.start if spec.name in feed.cycle else 0
+            run.feed(at, rows[spec.name], start, cycles=spec.name in feed.cycle)
+    return run.run(feed.start, period)
+
+
+def admitted_rows(
+    function: Function, steps: int, feed: Feed
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of the first step, and the rows that all steps take, as code reads them."""
+    rows = _rows_of(function, steps, feed)
     first = {name: value[0] for name, value in rows.items()}
     values = function._arguments.gather((), {**feed.fixed, **first})
     for at, spec in enumerate(function.manifest.inputs):
@@ -79,20 +92,15 @@ def run_steps(function: Function, steps: int, feed: Feed) -> Any:
             values[at] = function._arguments.admit(at, values[at])
         else:
             values[at] = function._check(at)(values[at])
-    run = _Run(function, function._binding_of(values), steps, values)
-    for at, spec in enumerate(function.manifest.inputs):
-        if spec.name in rows:
-            start = feed.start if spec.name in feed.cycle else 0
-            run.feed(at, rows[spec.name], start, cycles=spec.name in feed.cycle)
-    return run.run(feed.start, period)
+    return values, rows
 
 
-def rows_of(function: Function, steps: int, feed: Feed) -> tuple[dict[str, Array], int]:
-    """The rows that steps take, by argument, and after how many those of `cycle` come again."""
+def _rows_of(function: Function, steps: int, feed: Feed) -> dict[str, Any]:
+    """The rows that steps take, by argument; those of `cycle` have one length."""
     rows = {name: _rows(function, name, value, steps) for name, value in feed.each.items()}
-    cycle = {name: array_of(value) for name, value in feed.cycle.items()}
+    cycle = {name: function.array_of(value) for name, value in feed.cycle.items()}
     period = min((len(array) for array in cycle.values()), default=0)
-    return rows | {name: array[:period] for name, array in cycle.items()}, period
+    return rows | {name: array[:period] for name, array in cycle.items()}
 
 
 @contextmanager
@@ -105,21 +113,22 @@ def told_step(step: int, steps: int) -> Iterator[None]:
         raise
 
 
-def _rows(function: Function, name: str, value: object, steps: int) -> Array:
+def _rows(function: Function, name: str, value: object, steps: int) -> Any:
     """An array whose first axis is the steps."""
-    array = array_of(value)
+    array = function.array_of(value)
     if array.ndim == 0 or len(array) != steps:
         found = f"{len(array)} rows" if array.ndim else "no rows"
         raise function._arguments.fail(f"`{name}` has {found}, but there are {steps} steps")
     return array
 
 
-def _admitted(function: Function, at: int, spec: TensorSpec, rows: Array) -> Array:
+def _admitted(function: Function, at: int, spec: TensorSpec, rows: Any) -> Any:
     """The rows as compiled code reads them, one after another."""
     if spec.dims:
         return function._arguments.admit(at, rows, rows=True)
     if rows.ndim != 1:
         raise function._arguments.mismatch(spec, rows[0])
+    rows = np.asarray(rows)
     if rows.dtype == spec.numpy:
         return np.ascontiguousarray(rows)
     check = function._check(at)

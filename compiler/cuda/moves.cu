@@ -31,26 +31,24 @@ static __device__ __forceinline__ void move(char *to, const char *from, Wide byt
   for (Wide at = parts * 16 + first; at < bytes; at += step) to[at] = from[at];
 }
 
-// Steps that are fed on the device go by a book: book[0] is the step, book[1] how many are done in
-// all, and what follows are pairs: where the rows of an array are, and after how many of them (0:
-// never) they come again.
+// Steps that are fed on the GPU go by a book: how many are done, 0, the row of this step in the part
+// of the rows that is here, and then where this part is for each argument, and all rows of each result.
 
 // The row of this step, to where the step reads it.
-extern "C" __global__ void feed_row(const Wide *book, char *to, Wide pair, Wide bytes) {
-  const Wide period = book[pair + 1], step = book[0];
-  move(to, (const char *)book[pair] + (period ? step % period : step) * bytes, bytes);
+extern "C" __global__ void feed_row(const Wide *book, char *to, Wide array, Wide bytes) {
+  move(to, (const char *)book[array] + book[2] * bytes, bytes);
 }
 
 // A result of this step, to its row.
-extern "C" __global__ void keep_row(const Wide *book, const char *from, Wide pair, Wide bytes) {
-  move((char *)book[pair] + book[1] * bytes, from, bytes);
+extern "C" __global__ void keep_row(const Wide *book, const char *from, Wide array, Wide bytes) {
+  move((char *)book[array] + book[0] * bytes, from, bytes);
 }
 
-// The end of a step. `state` is not zero where a check failed: no later step counts. `draws` are
-// counted on if the step draws random numbers.
-extern "C" __global__ void end_step(Wide *book, const Wide *state, Wide *draws, Wide counts) {
-  if (*state) return;
+// The end of a step, if no check has failed: then no later step counts. `draws` are counted on if the
+// step draws random numbers.
+extern "C" __global__ void end_step(Wide *book, const Wide *failed, Wide *draws, Wide counts) {
+  if (*failed) return;
   book[0]++;
-  book[1]++;
+  book[2]++;
   if (counts) draws[1]++;
 }

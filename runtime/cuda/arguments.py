@@ -9,8 +9,8 @@ from typing import Any
 
 from dlc.runtime.arguments import Arguments
 from dlc.runtime.artifact import Manifest
-from dlc.runtime.cuda.arrays import Found, GpuArray, Lease, find, is_on_gpu
-from dlc.runtime.cuda.device import Device
+from dlc.runtime.cuda.arrays import Found, GpuArray, find, is_on_gpu
+from dlc.runtime.cuda.device import Device, Lease
 from dlc.runtime.cuda.plan import Launch
 from dlc.runtime.cuda.steps import Stream
 from dlc.runtime.foreign import NoArray
@@ -62,7 +62,7 @@ def packed(found: GpuArray | Found, on: Device, moves: Callable[[], Stream]) -> 
     kernels = moves()
     with on, on.told("copying an argument"):
         made = Lease(on, count * size, "an argument that is not contiguous")
-        to = GpuArray(on, made.block.address, found.name, found.shape, made)
+        to = GpuArray(on, made.address, found.name, found.shape, made)
         axes = [(1, 0)] * (MOST_AXES - len(axes)) + axes
         numbers = [count, size, *(n for n, _ in axes), *(s * size for _, s in axes)]
         blocks = min(-(-count // THREADS), MOST_BLOCKS)

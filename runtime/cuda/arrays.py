@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dlc.runtime.cuda import dlpack
+from dlc.runtime.cuda.device import Device, Lease
 from dlc.runtime.cuda.driver import LEGACY_STREAM, after, device_of
 from dlc.runtime.foreign import NoArray
 from dlc.runtime.memory import DTYPES, Array, describe
 
-if TYPE_CHECKING:
-    from dlc.runtime.cuda.device import Block, Device
-
-__all__ = ["Found", "GpuArray", "Lease", "find", "is_on_gpu"]
-
-
-class Lease:
-    """Memory of results: what comes later on our stream uses it again once nobody holds it. Who
-    else was shown it may be at work still when he lets go: then it goes back to the driver."""
-
-    def __init__(self, on: Device, size: int, what: str) -> None:
-        self.on, self.shared = on, False
-        self.block: Block = on.take(size, what)
-
-    def __del__(self) -> None:
-        if hasattr(self, "block") and not self.shared:
-            self.on.spare.append(self.block)
+__all__ = ["Found", "GpuArray", "find", "is_on_gpu"]
 
 
 class GpuArray:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlc.runtime.cuda.arrays import GpuArray, Lease
+from dlc.runtime.cuda.arrays import GpuArray
 from dlc.runtime.cuda.copies import Outgoing, copy_in
-from dlc.runtime.cuda.device import PIECE
+from dlc.runtime.cuda.device import PIECE, Lease
 from dlc.runtime.cuda.driver import Event
 from dlc.runtime.cuda.plan import STATE_BYTES, Layout, Places, Step, of_kind, size_of
 from dlc.runtime.cuda.steps import FLAG_BYTES, Walk
@@ -66,6 +66,7 @@ class Placed:
         self._small_in = self.layout.inside <= PIECE
         self._small_out = self.high - self.low <= PIECE
         self.state = next(of_kind(self.code.plan["buffers"], "state"), "")
+        self.random = tuple(of_kind(self.code.plan["buffers"], "random"))
         self.waits = self.high > self.low  # for what the host reads
         self._moved: tuple[object, ...] = ()
         self._walks: dict[tuple[int, ...], Walk] = {}
@@ -73,6 +74,16 @@ class Placed:
 
     def walk(self, given: Mapping[str, int]) -> Walk:
         """The steps with these addresses; for who holds the device."""
+        self.settle()
+        key = tuple(given.values())
+        found = self._walks.pop(key, None) or self._make(given)
+        self._walks[key] = found
+        if len(self._walks) > MOST_WALKS:
+            del self._walks[next(iter(self._walks))]
+        return found
+
+    def settle(self) -> None:
+        """The memory of a call is there; walks of other places are forgotten."""
         code, layout = self.code, self.layout
         variables = code.variables.places()
         self.arena = code.on.scratch(layout.size, f"{code.name}: a call of these sizes")
@@ -82,21 +93,15 @@ class Placed:
             self._walks.clear()
             self._staging, self._variables = staging, variables  # kept, so that ids are theirs
             self._moved = moved
-        key = tuple(given.values())
-        found = self._walks.pop(key, None) or self._make(given)
-        self._walks[key] = found
-        if len(self._walks) > MOST_WALKS:
-            del self._walks[next(iter(self._walks))]
-        return found
 
-    def bare_walk(self, given: Mapping[str, int]) -> Walk:
-        """The steps of no call yet."""
+    def bare_walk(self, given: Mapping[str, int], at_once: bool = False) -> Walk:
+        """No steps yet; graphs are recorded `at_once` or at the second run."""
         code, layout = self.code, self.layout
         constants = {name: block.address for name, block in code.constants.items()}
         starts = {name: self.arena + start for name, start in layout.starts.items()}
         places = Places(code.plan, {**starts, **self._variables, **constants, **given})
         flag = self._staging[layout.flag : layout.flag + FLAG_BYTES]
-        return Walk(code.stream, places, self.sizes, flag, self._print, self.state)
+        return Walk(code.stream, places, self.sizes, flag, self._print, self.state, at_once)
 
     def _make(self, given: Mapping[str, int]) -> Walk:
         walk, layout = self.bare_walk(given), self.layout
@@ -165,7 +170,7 @@ class Placed:
         spec, shape = self.code.manifest.outputs[at], self.bound.shapes[at]
         if name in leases:
             lease = leases[name]
-            return GpuArray(self.code.on, lease.block.address, spec.dtype, shape, lease)
+            return GpuArray(self.code.on, lease.address, spec.dtype, shape, lease)
         if outgoing is None:
             view = self._view(name, spec.numpy, shape)
             return view.copy() if shape else view[()]

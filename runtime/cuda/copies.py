@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dlc.runtime.cuda.arrays import GpuArray, Lease
-from dlc.runtime.cuda.device import PIECE, Device
+from dlc.runtime.cuda.arrays import GpuArray
+from dlc.runtime.cuda.device import PIECE, Device, Lease
 from dlc.runtime.cuda.driver import Event
 from dlc.runtime.foreign import NoArray
 from dlc.runtime.memory import DTYPES, Array, describe
 
-__all__ = ["Outgoing", "copy_in", "on_gpu", "parts", "upload"]
+__all__ = ["Outgoing", "copy_in", "download", "on_gpu", "parts", "upload"]
 
 
 def parts(size: int, piece: int = PIECE) -> Iterator[tuple[int, int]]:
@@ -69,13 +69,35 @@ def upload(on: Device, value: Array, address: int) -> None:
     copied = Event(), Event()
     for turn, (start, end) in enumerate(parts(source.size)):
         buffer, event = buffers[turn % 2][: end - start], copied[turn % 2]
-        event.wait()
+        if turn > 1:
+            event.wait()
         buffer[:] = source[start:end]
         on.cuda.memcpy_htod_async(address + start, buffer, on.copies)
         event.record(on.copies.handle)
-    for event in copied:
+    for event in copied[: -(-source.size // PIECE)]:
         event.hold(on.stream.handle)
         event.wait()
+
+
+def download(on: Device, target: Array, address: int) -> None:
+    """Copies memory to an array of the host, after what is on the stream now: the host empties one
+    piece of pinned memory while the next is on its way."""
+    to, buffers = bytes_of(target), on.pinned()
+    pieces = list(parts(to.size))
+    events = [Event() for _ in pieces]
+
+    def begin(at: int) -> None:
+        start, end = pieces[at]
+        on.cuda.memcpy_dtoh_async(buffers[at % 2][: end - start], address + start, on.stream)
+        events[at].record(on.stream.handle)
+
+    for at in range(min(len(pieces), 2)):
+        begin(at)
+    for at, (start, end) in enumerate(pieces):
+        events[at].wait()
+        to[start:end] = buffers[at % 2][: end - start]
+        if at + 2 < len(pieces):
+            begin(at + 2)
 
 
 def on_gpu(value: Array, on: Device) -> GpuArray:
@@ -85,5 +107,5 @@ def on_gpu(value: Array, on: Device) -> GpuArray:
         raise NoArray(f"is {describe(value.dtype, value.shape)}, and there is no such type here")
     with on, on.told("copying an array"):
         lease = Lease(on, value.nbytes, "an array")
-        upload(on, np.ascontiguousarray(value), lease.block.address)
-    return GpuArray(on, lease.block.address, name, value.shape, lease)
+        upload(on, np.ascontiguousarray(value), lease.address)
+    return GpuArray(on, lease.address, name, value.shape, lease)

@@ -23,7 +23,8 @@ from dlc.runtime.memory import Array
 __all__ = ["Block", "Device", "device"]
 
 PIECE = 8 << 20  # bytes of a copy, while which the host can do something
-SPARE_BLOCKS = 8  # of results that nobody holds any more
+NOTES = 512  # numbers
+SPARE = 8  # of results that nobody holds any more
 HELP = "install it with `pip install 'dlc[cuda]'`"
 
 
@@ -43,9 +44,10 @@ class Device:
         self._arena: Block | None = None
         self._staging: Array | None = None
         self._buffers: tuple[Array, Array] | None = None
+        self._notes: Array | None = None
         self._reading: Event | None = None
         self._moves: Stream | None = None
-        self.spare: list[Block] = []
+        self.spare: list[tuple[Any, int]] = []
         with self:
             self.stream = self.cuda.Stream(1)  # does not wait for the streams of others
             self.copies = self.cuda.Stream(1)  # of what is copied in while kernels run
@@ -95,8 +97,9 @@ class Device:
                 self.stream.synchronize()
                 for block in list(self.kept):
                     block.free()
+                self._drop_spare(0)
                 del self.stream, self.copies
-                self._staging = self._buffers = self._moves = None
+                self._staging = self._buffers = self._notes = self._moves = None
 
     @contextlib.contextmanager
     def told(self, doing: str) -> Iterator[None]:
@@ -113,32 +116,35 @@ class Device:
                 self.stream.synchronize()
                 self._arena.free()
             self._arena = None  # the smaller one goes first: never both at a time
-            self._arena = self.block(size, what)
+            self._arena = Block(self, size, what)
         return self._arena.address
 
-    def block(self, size: int, what: str) -> Block:
-        """Bytes of their own; memory that is kept to be used again goes first where they lack."""
+    def allocate(self, size: int, what: str) -> Any:
+        """Memory of the driver's; what is kept to be used again goes first where it lacks."""
+        self._drop_spare(SPARE)
         try:
-            return Block(self, size, what)
-        except GpuMemoryError:
-            if not self.spare:
-                raise
-            self._drop_spare(0)
-            return Block(self, size, what)
+            return self.cuda.mem_alloc(size)
+        except self.cuda.MemoryError as error:
+            if self.spare:
+                self._drop_spare(0)
+                return self.allocate(size, what)
+            free, whole = self.cuda.mem_get_info()
+            raise GpuMemoryError(
+                f"{what} needs {size:,} bytes on the GPU, which has {free:,} free of "
+                f"{whole:,}; nothing has run") from error
 
-    def take(self, size: int, what: str) -> Block:
-        """Bytes for a result: memory that is kept, if some is about as large."""
+    def take(self, size: int) -> tuple[Any, int] | None:
+        """Memory that is kept and about as large, and its size."""
         for at in reversed(range(len(self.spare))):  # others only add to the end
-            if size <= self.spare[at].size <= 2 * size:
+            if size <= self.spare[at][1] <= 2 * size:
                 return self.spare.pop(at)
-        self._drop_spare(SPARE_BLOCKS)
-        return self.block(size, what)
+        return None
 
     def _drop_spare(self, left: int) -> None:
         if len(self.spare) > left:
             self.stream.synchronize()
         while len(self.spare) > left:
-            self.spare.pop(0).free()
+            self.spare.pop(0)[0].free()
 
     def staging(self, size: int) -> Array:
         """Memory of the host that the GPU copies from and to by itself, of `size` bytes at least;
@@ -182,6 +188,12 @@ class Device:
             self._buffers = self._pagelocked(PIECE), self._pagelocked(PIECE)
         return self._buffers
 
+    def notes(self) -> Array:
+        """Such memory for a few numbers, in two parts: [2, `NOTES`] of i64."""
+        if self._notes is None:
+            self._notes = self._pagelocked(2 * NOTES * 8).view(np.int64).reshape(2, NOTES)
+        return self._notes
+
     def fetch(self, array: Array, address: int) -> None:
         """Copies memory to an array of the host, after what is on the stream now."""
         self.stream.synchronize()
@@ -199,15 +211,12 @@ class Block:
 
     def __init__(self, on: Device, size: int, what: str) -> None:
         self.on, self.size = on, max(size, 1)
-        try:
-            self._memory = on.cuda.mem_alloc(self.size)
-        except on.cuda.MemoryError as error:
-            free, whole = on.cuda.mem_get_info()
-            raise GpuMemoryError(
-                f"{what} needs {self.size:,} bytes on the GPU, which has {free:,} free of "
-                f"{whole:,}; nothing has run") from error
+        self._memory = self._allocate(what)
         self.address = int(self._memory)
         on.kept.add(self)
+
+    def _allocate(self, what: str) -> Any:
+        return self.on.allocate(self.size, what)
 
     def free(self) -> None:
         """Gives the memory back, for who holds the device."""
@@ -218,6 +227,26 @@ class Block:
     def __del__(self) -> None:
         if getattr(self, "_memory", None) is not None:
             _dropped.append(self._memory)
+
+
+class Lease(Block):
+    """Memory of results: what comes later on our stream uses it again once nobody holds it. Who
+    else was shown it may be at work still when he lets go: then it goes back to the driver."""
+
+    shared = False
+
+    def _allocate(self, what: str) -> Any:
+        found = self.on.take(self.size)
+        if found is None:
+            return super()._allocate(what)
+        memory, self.size = found
+        return memory
+
+    def __del__(self) -> None:
+        if self.shared:
+            super().__del__()
+        elif getattr(self, "_memory", None) is not None:
+            self.on.spare.append((self._memory, self.size))
 
 
 _dropped: list[Any] = []  # a collector may run anywhere: memory goes when the device is held next

@@ -7,7 +7,7 @@ memory of the host, in one copy; so do the results.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -15,12 +15,12 @@ import numpy as np
 from dlc.runtime.arguments import Arguments
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.cuda.arguments import CudaArguments, packed
-from dlc.runtime.cuda.arrays import GpuArray, Lease, find, is_on_gpu
+from dlc.runtime.cuda.arrays import GpuArray, find, is_on_gpu
 from dlc.runtime.cuda.calls import Bound
 from dlc.runtime.cuda.copies import upload
-from dlc.runtime.cuda.device import Block, Device, device
+from dlc.runtime.cuda.device import Block, Device, Lease, device
 from dlc.runtime.cuda.plan import Layout, Step, is_narrow, of_kind
-from dlc.runtime.cuda.repeat import repeat
+from dlc.runtime.cuda.repeat import placed_rows, repeat
 from dlc.runtime.cuda.steps import Failed, Stream
 from dlc.runtime.cuda.variables import CudaVariables
 from dlc.runtime.errors import CheckFailed, GpuError
@@ -113,11 +113,21 @@ class CudaFunction(Function):
         known = {name: sizes[name] for name in self.manifest.symbols}
         return Layout(self.manifest, self.plan, known).size
 
+    def placed(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """As of `Function`: on the GPU, if all of them have room there."""
+        return placed_rows(self, rows)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Holds the variables and the device, as a call does."""
+        lock = self.variables.lock
+        with lock.writing if self._alone else lock.reading, self.on:
+            yield
+
     def _run(self, frame: Frame, binding: Binding, values: list[Any]) -> Any:
         """Copies the arguments in, runs, and copies the results out."""
         bound = cast(Bound, binding)
-        lock = self.variables.lock
-        with lock.writing if self._alone else lock.reading, self.on:
+        with self.holding():
             try:
                 results = self._call(bound, values)
             except self.on.cuda.Error as error:
@@ -137,7 +147,7 @@ class CudaFunction(Function):
         leases = bound.leases(self._outputs) if given else {}
         placed = bound.placed((*given, *leases))
         walk = placed.walk({name: value.address for name, value in given.items()}
-                           | {name: lease.block.address for name, lease in leases.items()})
+                           | {name: lease.address for name, lease in leases.items()})
         placed.fill(values)
         if self._writes:  # even by what a signal ends
             self.variables.written()

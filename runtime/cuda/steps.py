@@ -1,7 +1,8 @@
 """The steps of a call on a GPU: launches one after another, and what the host decides between them.
 
 Launches that are known before the call, with the copies round them, are put on the stream as they
-are the first time, recorded as a CUDA graph the second time, and then run again by one call.
+are the first time, recorded as a CUDA graph the second time (or the first, for many steps), and
+then run again by one call.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ class Stream:
 class Straight:
     """What is put on the stream with nothing to decide."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, at_once: bool) -> None:
         self._stream = stream
         self._parts: list[Do] = []
-        self._ran = False
+        self._ran = at_once
         self._graph: Graph | None = None
 
     def add(self, part: Do) -> None:
@@ -96,11 +97,12 @@ class Walk:
     def __init__(
         self, stream: Stream, places: Places, sizes: Mapping[str, int], flag: Array,
         printed: Callable[[Step, Walk, Mapping[str, int]], None], state: str = "",
+        at_once: bool = False,
     ) -> None:
         self.stream, self.places, self.sizes, self._flag = stream, places, dict(sizes), flag
         self._printed = printed
-        self._state = state
-        self._open = Straight(stream)
+        self._state, self._at_once = state, at_once
+        self._open = Straight(stream, at_once)
         self._parts: list[Do] = [self._open.run]
 
     def add(self, part: Do) -> None:
@@ -121,7 +123,7 @@ class Walk:
     def _decide(self, step: Step) -> None:
         """The host does it: what comes after is put on the stream apart."""
         self._parts.append(lambda: self._decided(step))
-        self._open = Straight(self.stream)
+        self._open = Straight(self.stream, self._at_once)
         self._parts.append(self._open.run)
 
     def put(self) -> None:

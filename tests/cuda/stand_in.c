@@ -21,7 +21,7 @@ int stand_in_devices = 1, stand_in_backwards;
 long stand_in_launches, stand_in_graphs, stand_in_graph_launches;
 char stand_in_message[512];
 // What was asked of it since `stand_in_log_size` was set to 0, a letter each: a Kernel, a Graph, a Copy,
-// an Event, to Wait for an event, to Synchronize.
+// an Event, a stream Waits for an event, the host Awaits one, or Synchronizes.
 char stand_in_log[1 << 16];
 long stand_in_log_size;
 static void note(char what) {
@@ -230,7 +230,7 @@ int cuEventRecord(Event *e, Stream *s) {
   if ((uintptr_t)s <= 2) s = &plain;
   return *e = (Event){s, s->put}, OK;
 }
-int cuEventSynchronize(Event *e) { return note('S'), e->stream ? settle(e->stream, e->turn) : OK; }
+int cuEventSynchronize(Event *e) { return note('A'), e->stream ? settle(e->stream, e->turn) : OK; }
 int cuEventQuery(Event *e) { return !e->stream || e->stream->done >= e->turn ? OK : 600; }
 int cuEventElapsedTime_v2(float *to, Event *a, Event *b) { return *to = 1, OK; }
 int cuStreamWaitEvent(Stream *s, Event *e, unsigned flags) {
