@@ -52,7 +52,7 @@ class Build:
     def key(self) -> str:
         """What stands for the program's text and the compiler."""
         try:
-            return keys.program_key(self.path, self.floats)
+            return keys.program_key(self.path, self.floats, self.device)
         except OSError:
             self.elaboration.check()  # says what is wrong with the file
             raise
@@ -62,7 +62,7 @@ class Build:
         """The program, parsed."""
         from dlc.frontend.elaborate.elaboration import Elaboration
 
-        return Elaboration(self.path, floats=self.floats)
+        return Elaboration(self.path, floats=self.floats, device=self.device)
 
     def program(self) -> ProgramRecord:
         """Its models; ProgramError with all that is wrong in the text."""

@@ -35,10 +35,10 @@ def digest(*parts: str | bytes) -> str:
     return made.hexdigest()
 
 
-def program_key(path: Path, floats: str = "f32") -> str:
-    """Of a program's files, their names, the type of its floats, and the compiler; OSError if a
-    file can't be read."""
-    parts: list[str | bytes] = [_maker(), floats]
+def program_key(path: Path, floats: str = "f32", device: str = "cpu") -> str:
+    """Of a program's files, their names, the type of its floats, where it runs, and the compiler;
+    OSError if a file can't be read."""
+    parts: list[str | bytes] = [_maker(), floats, device]
     for file, data in _files(path).items():
         parts += [str(file), data]
     return digest(*parts)

@@ -43,8 +43,10 @@ Arguments = Mapping[str, int | float | bool]
 class Elaboration:
     """The program in a file; parsed at the first need, each model elaborated once."""
 
-    def __init__(self, path: Path, program: Program | None = None, floats: str = "f32") -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, program: Program | None = None, floats: str = "f32", device: str = "cpu"
+    ) -> None:
+        self._path, self._device = path, device
         self._floats = DTYPES[floats]
         self._read = program
         self._models: dict[str, ElaboratedModel] = {}
@@ -52,7 +54,9 @@ class Elaboration:
     @cached_property
     def program(self) -> Program:
         """The syntax trees; what could not be read is among its faults."""
-        return self._read or read_program(self._path, default_float=self._floats)
+        found = self._read or read_program(self._path, default_float=self._floats)
+        found.device = self._device
+        return found
 
     def syntax(self) -> str:
         """The syntax tree of the main file as text."""

@@ -63,6 +63,7 @@ class Program:
     sources: dict[str, SourceFile]
     modules: tuple[Module, ...]
     faults: Diagnostics = field(default_factory=Diagnostics)
+    device: str = "cpu"  # where it runs
     observer: Observer | None = None  # of every expression, and of each name that is given a value
 
     def text_of(self, span: Span) -> str:

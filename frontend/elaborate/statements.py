@@ -96,7 +96,7 @@ def _statement(frame: Frame, statement: syntax.Statement) -> Value | None:
         case syntax.If():
             return _if(frame, statement)
         case syntax.On():
-            require_device(statement)
+            require_device(statement, frame.context.program.device)
             return frame.context.engine.execute(frame, statement.body)
         case _:
             _EFFECTS[type(statement)](frame, statement)

@@ -9,6 +9,7 @@ from functools import cached_property, update_wrapper
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from dlc.frontend import gpu
 from dlc.frontend.elaborate.frames import Frame
 from dlc.frontend.elaborate.values import Callee, Instance, Many, Value
 from dlc.frontend.python import loaded, places
@@ -46,6 +47,7 @@ class Function(Operand):
         self._scope = _names_in_scope()
         self._method = False
         self._alone: syntax.Function | None = None
+        self._placed: dict[str, Any] = {}
         update_wrapper(self, python)
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -118,10 +120,18 @@ class Function(Operand):
     @cached_property
     def compiled(self) -> Any:
         """The function as it is run from outside: `Compiled`, or `Open` to ranks and types."""
+        return self.on("cpu")
+
+    def on(self, device: str) -> Any:
+        """The same on a device: `scores.on("cuda")(x)`. RunError if it is not there."""
         from dlc.frontend.python.units import function_model
 
-        model, name = function_model(self), self.__name__
-        return model.open_function(name) if name in model.record.open else model.function(name)
+        if device not in self._placed:
+            gpu.require(device)
+            model, name = function_model(self, device), self.__name__
+            is_open = name in model.record.open
+            self._placed[device] = model.open_function(name) if is_open else model.function(name)
+        return self._placed[device]
 
     @property
     def graph(self) -> Graph:

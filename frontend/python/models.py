@@ -7,7 +7,7 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from dlc.frontend import driver
+from dlc.frontend import driver, gpu
 from dlc.frontend.elaborate.frames import Frame
 from dlc.frontend.elaborate.values import Listing, Value
 from dlc.frontend.errors import user_error
@@ -64,11 +64,16 @@ def state(type: Any, initial: Any = None) -> Any:
 
 
 class ModelType(ABCMeta):
-    """Building: `Net(width, seed=0)` runs `__init__`; after it the members are settled."""
+    """Building: `Net(width, seed=0)` runs `__init__`; after it the members are settled. With
+    `device="cuda"` it runs on the GPU, parts and all; a part has no device of its own."""
 
-    def __call__(cls, *arguments: Any, seed: int = 0, **named: Any) -> Any:
+    def __call__(
+        cls, *arguments: Any, seed: int = 0, device: str = "cpu", **named: Any
+    ) -> Any:
+        gpu.require(device)
         made: Any = object.__new__(cls)  # type: ignore[arg-type]
-        made.__dict__.update(_members={}, _ready=False, _holder="", seed=seed, span=places.here())
+        made.__dict__.update(_members={}, _ready=False, _holder="", seed=seed, _device=device,
+                             span=places.here())
         made.__init__(*arguments, **named)
         made.__dict__["_ready"] = True
         return made
@@ -112,7 +117,8 @@ class Model(driver.Model, Defined, metaclass=ModelType):
         with _SETTLING:
             if "built" not in self.__dict__:
                 unit = Unit()
-                made = Traced(type(self).__name__, unit, unit.model(self, self.span))
+                found = unit.model(self, self.span)
+                made = Traced(type(self).__name__, unit, found, self.__dict__["_device"])
                 self.__dict__["_unit"] = unit
                 super().__init__(made, self.__dict__["seed"])
 

@@ -104,8 +104,10 @@ def part_here(model: driver.Model, frame: Frame, span: Span) -> Instance:
 class Traced(Built):
     """A model or function that was made in Python."""
 
-    def __init__(self, name: str, unit: Unit, made: ModelProgram) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, unit: Unit, made: ModelProgram, device: str = "cpu"
+    ) -> None:
+        self.name, self.device = name, device
         self._unit = unit
         self._made = ElaboratedModel(unit.program, made, Training())
 
@@ -125,10 +127,10 @@ class Traced(Built):
         return keys.graph_key(print_graph(self.graph(function)), function)
 
 
-def function_model(function: Function) -> driver.Model:
-    """A function alone, as the model without name that the driver calls functions of."""
+def function_model(function: Function, device: str) -> driver.Model:
+    """A function alone on a device, as the model without name whose functions the driver calls."""
     unit = Unit({function.__name__: function.alone})
     with building(unit):
         functions = elaborate_functions(unit.program)
     made = ModelProgram(SHARED, (), functions)
-    return driver.Model(Traced(SHARED, unit, made), 0)
+    return driver.Model(Traced(SHARED, unit, made, device), 0)

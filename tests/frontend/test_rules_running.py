@@ -289,6 +289,7 @@ def test_devices_that_are_not_there_are_told() -> None:
     assert errors(text) == []
     found = error(text.replace("cpu", "cuda:0"))
     assert found.startswith('2: the device "cuda:0" is not there | there is cpu')
+    assert "--device cuda" in found
     assert '"gpu" is no device' in error(text.replace("cpu", "gpu"))
 
 
