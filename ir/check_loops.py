@@ -13,6 +13,8 @@ from dlc.ir.loops import (
     AsIndex,
     Barrier,
     Const,
+    Copies,
+    Copy,
     Exchange,
     Fetch,
     For,
@@ -24,12 +26,14 @@ from dlc.ir.loops import (
     LoadIndex,
     LoopFunction,
     Mask,
+    Matrices,
     Shuffle,
     Splat,
     Statement,
     Store,
+    Tensor,
 )
-from dlc.ir.types import BOOL, DType
+from dlc.ir.types import BF16, BOOL, F16, F32, I32, DType
 
 Kind = tuple[DType, int]  # an element type, and lanes
 WARP = 32  # threads that go in step as far as shuffles are concerned
@@ -59,6 +63,7 @@ class _Checker:
         self.apart = [0, 0]
         self.registers: dict[str, Kind] = {}
         self.buffers: dict[str, tuple[DType, bool]] = {}
+        self.shared: set[str] = set()
         self.defined: set[str] = set()  # all registers and buffers ever defined
         self.place = ""
         self._checks: dict[type, Callable[..., None]] = {
@@ -67,6 +72,7 @@ class _Checker:
             LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
             LoadIndex: self._load_index, AsIndex: self._as_index, Exchange: self._exchange,
             Fetch: self._fetch, Shuffle: self._shuffle, Barrier: self._barrier,
+            Copy: self._copy, Copies: self._copies, Matrices: self._matrices, Tensor: self._tensor,
         }
 
     def run(self) -> None:
@@ -144,6 +150,7 @@ class _Checker:
         if s.shared and s.zeroed:
             self._fail("shared memory is never zeroed")
         self._buffer(s.name, s.dtype, True)
+        self.shared |= {s.name} if s.shared else set()
 
     def _mask(self, s: Mask) -> None:
         self._dims(s.base, s.bound, *(() if s.low is None else (s.low,)))
@@ -216,6 +223,40 @@ class _Checker:
 
     def _barrier(self, s: Barrier) -> None:
         self._together(s.warp)
+
+    def _copy(self, s: Copy) -> None:
+        self._shared_element(s.buffer, s.dtype, s.at)
+        self._element(s.source, s.dtype, s.offset)
+        self._masked(s.mask, 1)
+        if s.dtype.size * s.lanes not in (4, 8, 16):
+            self._fail(f"{s.dtype.size * s.lanes} bytes can't be copied at once")
+
+    def _copies(self, s: Copies) -> None:
+        if s.pending is not None and s.pending < 0:
+            self._fail(f"{s.pending} groups")
+
+    def _matrices(self, s: Matrices) -> None:
+        self._together(warp=True)
+        for place in s.places:
+            self._shared_element(s.buffer, s.dtype, place)
+        if s.dtype not in (F16, BF16, F32) or len(s.places) != (
+                4 if s.turned and s.dtype is F32 else 1):
+            self._fail(f"{len(s.places)} places of {s.dtype} are no matrices")
+        self._define(s.name, s.word, 4)
+
+    def _tensor(self, s: Tensor) -> None:
+        self._together(warp=True)
+        for name in (s.left, s.right):
+            self._expect(name, F32 if s.dtype is F32 else I32, 4)
+        self._expect(s.sums, F32, 4)
+        if s.dtype not in (F16, BF16, F32):
+            self._fail(f"{s.dtype} is not multiplied so")
+        self._define(s.name, F32, 4)
+
+    def _shared_element(self, buffer: str, dtype: DType, offset: Dim) -> None:
+        self._element(buffer, dtype, offset, write=True)
+        if buffer not in self.shared:
+            self._fail(f"{buffer} is not shared")
 
     def _together(self, warp: bool) -> None:
         if self.apart[warp]:
@@ -326,8 +367,10 @@ def _place(statement: Statement) -> str:
     """What a statement is, in a few words."""
     if isinstance(statement, For):
         return f"for {statement.var}"
-    if isinstance(statement, Barrier):
-        return "barrier"
+    if isinstance(statement, (Barrier, Copies)):
+        return "barrier" if isinstance(statement, Barrier) else "copies"
+    if isinstance(statement, Copy):
+        return f"copy {statement.buffer}[{statement.at}]"
     if isinstance(statement, Store):
         return f"{statement.buffer}[{statement.offset}] = …"
     if isinstance(statement, Fetch):

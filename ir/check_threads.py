@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.ir.schedule import Schedule, SharedTile
+from dlc.ir.schedule import Schedule, SharedTile, TensorTile
+from dlc.ir.types import BF16, F16, F32
 
 WARP, MOST_THREADS = 32, 1024  # threads of a warp, and the most of a block
 
@@ -29,6 +30,8 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
         fail("group", "there is no sweep along a row")
     if schedule.shared is not None:
         _check_tile(schedule, schedule.shared, fail)
+    if schedule.tensor is not None:
+        _check_tensor(schedule, schedule.tensor, fail)
 
 
 def _check_tile(
@@ -43,8 +46,35 @@ def _check_tile(
         fail("shared", "a size is less than 1")
     if tile.depth % tile.slices or not 0 <= tile.outside < len(schedule.reduce):
         fail("shared", "the sum has no such slices or loops")
-    names = (*tile.rows, *tile.columns)
+    _check_product(schedule, "shared", (*tile.rows, *tile.columns), fail)
+
+
+def _check_tensor(
+    schedule: Schedule, tile: TensorTile, fail: Callable[[str, str], None]
+) -> None:
+    """All warps have a part of the tile, and all threads of what is copied for it."""
+    if tile.threads != schedule.threads:
+        fail("tensor", f"{tile.warps_down} rows of {tile.warps_across} warps are not"
+                       f" {schedule.threads} threads")
+    if tile.dtype not in (F16, BF16, F32):
+        fail("tensor", f"{tile.dtype} is not multiplied so")
+    if not {tile.left, tile.right} <= {0, tile.pack, tile.pack // 2, tile.pack // 4}:
+        fail("tensor", "so many elements can't be copied at once")
+    if min(tile.down, tile.across, tile.depth) < 1 or tile.across % 2 or tile.stages < 2:
+        fail("tensor", "a size is too small, or a warp has no pairs of columns")
+    if tile.depth % tile.step or not 0 <= tile.outside < len(schedule.reduce):
+        fail("tensor", "the sum has no such steps or loops")
+    if any(side * tile.depth % (schedule.threads * (lanes or tile.pack))
+           for side, lanes in ((tile.height, tile.left), (tile.width, tile.right))):
+        fail("tensor", "threads have no even part of what is copied")
+    _check_product(schedule, "tensor", (*tile.rows, *tile.columns), fail)
+
+
+def _check_product(
+    schedule: Schedule, line: str, names: tuple[str, ...], fail: Callable[[str, str], None]
+) -> None:
     if len(set(names)) < len(names) or not set(names) <= set(schedule.order):
-        fail("shared", "rows and columns are no two groups of outer indices")
-    if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles:
-        fail("shared", "it has no reduced index, or lanes, groups or tiles besides")
+        fail(line, "rows and columns are no two groups of outer indices")
+    if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles or (
+            schedule.shared is not None and schedule.tensor is not None):
+        fail(line, "it has no reduced index, or lanes, groups or tiles besides")

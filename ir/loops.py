@@ -6,7 +6,8 @@ Vectors have `lanes` > 1 elements.
 
 On a GPU a chunk is run by many threads: each runs all statements, with `thread` as its number among
 the index names. They share what is allocated as `shared`, meet at a `Barrier`, and the 32 threads
-of a warp pass registers to each other by a `Shuffle`.
+of a warp pass registers to each other by a `Shuffle`. A warp multiplies small matrices together
+(`Matrices`, `Tensor`), which copies bring into shared memory while other work goes on (`Copy`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.equality import equal_by_fields
-from dlc.ir.types import DType
+from dlc.ir.types import F32, I32, DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,69 @@ class Barrier:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """Starts to copy `lanes` elements (4, 8 or 16 bytes, aligned as many) from `source[offset]` to
+    `buffer[at]`, which is shared; zeros where `mask` is off: then the source is not touched. They
+    are there when this thread has waited, and for others after a barrier."""
+
+    buffer: str
+    at: Dim
+    source: str
+    offset: Dim
+    dtype: DType
+    lanes: int
+    mask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What this thread has started to copy since the last one of these becomes a group; or, if
+    `pending` is not None, waits until at most so many of its groups are on their way."""
+
+    pending: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """`name` = a thread's part of four matrices of 8 rows of 16 bytes, from shared memory.
+
+    Thread l of the warp says where row l % 8 of matrix l // 8 begins. It gets the four bytes with
+    number l % 4 of row l // 4 of each matrix, in four lanes: of 16-bit elements as i32. Of `turned`
+    matrices of such elements it gets the two of rows 2 (l % 4) and the next, in column l // 4.
+    Elements of 4 bytes can't be turned: then four places are given, of one element each.
+    """
+
+    name: str
+    buffer: str
+    places: tuple[Dim, ...]
+    dtype: DType
+    turned: bool = False
+
+    @property
+    def word(self) -> DType:
+        """The type of a lane."""
+        return F32 if self.dtype.size == 4 else I32
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`name` = `sums` plus the product of two matrices, of which each thread of a warp has a part.
+
+    `left` has 16 rows of 32 bytes: four matrices, below each other and then side by side. `right`
+    has 8 columns of 32 bytes: the first two (or, `second`, the last two) of four matrices, whose
+    rows are its columns. Of f32, which are rounded to tf32, or of 16-bit elements; sums are in f32:
+    thread l has columns 2 (l % 4) and the next, in rows l // 4 and l // 4 + 8.
+    """
+
+    name: str
+    left: str
+    right: str
+    second: bool
+    sums: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
 class For:
     """A loop from `low` below `high`, by `step`, or doubling from `low` if `step` is 0.
 
@@ -249,7 +313,8 @@ class AsIndex:
 
 
 Statement = (Alloc | Mask | Load | Store | Fetch | Const | IndexOf | Splat | Apply | LaneReduce
-             | Exchange | Shuffle | Barrier | For | If | Let | LoadIndex | AsIndex)
+             | Exchange | Shuffle | Barrier | Copy | Copies | Matrices | Tensor | For | If | Let
+             | LoadIndex | AsIndex)
 
 
 @dataclass(frozen=True, slots=True)

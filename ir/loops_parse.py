@@ -14,6 +14,8 @@ from dlc.ir.loops import (
     AsIndex,
     Barrier,
     Const,
+    Copies,
+    Copy,
     Exchange,
     Fetch,
     For,
@@ -26,11 +28,13 @@ from dlc.ir.loops import (
     LoadIndex,
     LoopFunction,
     Mask,
+    Matrices,
     Pointer,
     Shuffle,
     Splat,
     Statement,
     Store,
+    Tensor,
 )
 from dlc.ir.tokens import Scanner
 from dlc.ir.types import DTYPES, DType
@@ -91,12 +95,15 @@ class _LoopsParser:
         scan = self.scan
         known: dict[str, Callable[[], Statement]] = {
             "alloc": self._alloc, "fetch": self._fetch, "mask": self._mask, "let": self._let,
-            "if": self._if, "for": lambda: self._for(())}
+            "if": self._if, "for": lambda: self._for(()), "copy": self._copy}
         if scan.word in known:
             return known[scan.word]()
         if scan.word == "barrier" and scan.after not in (":", "[", ",", "="):
             scan.expect("barrier")
             return Barrier(scan.take("warp"))
+        if scan.word == "copies" and scan.after in ("end", "wait"):
+            scan.expect("copies")
+            return Copies(None if scan.take("end") else self._pending())
         if scan.after == "[":
             return self._store()
         if scan.after == ":":
@@ -123,6 +130,37 @@ class _LoopsParser:
         offset = self._offset()
         scan.expect(":")
         return Fetch(buffer, offset, scan.dtype())
+
+    def _copy(self) -> Copy:
+        scan = self.scan
+        scan.expect("copy")
+        buffer, at = scan.name(), self._offset()
+        scan.expect("=")
+        source, offset = scan.name(), self._offset()
+        return Copy(buffer, at, source, offset, *self._kind(), self._where())
+
+    def _pending(self) -> int:
+        self.scan.expect("wait")
+        return self.scan.integer()
+
+    def _matrices(self, name: str) -> Matrices:
+        scan = self.scan
+        buffer = scan.name()
+        scan.expect("[")
+        places = scan.items(scan.dim)
+        scan.expect("]")
+        scan.expect(":")
+        return Matrices(name, buffer, places, scan.dtype(), scan.take("turned"))
+
+    def _tensor(self, name: str) -> Tensor:
+        scan = self.scan
+        left = scan.name()
+        scan.expect(",")
+        right, second = scan.name(), scan.take("second")
+        scan.expect("plus")
+        sums = scan.name()
+        scan.expect(":")
+        return Tensor(name, left, right, second, sums, scan.dtype())
 
     def _mask(self) -> Mask:
         scan = self.scan
@@ -241,6 +279,10 @@ class _LoopsParser:
             return Shuffle(name, other, scan.integer(), dtype)
         if scan.take("exchange"):
             return self._exchange(name, dtype, lanes)
+        if scan.take("matrices"):
+            return self._matrices(name)
+        if scan.take("tensor"):
+            return self._tensor(name)
         if scan.after == "(":
             return self._apply(name, dtype, lanes)
         buffer = scan.name()

@@ -25,6 +25,8 @@ have another type than its result. The other statements:
 On a GPU, many threads run a chunk: `… chunks 4 threads 256 {`. Then there are also
 
     alloc all: f32[256] shared     barrier     barrier warp     o: f32 = shuffle v by 16
+    copy all[4*thread] = x[at]: f32x4 where m      copies end      copies wait 2
+    w: i32x4 = matrices half[at]: bf16 turned      p: f32x4 = tensor w, z second plus s: bf16
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ from dlc.ir.loops import (
     AsIndex,
     Barrier,
     Const,
+    Copies,
+    Copy,
     Exchange,
     Fetch,
     For,
@@ -50,14 +54,16 @@ from dlc.ir.loops import (
     LoadIndex,
     LoopFunction,
     Mask,
+    Matrices,
     Shuffle,
     Splat,
     Statement,
     Store,
+    Tensor,
 )
 from dlc.ir.notation import value_text
 from dlc.ir.tokens import joined, name_text, names_text
-from dlc.ir.types import DType
+from dlc.ir.types import F32, DType
 
 
 def print_loops(function: LoopFunction) -> str:
@@ -182,6 +188,28 @@ def _barrier(s: Barrier) -> str:
     return "barrier warp" if s.warp else "barrier"
 
 
+def _copy(s: Copy) -> str:
+    return (f"copy {name_text(s.buffer)}[{s.at}] = {name_text(s.source)}[{s.offset}]:"
+            f" {kind_text(s.dtype, s.lanes)}{_masked(s.mask)}")
+
+
+def _copies(s: Copies) -> str:
+    return "copies end" if s.pending is None else f"copies wait {s.pending}"
+
+
+def _matrices(s: Matrices) -> str:
+    places = ", ".join(map(str, s.places))
+    turned = " turned" if s.turned else ""
+    return _typed(s.name, s.word, 4,
+                  f"matrices {name_text(s.buffer)}[{places}]: {s.dtype}{turned}")
+
+
+def _tensor(s: Tensor) -> str:
+    second = " second" if s.second else ""
+    return _typed(s.name, F32, 4, f"tensor {name_text(s.left)}, {name_text(s.right)}{second} plus"
+                  f" {name_text(s.sums)}: {s.dtype}")
+
+
 def _let(s: Let) -> str:
     return f"let {s.name} = {s.value}"
 
@@ -198,4 +226,5 @@ _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Alloc: _alloc, Mask: _mask, Load: _load, Store: _store, Const: _const, IndexOf: _index_of,
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
     AsIndex: _as_index, Exchange: _exchange, Fetch: _fetch, Shuffle: _shuffle, Barrier: _barrier,
+    Copy: _copy, Copies: _copies, Matrices: _matrices, Tensor: _tensor,
 }

@@ -6,6 +6,7 @@ from typing import Literal
 
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
+from dlc.ir.types import DType
 
 Edge = Literal["mask", "clamp", "scalar"]
 
@@ -52,6 +53,58 @@ class SharedTile:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorTile:
+    """How a block of a GPU makes a tile of a product on tensor cores.
+
+    `rows` and `columns` are the outer indices of one factor alone and of the other. Warps stand in
+    `warps_down` rows; each makes `down` times `across` matrices of 16 rows and 8 columns. `depth`
+    places of the reduced indices are multiplied at a time; of as many, `stages` lie in shared
+    memory, all but one still on their way. The first `outside` of the reduced indices are counted
+    through outside of the others. Elements are of `dtype`: of 16 bits, or f32, rounded to tf32; so
+    many neighbours of the `left` and of the `right` factor are copied at once, without registers
+    (0: they are no neighbours, or are computed first).
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    dtype: DType
+    warps_down: int
+    warps_across: int
+    down: int
+    across: int
+    depth: int
+    stages: int
+    outside: int = 0
+    left: int = 0
+    right: int = 0
+
+    @property
+    def height(self) -> int:
+        """The rows of the tile."""
+        return self.warps_down * self.down * 16
+
+    @property
+    def width(self) -> int:
+        """The columns of the tile."""
+        return self.warps_across * self.across * 8
+
+    @property
+    def threads(self) -> int:
+        """The threads of the block."""
+        return self.warps_down * self.warps_across * 32
+
+    @property
+    def pack(self) -> int:
+        """The elements of 16 bytes."""
+        return 16 // self.dtype.size
+
+    @property
+    def step(self) -> int:
+        """How many places of the sum one instruction takes."""
+        return 2 * self.pack
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """The decisions for one kernel.
 
@@ -90,6 +143,7 @@ class Schedule:
     group:    how many threads have a place together, and share the places along its row: 1, a
               warp, or the block.
     shared:   the tile of a product that a block makes, on a GPU.
+    tensor:   the tile that it makes on tensor cores.
     cost:     estimated nanoseconds of all (whether threads pay).
 
     `chunks`, `blocks` and `cost` may depend on the kernel's symbols: what is small stays in one
@@ -121,6 +175,7 @@ class Schedule:
     threads: int = 0
     group: int = 1
     shared: SharedTile | None = None
+    tensor: TensorTile | None = None
 
     @property
     def innermost(self) -> str:

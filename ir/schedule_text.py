@@ -28,7 +28,9 @@
 
 A product by way of shared memory has, after `threads`, the indices of its rows and columns, and
 `shared 16, 16, 4, 4, 8, 1, 0`: rows and columns of threads, results of each down and across, the
-depth, the slices of the sum, the reduced indices outside.
+depth, the slices of the sum, the reduced indices outside. On tensor cores it is `tensor bf16 2, 4,
+4, 4, 32, 3, 0, 8, 8`: the type of elements, rows and columns of warps, matrices of each down and
+across, the depth, the stages, the reduced indices outside, how many elements are copied at once.
 
 What has its default is left out. The name is that of the kernel, which a program keeps.
 """
@@ -41,7 +43,7 @@ from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.notation import quoted
-from dlc.ir.schedule import Edge, Schedule, SharedTile, Tile
+from dlc.ir.schedule import Edge, Schedule, SharedTile, TensorTile, Tile
 from dlc.ir.tokens import Scanner, joined, name_text
 
 _EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
@@ -76,6 +78,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("threads", [str(schedule.threads)] if schedule.threads else []),
         ("group", [str(schedule.group)] if schedule.group != 1 else []),
         *_shared_lines(schedule.shared),
+        *_tensor_lines(schedule.tensor),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -91,6 +94,16 @@ def _shared_lines(tile: SharedTile | None) -> tuple[tuple[str, list[str]], ...]:
              tile.slices, tile.outside)
     return (("rows", list(map(name_text, tile.rows))),
             ("columns", list(map(name_text, tile.columns))), ("shared", list(map(str, sizes))))
+
+
+def _tensor_lines(tile: TensorTile | None) -> tuple[tuple[str, list[str]], ...]:
+    if tile is None:
+        return ()
+    first, *sizes = (tile.warps_down, tile.warps_across, tile.down, tile.across, tile.depth,
+                     tile.stages, tile.outside, tile.left, tile.right)
+    return (("rows", list(map(name_text, tile.rows))),
+            ("columns", list(map(name_text, tile.columns))),
+            ("tensor", [f"{tile.dtype} {first}", *map(str, sizes)]))
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -121,7 +134,9 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
         read.integer("sweep"), read.integer("part"))
     schedule = replace(
         schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
-        threads=read.integer("threads"), group=read.integer("group", 1), shared=read.shared())
+        threads=read.integer("threads"), group=read.integer("group", 1))
+    shared, tensor = read.tile()
+    schedule = replace(schedule, shared=shared, tensor=tensor)
     scan.expect("}")
     return name, schedule
 
@@ -169,15 +184,20 @@ class _ScheduleParser:
         """`panel w 512`"""
         return self._sized() if self.scan.take("panel") else ("", 0)
 
-    def shared(self) -> SharedTile | None:
-        """`rows i columns j shared 16, 16, 4, 4, 16, 1, 0`"""
+    def tile(self) -> tuple[SharedTile | None, TensorTile | None]:
+        """`rows i columns j shared 16, 16, 4, 4, 16, 1, 0`, or a tile on tensor cores"""
         rows, columns = self.names("rows"), self.names("columns")
-        if not self.scan.take("shared"):
-            return None
+        if self.scan.take("shared"):
+            return SharedTile(rows, columns, *self._sizes(7)), None
+        if self.scan.take("tensor"):
+            return None, TensorTile(rows, columns, self.scan.dtype(), *self._sizes(9))
+        return None, None
+
+    def _sizes(self, count: int) -> tuple[int, ...]:
         sizes = self.scan.items(self.scan.integer)
-        if len(sizes) != 7:
-            self.scan.fail(f"a tile in shared memory has 7 sizes, not {len(sizes)}")
-        return SharedTile(rows, columns, *sizes)
+        if len(sizes) != count:
+            self.scan.fail(f"such a tile has {count} sizes, not {len(sizes)}")
+        return sizes
 
     def edges(self) -> tuple[tuple[str, Edge], ...]:
         """`edge u mask, v clamp`"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dlc.compiler.cuda.kernels import emit_kernel, kernel_names
+from dlc.compiler.cuda.kernels import emit_kernel, kernel_names, shared_memory
 from dlc.compiler.cuda.variants import cases
 from dlc.compiler.passes.plan_memory import byte_size, planned
 from dlc.ir.dims import Dim, substitute, symbols
@@ -32,7 +32,7 @@ from dlc.ir.program_text import variant_text
 
 Json = dict[str, object]
 NARROW = 1 << 30  # elements, with room for what is rounded up or doubled
-PRELUDE = Path(__file__).with_name("prelude.cu")
+PRELUDE, TENSOR = (Path(__file__).with_name(f"{name}.cu") for name in ("prelude", "tensor"))
 STATE = "<state>"  # where a check that failed is noted: its code, and the value that it tells
 NOTE = """\
 extern "C" __global__ void note_failure(
@@ -57,8 +57,9 @@ def emit_text(program: Program) -> str:
     names = kernel_names(functions)
     told = {v.kernel: f"// {variant_text(v)}\n" for v in program.variants}
     guarded = has_checks(program)
-    kernels = (told.get(f.name, "") + emit_kernel(f, names[f.name], guarded) for f in functions)
-    return "\n".join((PRELUDE.read_text(), *[NOTE] * guarded, *kernels))
+    kernels = [told.get(f.name, "") + emit_kernel(f, names[f.name], guarded) for f in functions]
+    parts = [PRELUDE, *([TENSOR] if any("= multiply_" in k for k in kernels) else [])]
+    return "\n".join((*(part.read_text() for part in parts), *[NOTE] * guarded, *kernels))
 
 
 def has_checks(program: Program) -> bool:
@@ -147,8 +148,10 @@ class Steps:
         return made
 
     def _run(self, launch: Launch, kernel: str) -> Json:
-        """A kernel, with its blocks and threads for the dims of a launch."""
+        """A kernel, with its blocks and threads for the dims of a launch, and the bytes of shared
+        memory of a block, where it asks for more than every kernel may have."""
         function = self.functions[kernel]
         dims = dict(zip(function.symbols, launch.dims, strict=True))
         return {"kernel": self.names[kernel], "threads": function.threads,
+                "shared": shared_memory(function)[1],
                 "blocks": self.say(substitute(function.chunks, dims))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 from dlc.compiler.cuda.expressions import Expressions
@@ -16,6 +17,8 @@ from dlc.ir.loops import (
     AsIndex,
     Barrier,
     Const,
+    Copies,
+    Copy,
     Exchange,
     Fetch,
     For,
@@ -26,14 +29,16 @@ from dlc.ir.loops import (
     Load,
     LoadIndex,
     Mask,
+    Matrices,
     Shuffle,
     Splat,
     Statement,
     Store,
+    Tensor,
 )
 from dlc.ir.ops import OPS
 from dlc.ir.scalar import PRIMITIVES
-from dlc.ir.types import BOOL, I64, DType
+from dlc.ir.types import BOOL, F32, I64, DType
 
 ALIGNMENT = 16  # bytes: what one access of a thread may have at most
 Lanes = tuple[Operand, ...]
@@ -48,12 +53,15 @@ class StatementEmitter:
         self.indices = Expressions()
         self.values: dict[str, Lanes] = {}
         self.pointers: dict[str, str] = {}
+        self.dynamic: dict[str, int] = {}  # where shared memory lies that the block asks for
         self._emitters: dict[type, Callable[..., None]] = {
             Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
             LaneReduce: self._lane_reduce, Let: self._let, LoadIndex: self._load_index,
             AsIndex: self._as_index, Exchange: self._exchange, Shuffle: self._shuffle,
             Barrier: self._barrier, Fetch: self._fetch, For: self._for, If: self._if,
+            Copy: self._copy, Copies: self._copies, Matrices: self._matrices,
+            Tensor: self._tensor,
         }
 
     def body(self, statements: tuple[Statement, ...]) -> None:
@@ -63,6 +71,10 @@ class StatementEmitter:
 
     def _alloc(self, s: Alloc) -> None:
         name = self.pointers[s.name] = self.writer.fresh(s.name)
+        if s.name in self.dynamic:
+            form, start = f"{stored(s.dtype)} *", self.dynamic[s.name]
+            self.writer.line(f"{form}const {name} = ({form})(all_shared + {start});")
+            return
         where = f"{'__shared__ ' if s.shared else ''}__align__({ALIGNMENT}) "
         zeroed = " = {}" if s.zeroed else ""
         self.writer.line(f"{where}{stored(s.dtype)} {name}[{s.size}]{zeroed};")
@@ -80,13 +92,20 @@ class StatementEmitter:
         if s.lanes > 1 and not s.mask and self._is_aligned(s.offset, s.lanes):
             self.values[s.name] = self._load_pack(s)
             return
-        made = []
-        for lane in range(s.lanes):
-            text = _loaded(self._element(s.buffer, s.offset + lane), s.dtype)
-            if s.mask:
-                text = f"{self.values[s.mask][lane]} ? {text} : {self.builder.const(s.dtype, 0)}"
-            made.append(self.writer.emit(s.dtype, text, s.name))
-        self.values[s.name] = tuple(made)
+        masks = self.values[s.mask] if s.mask else (None,) * s.lanes
+        self.values[s.name] = tuple(
+            self._read(self._element(s.buffer, s.offset + lane), s, masks[lane])
+            for lane in range(s.lanes))
+
+    def _read(self, element: str, s: Load, mask: Operand | None = None) -> Operand:
+        """An element of memory as a register."""
+        text = _loaded(element, s.dtype)
+        if not s.dtype.is_float or s.dtype.size > 2:
+            zero = self.builder.const(s.dtype, 0)
+            return self.writer.emit(s.dtype, f"{mask} ? {text} : {zero}" if mask else text, s.name)
+        kept = f"{mask} ? {element} : ({stored(s.dtype)})0" if mask else element
+        bits = self.writer.define(stored(s.dtype), kept, f"{s.name}.bits")
+        return replace(self.writer.emit(s.dtype, _loaded(bits, s.dtype), s.name), bits=bits)
 
     def _is_aligned(self, offset: Dim, lanes: int) -> bool:
         """Whether neighbours may be read at once; buffers begin at addresses that allow it."""
@@ -96,8 +115,7 @@ class StatementEmitter:
         pack = self.writer.fresh("pack")
         self.writer.line(f"const {self._pack(s.buffer, s.offset, s.dtype, s.lanes, 'const ')}"
                          .replace("@", pack))
-        return tuple(self.writer.emit(s.dtype, _loaded(f"{pack}.at[{lane}]", s.dtype), s.name)
-                     for lane in range(s.lanes))
+        return tuple(self._read(f"{pack}.at[{lane}]", s) for lane in range(s.lanes))
 
     def _pack(self, buffer: str, offset: Dim, dtype: DType, lanes: int, const: str) -> str:
         form = f"Pack<{stored(dtype)}, {lanes}>"
@@ -167,6 +185,39 @@ class StatementEmitter:
 
     def _barrier(self, s: Barrier) -> None:
         self.writer.line("__syncwarp();" if s.warp else "__syncthreads();")
+
+    def _copy(self, s: Copy) -> None:
+        to, source = (f"{self.pointers[name]} + {self.indices.atom(at)}"
+                      for name, at in ((s.buffer, s.at), (s.source, s.offset)))
+        keep = self.values[s.mask][0] if s.mask else "true"
+        self.writer.line(f"copy_bytes<{s.dtype.size * s.lanes}>({to}, {source}, {keep});")
+
+    def _copies(self, s: Copies) -> None:
+        self.writer.line("copies_end_group();" if s.pending is None
+                         else f"wait_for_copies<{s.pending}>();")
+
+    def _matrices(self, s: Matrices) -> None:
+        """f32 is rounded here, once for all products."""
+        if len(s.places) > 1:
+            words = [f"tf32_bits({self._element(s.buffer, place)})" for place in s.places]
+        else:
+            made = self.writer.fresh("matrices")
+            call = "load_matrices_turned" if s.turned else "load_matrices"
+            place = f"{self.pointers[s.buffer]} + {self.indices.atom(s.places[0])}"
+            self.writer.line(f"const Words {made} = {call}({place});")
+            words = [f"{made}.at[{n}]" for n in range(4)]
+            if s.dtype is F32:
+                words = [f"tf32_bits(__int_as_float((int){word}))" for word in words]
+        self.values[s.name] = tuple(
+            Operand(self.writer.define("unsigned", word, s.name), s.word) for word in words)
+
+    def _tensor(self, s: Tensor) -> None:
+        right = self.values[s.right][2 * s.second:2 * s.second + 2]
+        given = ", ".join(map(str, (*self.values[s.left], *right, *self.values[s.sums])))
+        made = self.writer.fresh("sums")
+        kind = "tf32" if s.dtype is F32 else str(s.dtype)
+        self.writer.line(f"const Sums {made} = multiply_{kind}({given});")
+        self.values[s.name] = tuple(Operand(f"{made}.at[{n}]", F32) for n in range(4))
 
     def _fetch(self, s: Fetch) -> None:
         """Nothing: while some threads wait for memory, others run."""
@@ -258,5 +309,7 @@ def _loaded(element: str, dtype: DType) -> str:
 
 def _to_store(value: Operand) -> str:
     """A register as it lies in memory."""
+    if value.bits:
+        return value.bits
     two = value.dtype.is_float and value.dtype.size == 2
     return f"{value.dtype}_bits({value})" if two else value.text

@@ -84,11 +84,13 @@ def _special(value: float, suffix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A value in C: its text (a name or a constant) and its element type."""
+    """A value in C: its text (a name or a constant) and its element type; `bits` is how it lies in
+    memory, if that is known."""
 
     text: str
     dtype: DType
     constant: bool = False
+    bits: str = ""
 
     def __str__(self) -> str:
         return self.text

@@ -14,6 +14,8 @@ from dlc.ir.loops import (
     AsIndex,
     Barrier,
     Const,
+    Copies,
+    Copy,
     Exchange,
     Fetch,
     For,
@@ -24,10 +26,12 @@ from dlc.ir.loops import (
     Load,
     LoadIndex,
     Mask,
+    Matrices,
     Shuffle,
     Splat,
     Statement,
     Store,
+    Tensor,
 )
 from dlc.ir.types import DType
 
@@ -194,6 +198,37 @@ class LoopBuilder:
         """A barrier; what was loaded before may have been written since."""
         self.add(Barrier(warp))
         self.forget_memory()
+
+    def copy(
+        self, memory: tuple[str, Dim], source: tuple[str, Dim], dtype: DType, lanes: int,
+        mask: str = "",
+    ) -> None:
+        """Starts to copy elements into shared memory; zeros where the mask is off."""
+        self.add(Copy(*memory, *source, dtype, lanes, mask))
+
+    def end_copies(self) -> None:
+        """What was started is a group."""
+        self.add(Copies())
+
+    def wait_for_copies(self, pending: int) -> None:
+        """Waits until at most so many groups are on their way."""
+        self.add(Copies(pending))
+
+    def matrices(
+        self, buffer: str, places: tuple[Dim, ...], dtype: DType, turned: bool
+    ) -> Register:
+        """This thread's part of four matrices in shared memory."""
+        made = Matrices(self.fresh("w"), buffer, places, dtype, turned)
+        self.add(made)
+        return Register(made.name, made.word, 4)
+
+    def tensor(
+        self, left: Register, right: Register, second: bool, sums: Register, dtype: DType
+    ) -> Register:
+        """Sums plus a product of matrices."""
+        found = Register(self.fresh("p"), sums.dtype, sums.lanes)
+        self.add(Tensor(found.name, left.name, right.name, second, sums.name, dtype))
+        return found
 
     def exchange(
         self, first: Register, second: Register, distance: int

@@ -16,107 +16,54 @@ columns need of them into registers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from dlc.compiler.kernels.accesses import stride
-from dlc.compiler.kernels.products import Factors, factors_of
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.copies import PAD, Copying, in_packs
+from dlc.compiler.loops.copies import PAD, in_packs
+from dlc.compiler.loops.product_tiles import ProductTiles, Side
 from dlc.compiler.loops.reduce import State
-from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
-from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel
-from dlc.ir.loops import Let
+from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbol
+from dlc.ir.kernel import Kernel
 from dlc.ir.schedule import Schedule, SharedTile
 from dlc.ir.types import DType
 
 PACK = 4  # elements that a thread has side by side, and reads at once
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One factor, and what of a tile goes along it."""
-
-    value: Arg
-    names: tuple[str, ...]  # its outer indices
-    where: tuple[Dim, ...]  # what holds of places that count
-    first: str  # the name of the tile's first row (or column)
-    count: Dim  # of rows
-    size: int  # of the tile
-
-
-class InSharedTiles(Copying):
+class InSharedTiles(ProductTiles):
     """Applies a schedule that has tiles in shared memory."""
 
     def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
         super().__init__(kernel, schedule)
         assert schedule.shared is not None
         self.tile: SharedTile = schedule.shared
-        found = factors_of(kernel)
-        assert found is not None
-        self.factors: Factors = found
-        self.outer = {i.name: i for i in kernel.outer}
-        self.over = {i.name: i for i in found.compute.over}
 
     def body_of_block(self) -> None:
         """What the threads of one block do."""
-        tile, chunk, thread = self.tile, symbol("chunk"), symbol("thread")
-        rows, columns = (self._count(names) for names in (tile.rows, tile.columns))
-        across, down = ceildiv(columns, tile.width), ceildiv(rows, tile.height)
-        batch = [n for n in self.schedule.order if n not in (*tile.rows, *tile.columns)]
-        self._let("first.c", mod(chunk, across) * tile.width, columns)
-        self._let("first.r", mod(floordiv(chunk, across), down) * tile.height, rows)
-        self._decode(batch, floordiv(chunk, across * down))
-        self._let("tx", mod(thread, tile.columns_of_threads), tile.columns_of_threads)
-        self._let("ty", mod(floordiv(thread, tile.columns_of_threads), tile.rows_of_threads),
-                  tile.rows_of_threads)
-        self._let("slice", floordiv(thread, tile.rows_of_threads * tile.columns_of_threads),
-                  tile.slices)
-        sides = [(self.factors.left, self.factors.rows, self.factors.left_where),
-                 (self.factors.right, self.factors.columns, self.factors.right_where)]
-        if tile.rows != self.factors.rows:
-            sides.reverse()
-        (a, b), dtype = sides, self._dtype()
-        sums = self._sums(_Side(*a, "first.r", rows, tile.height),
-                          _Side(*b, "first.c", columns, tile.width), dtype)
-        if tile.slices > 1:
-            self._finish_parts(sums, rows, columns, dtype)
-        else:
-            self._finish(sums, rows, columns, dtype)
-
-    def _dtype(self) -> DType:
+        tile, thread = self.tile, symbol("thread")
+        left, right = self.sides(tile)
+        self.let("tx", mod(thread, tile.columns_of_threads), tile.columns_of_threads)
+        self.let("ty", mod(floordiv(thread, tile.columns_of_threads), tile.rows_of_threads),
+                 tile.rows_of_threads)
+        self.let("slice", floordiv(thread, tile.rows_of_threads * tile.columns_of_threads),
+                 tile.slices)
         combine = self.factors.compute.combine
         assert combine is not None
-        return combine.dtype
-
-    def _count(self, names: Sequence[str]) -> Dim:
-        return product(tuple(self._extent(n) for n in names))
-
-    def _extent(self, name: str) -> Dim:
-        index: Index = self.outer[name] if name in self.outer else self.over[name]
-        assert not isinstance(index.high, Access)
-        return bind(index.high, self.point, self.ranges)
-
-    def _let(self, name: str, value: Dim, turns: Dim) -> None:
-        """From here on `name` stands for an index expression that lies below `turns`."""
-        self.out.add(Let(name, value))
-        self.span(name, 0, turns - 1)
-
-    def _decode(self, names: Sequence[str], number: Dim) -> None:
-        """Gives indices their values at the place that has this number among all of theirs."""
-        self.number([(name, self._extent(name)) for name in names], number)
+        sums = self._sums(left, right, combine.dtype)
+        if tile.slices > 1:
+            self._finish_parts(sums, left.count, right.count, combine.dtype)
+        else:
+            self._finish(sums, left.count, right.count, combine.dtype)
 
     # The sums
 
-    def _sums(self, left: _Side, right: _Side, dtype: DType) -> list[Register]:
+    def _sums(self, left: Side, right: Side, dtype: DType) -> list[Register]:
         """The sums of this thread, a row after another, in packs of columns."""
         tile, reduce = self.tile, self.schedule.reduce
         memory = [self.out.alloc(name, dtype, tile.depth * (side.size + PAD), shared=True)
                   for name, side in (("left", left), ("right", right))]
         zero: State = (self.out.constant(dtype, 0.0, PACK),)
         inner = reduce[tile.outside:]
-        count = self._count(inner)
+        count = self.count(inner)
 
         def turn(states: list[State]) -> list[State]:
             self.out.barrier()
@@ -132,7 +79,7 @@ class InSharedTiles(Copying):
             if not names:
                 self.span("first.k", 0, count - 1)
                 return self._loop("first.k", 0, count, states, turn, tile.depth)
-            high = self._extent(names[0])
+            high = self.extent(names[0])
             self.span(names[0], 0, high - 1)
             self.point[names[0]] = symbol(names[0])
             return self._loop(names[0], 0, high, states,
@@ -141,27 +88,21 @@ class InSharedTiles(Copying):
         made = outside(reduce[:tile.outside], [zero] * (tile.down * tile.across // PACK))
         return [state[0] for state in made]
 
-    def _copy(self, memory: str, side: _Side, inner: tuple[str, ...], count: Dim) -> None:
+    def _copy(self, memory: str, side: Side, inner: tuple[str, ...], count: Dim) -> None:
         """Each thread's part of `depth` places of a factor."""
 
         def element(k: Dim, m: Dim) -> Register:
             place, turn = symbol(side.first) + m, symbol("first.k") + k
-            self._decode(side.names, self.named("p", place, side.count - 1))
-            self._decode(inner, self.named("q", turn, count - 1))
+            self.decode(side.names, self.named("p", place, side.count - 1))
+            self.decode(inner, self.named("q", turn, count - 1))
             below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
             below += [(turn, count)] if mod(count, self.tile.depth) != 0 else []
             below += [(-1 - bind(e, self.point, self.ranges), 0) for e in side.where]
             self.keep_where(below)
             return self.kept(self.factors.compute, side.value)
 
-        along = self._lies_along(side.value, inner)
+        along = self.lies_along(side.value, inner[-1])
         self.copy(memory, side.size, self.tile.depth, along, element)
-
-    def _lies_along(self, value: Arg, inner: tuple[str, ...]) -> bool:
-        """Whether neighbours in memory lie along the last reduced index."""
-        last = self.over[inner[-1]]
-        return any(stride(self.kernel, a, Index(last.name, last.high), 1) == 1
-                   for a in self.factors.reads(value) if a.at)
 
     def _multiply(
         self, memory: list[str], dtype: DType, states: list[State]
@@ -196,7 +137,8 @@ class InSharedTiles(Copying):
         with self.out.block() as outside:
             with self.out.block() as inside:
                 with self.out.block() as place:
-                    self._epilogue(row, column, self.out.load(stack, i * tile.across + j, dtype))
+                    found = self.out.load(stack, i * tile.across + j, dtype)
+                    self.epilogue(tile, row, column, found)
                 self.out.when((rows - 1 - row, columns - 1 - column), place)
             self.out.loop("in.c", 0, tile.across, inside, unrolled=True)
         self.out.loop("in.r", 0, tile.down, outside, unrolled=True)
@@ -223,16 +165,6 @@ class InSharedTiles(Copying):
                 for slice_ in range(1, tile.slices):
                     found = self.out.apply("add", (
                         found, self.out.load(parts, at + slice_ * places, dtype)), dtype)
-                self._epilogue(row, column, found)
+                self.epilogue(tile, row, column, found)
             self.out.when((places - 1 - at, rows - 1 - row, columns - 1 - column), place)
         self.out.loop(var, 0, ceildiv(places, threads), body, unrolled=True)
-
-    def _epilogue(self, row: Dim, column: Dim, value: Register) -> None:
-        self._decode(self.tile.rows, row)
-        self._decode(self.tile.columns, column)
-        reduction = self.factors.compute
-        self.locals[reduction.target.buffer] = value
-        for compute in self.kernel.body:
-            if compute is not reduction:
-                assert isinstance(compute, Compute)
-                self.compute(compute)

@@ -24,6 +24,7 @@ from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.shared_chains import InSharedChains
 from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
+from dlc.compiler.loops.tensor_tiles import InTensorTiles
 from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
@@ -47,6 +48,8 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
         return InSharedChains(kernel, schedule).function()
     if schedule.shared is not None:
         return InSharedTiles(kernel, schedule).function()
+    if schedule.tensor is not None:
+        return InTensorTiles(kernel, schedule).function()
     if schedule.threads:
         return OnThreads(kernel, schedule).function()
     return Applying(kernel, schedule).function()

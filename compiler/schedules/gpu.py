@@ -11,11 +11,12 @@ from dlc.compiler.options import Options
 from dlc.compiler.schedules.chain_tiles import chain_tiles
 from dlc.compiler.schedules.product_tiles import TileChoice, TileSearch
 from dlc.compiler.schedules.rows import row_of
+from dlc.compiler.schedules.tensor_tiles import TensorChoice, TensorSearch
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, symbol, symbols
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
-from dlc.ir.schedule import Schedule
+from dlc.ir.schedule import Schedule, TensorTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
 LANES = 4  # places of a thread side by side
@@ -51,6 +52,10 @@ class ThreadSearch:
             return self.kernel, self._in_groups(self._order(), row, self._group(row))
         made = as_product(self.kernel, self.sizes)
         tile = TileSearch(made, self.sizes, self.options).choose() if made is not None else None
+        tensor = TensorSearch(made, self.sizes, self.options, self.starts).best() if made else None
+        if made is not None and tensor is not None and (
+                tile is None or tensor.cycles < tile.cycles):
+            return made, replace(self, kernel=made)._in_tiles(tensor)
         if made is not None and tile is not None:
             return made, replace(self, kernel=made)._in_tiles(tile)
         return self.kernel, self._on_places()
@@ -73,7 +78,7 @@ class ThreadSearch:
             self.options.target, order, len(order), blocks, reduce=tuple(i.name for i in row),
             sweep=SIDE if length >= SIDE * group else 1, threads=THREADS, group=group)
 
-    def _in_tiles(self, choice: TileChoice) -> Schedule:
+    def _in_tiles(self, choice: TileChoice | TensorChoice) -> Schedule:
         """A block for each tile of a product; other outer indices go round them."""
         tile = choice.tile
         rest = tuple(i.name for i in self.kernel.outer
@@ -81,8 +86,11 @@ class ThreadSearch:
         blocks = product((ceildiv(self._places(tile.rows), tile.height),
                           ceildiv(self._places(tile.columns), tile.width), self._places(rest)))
         order = (*rest, *tile.rows, *tile.columns)
-        return Schedule(self.options.target, order, len(order), at_least_one(blocks),
-                        reduce=choice.reduce, threads=THREADS, shared=tile)
+        schedule = Schedule(self.options.target, order, len(order), at_least_one(blocks),
+                            reduce=choice.reduce, threads=THREADS)
+        if isinstance(tile, TensorTile):
+            return replace(schedule, threads=tile.threads, tensor=tile)
+        return replace(schedule, shared=tile)
 
     def _places(self, order: tuple[str, ...]) -> Dim:
         return product(tuple(self._high(name) for name in order))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -24,12 +24,14 @@ Step = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel, its blocks and threads, and its arguments as bytes."""
+    """A kernel, its blocks and threads, its arguments as bytes, and the bytes of shared memory that
+    a block asks for."""
 
     kernel: str
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: bytes
+    shared: int = 0
 
     @classmethod
     def make(
@@ -134,7 +136,8 @@ class Places:
             return None
         pointers = [self.of(name, sizes) for name in step["buffers"]]
         dims = [evaluate(dim, sizes) for dim in step["dims"]]
-        return Launch.make(run["kernel"], blocks, run["threads"], pointers, dims)
+        made = Launch.make(run["kernel"], blocks, run["threads"], pointers, dims)
+        return replace(made, shared=run.get("shared", 0))
 
 
 def launches(step: Step, sizes: Mapping[str, int], pack: Pack) -> list[Launch] | None:

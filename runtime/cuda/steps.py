@@ -42,7 +42,11 @@ class Stream:
         kernel = self._kernels.get(launch.kernel)
         if kernel is None:
             kernel = self._kernels[launch.kernel] = self._module.get_function(launch.kernel)
-        kernel._launch_kernel(launch.grid, launch.block, launch.arguments, 0, self.stream)
+            if launch.shared:
+                kernel.set_attribute(
+                    self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared)
+        kernel._launch_kernel(
+            launch.grid, launch.block, launch.arguments, launch.shared, self.stream)
 
     def to_gpu(self, place: int, memory: Array) -> None:
         """A copy from the host's staging memory."""

@@ -23,7 +23,7 @@ from tests.cuda.on_cpu import KernelFault, Memory, Module
 
 ALIGNMENT = 64
 ARCH = "sm_80"
-HEADERS = ("cuda_on_cpu.h", "halves.h")
+HEADERS = ("cuda_on_cpu.h", "primitives.h")
 Json = dict[str, Any]
 
 
@@ -89,7 +89,7 @@ class Run:
         given += [ctypes.c_longlong(evaluate(dim, self.sizes)) for dim in step["dims"]]
         if blocks:
             self.module.launch(run["kernel"], blocks, run["threads"], *given,
-                               backwards=self.backwards)
+                               shared=run.get("shared", 0), backwards=self.backwards)
 
     def _check(self, step: Json) -> None:
         if not self._is_true(step["buffer"]):

@@ -118,11 +118,12 @@ int cuMemFreeHost(void *p) { return settle_all(), free(p), OK; }
 // Streams, and graphs of what they are given: a kernel, a copy, or to have waited for an event.
 typedef struct Function {
   const char *(*run)(unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, size_t, int, void **);
+  unsigned most_shared;
 } Function;
 typedef struct Event Event;
 typedef struct Part {
   Function *function;
-  unsigned sizes[6];
+  unsigned sizes[6], shared;
   char *arguments;
   size_t count;
   void *to;
@@ -159,7 +160,7 @@ static int run(const Part *p) {
   for (size_t k = 0; k < count; k++) places[k] = p->arguments + 8 * k;
   const unsigned *n = p->sizes;
   stand_in_launches++;
-  const char *said = p->function->run(n[0], n[1], n[2], n[3], n[4], n[5], 0, stand_in_backwards, places);
+  const char *said = p->function->run(n[0], n[1], n[2], n[3], n[4], n[5], p->shared, stand_in_backwards, places);
   if (!*said) return OK;
   snprintf(stand_in_message, sizeof stand_in_message, "%s", said);
   return FAULT;
@@ -298,19 +299,24 @@ int cuModuleGetFunction(void **to, void *module, const char *name) {
   char full[512];
   snprintf(full, sizeof full, "%s_on_cpu", name);
   Function *f = calloc(1, sizeof *f);
+  f->most_shared = 48 << 10;
   *(void **)&f->run = dlsym(module, full);
   return *to = f, f->run ? OK : NOT_FOUND;
 }
+int cuFuncSetAttribute(Function *f, int which, int value) {
+  if (which != 8 || value < 0 || value > 227 << 10) return INVALID;
+  return f->most_shared = value, OK;
+}
 int cuFuncSetBlockShape(void *f, int x, int y, int z) { return OK; }
-int cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **given, void **extra) {
-  Part part = {.function = f, .sizes = {gx, gy, gz, bx, by, bz}};
+  Part part = {.function = function, .sizes = {gx, gy, gz, bx, by, bz}, .shared = shared};
   note('K');
   for (; extra && *extra; extra += 2) {
     if (*extra == (void *)1) part.arguments = extra[1];
     if (*extra == (void *)2) part.count = *(size_t *)extra[1];
   }
-  return part.arguments && !shared ? put(stream, part) : INVALID;
+  return part.arguments && shared <= function->most_shared ? put(stream, part) : INVALID;
 }
 
 int cuGetErrorString(int status, const char **to) {

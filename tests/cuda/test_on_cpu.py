@@ -60,27 +60,35 @@ TENSOR = """
 extern "C" __global__ void tensor(const unsigned short *a, const unsigned short *b, float *c,
                                   int columns, int inner) {
   __shared__ __align__(16) unsigned short left[2][16][24], right[2][16][16];
-  int lane = threadIdx.x, column = blockIdx.x * 8;
-  float sum[4] = {0, 0, 0, 0};
+  int lane = threadIdx.x, column = blockIdx.x * 16;
+  Sums sum[2] = {};
   for (int k = 0; k < inner + 16; k += 16) {
     int stage = k / 16 % 2;
     if (k < inner) {
-      copy_16(&left[stage][lane / 2][lane % 2 * 8], a + lane / 2 * inner + k + lane % 2 * 8);
-      if (lane < 16) copy_16(&right[stage][lane][0], b + (k + lane) * columns + column);
+      copy_bytes<16>(&left[stage][lane / 2][lane % 2 * 8], a + lane / 2 * inner + k + lane % 2 * 8,
+                     true);
+      for (int half = 0; half < 16; half += 8)
+        if (lane < 16)
+          copy_bytes<16>(&right[stage][lane][half], b + (k + lane) * columns + column + half,
+                         column + half < columns);
     }
     copies_end_group();
     if (k) {
       wait_for_copies<1>();  // the stage before
       __syncthreads();       // for all threads
-      unsigned x[4], y[2];
-      load_matrices_4(x, &left[1 - stage][lane % 16][lane / 16 * 8]);
-      load_matrices_2_turned(y, &right[1 - stage][lane % 16][0]);
-      multiply_16_8_16_bf16(sum, x, y);
+      Words x = load_matrices(&left[1 - stage][lane % 16][lane / 16 * 8]);
+      Words y = load_matrices_turned(&right[1 - stage][lane % 16][lane / 16 * 8]);
+      for (int half = 0; half < 2; half++)
+        sum[half] = multiply_bf16(x.at[0], x.at[1], x.at[2], x.at[3], y.at[half * 2],
+                                  y.at[half * 2 + 1], sum[half].at[0], sum[half].at[1],
+                                  sum[half].at[2], sum[half].at[3]);
       __syncthreads();       // before it is overwritten
     }
   }
-  for (int i = 0; i < 4; i++)
-    c[(lane / 4 + i / 2 * 8) * columns + column + lane % 4 * 2 + i % 2] = sum[i];
+  for (int half = 0; half < 2; half++)
+    for (int i = 0; i < 4 && column + half * 8 < columns; i++)
+      c[(lane / 4 + i / 2 * 8) * columns + column + half * 8 + lane % 4 * 2 + i % 2] =
+          sum[half].at[i];
 }
 """
 
@@ -116,7 +124,7 @@ def tensor(module: Module, backwards: bool) -> float:
     a, b = (RANDOM.integers(-8, 9, shape).astype(np.float32) for shape in ((16, 64), (64, 24)))
     bits = [Memory.of((x.view(np.uint32) >> 16).astype(np.uint16)) for x in (a, b)]
     made = Memory(16 * 24, np.float32)
-    module.launch("tensor", 3, 32, *bits, made, ctypes.c_int(24), ctypes.c_int(64),
+    module.launch("tensor", 2, 32, *bits, made, ctypes.c_int(24), ctypes.c_int(64),
                   backwards=backwards)
     return float(np.abs(made.array.reshape(16, 24) - a @ b).max())
 

@@ -295,6 +295,35 @@ def test_tiles_in_shared_memory(before: str, after: str, fault: str) -> None:
         check_schedule(kernel, schedule)
 
 
+ON_TENSOR_CORES = ("parallel 2 reduce k threads 128 rows i columns j"
+                   " tensor bf16 2, 2, 4, 8, 32, 3, 0, 8, 8")
+
+
+@pytest.mark.parametrize(("before", "after", "fault"), [
+    ("", "", ""),
+    ("bf16 2, 2", "bf16 2, 4", "2 rows of 4 warps are not 128 threads"),
+    ("bf16", "f64", "f64 is not multiplied so"),
+    ("4, 8, 32, 3", "4, 7, 32, 3", "a warp has no pairs of columns"),
+    ("32, 3", "32, 1", "a size is too small"),
+    ("32, 3", "24, 3", "no such steps or loops"),
+    ("3, 0, 8", "3, 1, 8", "no such steps or loops"),
+    ("bf16 2, 2, 4, 8, 32", "bf16 4, 1, 1, 2, 16", "no even part of what is copied"),
+    ("0, 8, 8", "0, 8, 1", "so many elements can't be copied at once"),
+    ("columns j", "columns i", "no two groups of outer indices"),
+    ("parallel 2", "parallel 2 vector j 4", "lanes, groups or tiles besides"),
+])
+def test_tiles_on_tensor_cores(before: str, after: str, fault: str) -> None:
+    kernel = kernel_of("a = sum k<N: mul(x[i, k], z[k, j]) y[8*i + j] = a")
+    text = f'schedule f for "cuda:sm_80" {{ order i, j {ON_TENSOR_CORES.replace(before, after)} }}'
+    schedule = parse_schedule(text)
+    assert parse_schedule(print_schedule(schedule, "f")) == schedule
+    if not fault:
+        check_schedule(kernel, schedule)
+        return
+    with pytest.raises(KernelError, match=fault):
+        check_schedule(kernel, schedule)
+
+
 def test_an_index_of_one_value_is_owned_by_all() -> None:
     kernel = kernel_of("y[0] = x[i, 0]", "i<1")
     check_schedule(kernel, parse_schedule("schedule f for cpu { order i parallel 1 }"))

@@ -73,7 +73,29 @@ loops rows<N>(x: const f32, y: f32) chunks (N + 3) // 4 threads 128 {
 """
 
 
-@pytest.mark.parametrize("text", [LOOPS, THREADS], ids=["vectors", "threads"])
+TENSOR = """\
+loops product(x: const bf16, y: f32, z: const f32) chunks 1 threads 64 {
+  alloc all: bf16[1024] shared
+  alloc wide: f32[512] shared
+  mask m: x1 = thread to 9
+  copy all[8*thread] = x[8*thread]: bf16x8 where m
+  copy wide[4*thread] = z[4*thread]: f32x4
+  copies end
+  copies wait 1
+  barrier
+  w: i32x4 = matrices all[8*thread]: bf16
+  t: i32x4 = matrices all[8*thread]: bf16 turned
+  c: f32x4 = 0.0
+  p: f32x4 = tensor w, t second plus c: bf16
+  a: f32x4 = matrices wide[4*thread]: f32
+  b: f32x4 = matrices wide[thread, thread + 4, thread + 8, thread + 12]: f32 turned
+  q: f32x4 = tensor a, b plus p: f32
+  y[4*thread]: f32x4 = q
+}
+"""
+
+
+@pytest.mark.parametrize("text", [LOOPS, THREADS, TENSOR], ids=["vectors", "threads", "tensor"])
 def test_it_prints_as_it_was_written(text: str) -> None:
     function = parse_loops(text)
     assert print_loops(function) == text
@@ -100,6 +122,29 @@ def test_rules_of_threads(before: str, after: str, message: str) -> None:
     assert text != THREADS
     with pytest.raises(KernelError, match=re.escape(message)):
         check_loops(parse_loops(text))
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    ("copy all[8*thread] = x[8*thread]: bf16x8", "copy x[0] = x[0]: bf16x8", "x is only read"),
+    ("copy all[8*thread] = x", "copy all[8*thread] = z", "z holds f32, not bf16"),
+    ("z[4*thread]: f32x4\n", "z[4*thread]: f32x3\n", "12 bytes can't be copied at once"),
+    ("all: bf16[1024] shared", "all: bf16[1024]", "all is not shared"),
+    ("copies wait 1", "copies wait -1", "-1"),
+    ("thread + 12]: f32 turned", "thread + 12]: f32", "4 places of f32 are no matrices"),
+    ("tensor w, t second plus c: bf16", "tensor w, c second plus c: bf16", "c is f32x4, not i32x4"),
+    ("tensor a, b plus p: f32", "tensor a, b plus w: f32", "w is i32x4, not f32x4"),
+])
+def test_rules_of_tensor_cores(before: str, after: str, message: str) -> None:
+    text = TENSOR.replace(before, after, 1)
+    assert text != TENSOR
+    with pytest.raises((KernelError, TextError), match=re.escape(message)):
+        check_loops(parse_loops(text))
+
+
+def test_products_are_of_whole_warps() -> None:
+    apart = "  if 3 - thread >= 0 {\n    v: i32x4 = matrices all[0]: bf16\n  }\n  y["
+    with pytest.raises(KernelError, match="not all threads come here"):
+        check_loops(parse_loops(TENSOR.replace("  y[", apart)))
 
 
 def test_what_is_parsed() -> None:

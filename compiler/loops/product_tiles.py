@@ -1,0 +1,95 @@
+"""Applying a GPU's schedule: what tiles of products have in common, on tensor cores or without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlc.compiler.kernels.accesses import stride
+from dlc.compiler.kernels.products import Factors, factors_of
+from dlc.compiler.kernels.ranges import bind
+from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.copies import Copying
+from dlc.ir.dataclass import dataclass
+from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
+from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel
+from dlc.ir.loops import Let
+from dlc.ir.schedule import Schedule, SharedTile, TensorTile
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One factor, and what of a tile goes along it."""
+
+    value: Arg
+    names: tuple[str, ...]  # its outer indices
+    where: tuple[Dim, ...]  # what holds of places that count
+    first: str  # the name of the tile's first row (or column)
+    count: Dim  # of rows
+    size: int  # of the tile
+
+
+class ProductTiles(Copying):
+    """Applies a schedule of which a block makes a tile of a product."""
+
+    def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
+        super().__init__(kernel, schedule)
+        found = factors_of(kernel)
+        assert found is not None
+        self.factors: Factors = found
+        self.outer = {i.name: i for i in kernel.outer}
+        self.over = {i.name: i for i in found.compute.over}
+
+    def sides(self, tile: SharedTile | TensorTile) -> tuple[Side, Side]:
+        """The factor of the rows and that of the columns of this block's tile, which other outer
+        indices go round."""
+        chunk = symbol("chunk")
+        rows, columns = (self.count(names) for names in (tile.rows, tile.columns))
+        across, down = ceildiv(columns, tile.width), ceildiv(rows, tile.height)
+        batch = [n for n in self.schedule.order if n not in (*tile.rows, *tile.columns)]
+        self.let("first.c", mod(chunk, across) * tile.width, columns)
+        self.let("first.r", mod(floordiv(chunk, across), down) * tile.height, rows)
+        self.decode(batch, floordiv(chunk, across * down))
+        found = [(self.factors.left, self.factors.rows, self.factors.left_where),
+                 (self.factors.right, self.factors.columns, self.factors.right_where)]
+        if tile.rows != self.factors.rows:
+            found.reverse()
+        return (Side(*found[0], "first.r", rows, tile.height),
+                Side(*found[1], "first.c", columns, tile.width))
+
+    def count(self, names: Sequence[str]) -> Dim:
+        """How many places some indices have together."""
+        return product(tuple(self.extent(n) for n in names))
+
+    def extent(self, name: str) -> Dim:
+        """How many values an index has here."""
+        index: Index = self.outer[name] if name in self.outer else self.over[name]
+        assert not isinstance(index.high, Access)
+        return bind(index.high, self.point, self.ranges)
+
+    def let(self, name: str, value: Dim, turns: Dim) -> None:
+        """From here on `name` stands for an index expression that lies below `turns`."""
+        self.out.add(Let(name, value))
+        self.span(name, 0, turns - 1)
+
+    def decode(self, names: Sequence[str], number: Dim) -> None:
+        """Gives indices their values at the place that has this number among all of theirs."""
+        self.number([(name, self.extent(name)) for name in names], number)
+
+    def lies_along(self, value: Arg, name: str) -> bool:
+        """Whether neighbours in memory lie along an index."""
+        index = self.outer[name] if name in self.outer else self.over[name]
+        return any(stride(self.kernel, a, Index(index.name, index.high), 1) == 1
+                   for a in self.factors.reads(value) if a.at)
+
+    def epilogue(
+        self, tile: SharedTile | TensorTile, row: Dim, column: Dim, made: Register
+    ) -> None:
+        """What follows the sum, at one place."""
+        self.decode(tile.rows, row)
+        self.decode(tile.columns, column)
+        reduction = self.factors.compute
+        self.locals[reduction.target.buffer] = made
+        for compute in self.kernel.body:
+            if compute is not reduction:
+                assert isinstance(compute, Compute)
+                self.compute(compute)

@@ -1,0 +1,247 @@
+"""Applying a GPU's schedule: products of matrices on tensor cores.
+
+As in `shared_tiles.py`, a block makes a tile of the result, turn by turn. A few stages of both
+factors are in shared memory: while the warps multiply one, copies of the next ones are on their
+way. What lies in memory as it is multiplied is copied without registers; what is computed first, or
+lies there so that 16 bytes are no neighbours, is loaded before the products of a turn and stored
+after them.
+
+    copies of the first stages
+    for turn in 0 … turns:
+      wait for the copies of this turn's stage;  barrier
+      start the copies of a later turn, into the stage that was multiplied last
+      sums += left * right        each warp its matrices of 16 x 8, a step of the sum after another
+    y = …                         what follows, at each of the thread's places
+
+The reduced indices outside are counted through by the same loop. A place that does not count is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dlc.compiler.kernels.products import needed
+from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.product_tiles import ProductTiles, Side
+from dlc.compiler.loops.reduce import State
+from dlc.compiler.loops.tensor_panels import Panel
+from dlc.compiler.loops.threads import WARP
+from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbol
+from dlc.ir.kernel import Access, Arg, Kernel
+from dlc.ir.schedule import Schedule, TensorTile
+from dlc.ir.types import F32
+
+Piece = tuple[Dim, list[Register]]  # a place in shared memory, and what goes there
+
+
+class InTensorTiles(ProductTiles):
+    """Applies a schedule that has tiles on tensor cores."""
+
+    def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
+        super().__init__(kernel, schedule)
+        assert schedule.tensor is not None
+        self.tile: TensorTile = schedule.tensor
+        self.inner = schedule.reduce[self.tile.outside:]
+        self.turns: Dim = 0
+
+    def body_of_block(self) -> None:
+        """What the threads of one block do."""
+        tile, thread = self.tile, symbol("thread")
+        left, right = self.sides(tile)
+        warp = floordiv(thread, WARP)
+        self.let("warp.r", floordiv(warp, tile.warps_across), tile.warps_down)
+        self.let("warp.c", mod(warp, tile.warps_across), tile.warps_across)
+        self.let("in.warp", mod(thread, WARP), WARP)
+        sums = self._sums((left, self._panel("left", left, tile.left)),
+                          (right, self._panel("right", right, tile.right)))
+        self._finish(sums, left.count, right.count)
+
+    def _panel(self, name: str, side: Side, copied: int) -> Panel:
+        tile = self.tile
+        memory = self.out.alloc(name, tile.dtype, tile.stages * side.size * tile.depth, shared=True)
+        along = copied == 0 or self.lies_along(side.value, self.inner[-1])
+        return Panel(memory, tile.dtype, side.size, tile.depth, along)
+
+    # The sums
+
+    def _sums(self, left: tuple[Side, Panel], right: tuple[Side, Panel]) -> list[Register]:
+        """The sums of this thread: for each matrix of 16 rows, one for each 8 columns."""
+        tile, both, ahead = self.tile, (left, right), self.tile.stages - 1
+        names = self.schedule.reduce[:tile.outside]
+        self.turns = self.count(names) * ceildiv(self.count(self.inner), tile.depth)
+        direct = tile.left > 0 or tile.right > 0
+        for turn in range(ahead):
+            self._store(self._copy(both, turn, turn), both)
+            if direct:
+                self.out.end_copies()
+
+        def one(states: list[State]) -> list[State]:
+            turn = symbol("turn")
+            if direct:
+                self.out.wait_for_copies(ahead - 1)
+            self.out.barrier()
+            self.let("stage", mod(turn, tile.stages), tile.stages)
+            pieces = self._copy(both, turn + ahead, mod(turn + ahead, tile.stages))
+            if direct:
+                self.out.end_copies()
+            states = self._multiply(left[1], right[1], states)
+            self._store(pieces, both)
+            return states
+
+        self.span("turn", 0, self.turns - 1)
+        zero: State = (self.out.constant(F32, 0.0, 4),)
+        made = self._loop("turn", 0, self.turns, [zero] * (tile.down * tile.across), one)
+        return [state[0] for state in made]
+
+    def _copy(
+        self, both: tuple[tuple[Side, Panel], ...], turn: Dim, stage: Dim
+    ) -> list[list[Piece]]:
+        """Starts all copies of a turn; gives what is loaded for it, to be stored later."""
+        first = self._at_turn(turn)
+        found: list[list[Piece]] = []
+        for (side, panel), lanes in zip(both, (self.tile.left, self.tile.right), strict=True):
+            if lanes:
+                self._start(side, panel, lanes, (turn, first, stage))
+                found.append([])
+            else:
+                found.append(list(self._load_pieces(side, panel, (turn, first, stage))))
+        return found
+
+    def _at_turn(self, turn: Dim) -> Dim:
+        """The first place of the inner indices in a turn; gives those outside their values."""
+        names = self.schedule.reduce[:self.tile.outside]
+        inside = ceildiv(self.count(self.inner), self.tile.depth)
+        if not names:
+            return turn * self.tile.depth
+        self.decode(names, floordiv(turn, inside))
+        return self.named("first.k", mod(turn, inside) * self.tile.depth, self.count(self.inner))
+
+    def _start(self, side: Side, panel: Panel, lanes: int, at: tuple[Dim, Dim, Dim]) -> None:
+        """Starts the copies of this thread, of so many elements each."""
+        turn, first, stage = at
+        access = self._narrow(side.value)
+        assert isinstance(access, Access)
+        in_line = panel.length // lanes
+        for e in range(panel.size * panel.depth // (lanes * self.schedule.threads)):
+            number = e * self.schedule.threads + symbol("thread")
+            line = self.named("m", floordiv(number, in_line), panel.lines - 1)
+            start = self.named("k", mod(number, in_line), in_line - 1) * lanes
+            m, k = (line, start) if panel.along else (start, line)
+            self._stand(side, (turn, first), m, k)
+            mask = self.keep.name if self.keep is not None else ""
+            self.out.copy((panel.memory, panel.place(stage, m, k)),
+                          (access.buffer, self._offset(access)), panel.dtype, lanes, mask)
+            self.keep = None
+
+    def _load_pieces(self, side: Side, panel: Panel, at: tuple[Dim, Dim, Dim]) -> Iterator[Piece]:
+        """Loads what goes into this thread's packs of a panel, which lie along the sum."""
+        turn, first, stage = at
+        packs = panel.depth // panel.pack
+        along = self.lies_along(side.value, self.inner[-1])
+        for e in range(panel.size * packs // self.schedule.threads):
+            number = e * self.schedule.threads + symbol("thread")
+            m = floordiv(number, packs) if along else mod(number, side.size)
+            k = mod(number, packs) if along else floordiv(number, side.size)
+            m = self.named("m", m, side.size - 1)
+            k = self.named("k", k, packs - 1) * panel.pack
+            values = []
+            for lane in range(panel.pack):
+                self._stand(side, (turn, first), m, k + lane)
+                values.append(self.kept(self.factors.compute, self._narrow(side.value)))
+                self.keep = None
+            yield panel.place(stage, m, k), values
+
+    def _store(
+        self, pieces: list[list[Piece]], both: tuple[tuple[Side, Panel], ...]
+    ) -> None:
+        """Stores what was loaded, 16 bytes at once."""
+        for (_, panel), found in zip(both, pieces, strict=True):
+            for place, values in found:
+                pack = self.out.alloc("pack", panel.dtype, panel.pack)
+                for lane, value in enumerate(values):
+                    self.out.store(pack, lane, value)
+                self.out.store(panel.memory, place,
+                               self.out.load(pack, 0, panel.dtype, panel.pack))
+
+    def _stand(self, side: Side, at: tuple[Dim, Dim], m: Dim, k: Dim) -> None:
+        """The indices stand at a row of the tile and a place of the turn, if it counts."""
+        turn, place, inner = at[0], symbol(side.first) + m, self.count(self.inner)
+        self.decode(side.names, self.named("p", place, side.count - 1))
+        self.decode(self.inner, self.named("q", at[1] + k, inner - 1))
+        below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
+        if self.tile.outside:
+            below.append((turn, self.turns))
+        if not self.tile.outside or mod(inner, self.tile.depth) != 0:
+            below.append((at[1] + k, inner))
+        below += [(-1 - self._bound(e, self.point), 0) for e in side.where]
+        self.keep_where(below)
+
+    def _narrow(self, value: Arg) -> Arg:
+        """A factor as tensor cores take it: before it is made f32."""
+        if self.tile.dtype is F32:
+            return value
+        last = needed(self.factors.compute, value)[-1]
+        assert last.op == "cast"
+        return last.args[0]
+
+    # Products
+
+    def _multiply(self, left: Panel, right: Panel, states: list[State]) -> list[State]:
+        tile = self.tile
+        for k in range(0, tile.depth, tile.step):
+            rows = [self._matrices(left, ("warp.r", 16 * i), k, True) for i in range(tile.down)]
+            columns = [self._matrices(right, ("warp.c", 16 * j), k, False)
+                       for j in range(tile.across // 2)]
+            found = iter(states)
+            states = [(self.out.tensor(a, columns[j // 2], j % 2 == 1, next(found)[0], tile.dtype),)
+                      for a in rows for j in range(tile.across)]
+        return states
+
+    def _matrices(self, panel: Panel, at: tuple[str, int], k: int, rows: bool) -> Register:
+        """16 rows of the left factor, or 16 columns of the right one, at one step of the sum.
+
+        Of the four matrices of rows, two lie below each other, then the other two beside them; of
+        columns, those of one half of the step and of the other follow each other.
+        """
+        lane = symbol("in.warp")
+        first = symbol(at[0]) * (panel.size // self._warps(rows)) + at[1]
+        if panel.dtype is F32 and not panel.along:
+            parts = [(r % 2, r // 2) if rows else (r // 2, r % 2) for r in range(4)]
+            m, step = first + floordiv(lane, 4), k + mod(lane, 4)
+            places = tuple(panel.place(symbol("stage"), m + 8 * below, step + 4 * beside)
+                           for below, beside in parts)
+            return self.out.matrices(panel.memory, places, F32, True)
+        in_order, other = mod(lane, 16), mod(lane, 8) + 8 * floordiv(lane, 16)
+        upper, odd = floordiv(lane, 16), mod(floordiv(lane, 8), 2)
+        line, half = (in_order, upper) if rows == panel.along else (other, odd)
+        m, step = (line, panel.pack * half) if panel.along else (8 * half, line)
+        place = panel.place(symbol("stage"), first + m, step + k)
+        return self.out.matrices(panel.memory, (place,), panel.dtype, not panel.along)
+
+    def _warps(self, rows: bool) -> int:
+        return self.tile.warps_down if rows else self.tile.warps_across
+
+    # What follows
+
+    def _finish(self, sums: list[Register], rows: Dim, columns: Dim) -> None:
+        """What follows the sums, at each of this thread's places that there are."""
+        tile, lane = self.tile, symbol("in.warp")
+        stack = self.out.alloc("sums", F32, 4 * len(sums))
+        for at, value in enumerate(sums):
+            self.out.store(stack, 4 * at, value)
+        i, j = symbol("in.r"), symbol("in.c")
+        self.span("in.r", 0, 2 * tile.down - 1)
+        self.span("in.c", 0, 2 * tile.across - 1)
+        place_of = (floordiv(i, 2) * tile.across + floordiv(j, 2)) * 4 + mod(i, 2) * 2 + mod(j, 2)
+        row = symbol("first.r") + symbol("warp.r") * (16 * tile.down) + 8 * i + floordiv(lane, 4)
+        column = symbol("first.c") + symbol("warp.c") * (8 * tile.across) + (
+            8 * floordiv(j, 2) + 2 * mod(lane, 4) + mod(j, 2))
+        with self.out.block() as outside:
+            with self.out.block() as inside:
+                with self.out.block() as place:
+                    self.epilogue(tile, row, column, self.out.load(stack, place_of, F32))
+                self.out.when((rows - 1 - row, columns - 1 - column), place)
+            self.out.loop("in.c", 0, 2 * tile.across, inside, unrolled=True)
+        self.out.loop("in.r", 0, 2 * tile.down, outside, unrolled=True)
+
+

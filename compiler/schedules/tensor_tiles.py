@@ -1,0 +1,210 @@
+"""Which tiles of a product the blocks of a GPU make on tensor cores, by an analytic model.
+
+A turn takes as long as the slowest of four does: the tensor cores, shared memory, from which warps
+read their matrices, the instructions of copies, and memory. Copies have the turns of all stages but
+one to come; where that is less than memory needs to answer, a turn takes the rest of it too. Tiles
+that are larger read less, and leave processors without work where the product is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import ceil
+
+from dlc.compiler.kernels.accesses import offset_of, stride
+from dlc.compiler.kernels.products import needed
+from dlc.compiler.options import Options
+from dlc.compiler.schedules.product_tiles import (
+    BYTES,
+    COPY,
+    DIVISION,
+    LAST,
+    LATENCY,
+    MOST_PROCESSORS,
+    PROCESSORS,
+    REGISTERS,
+    SHARED_BYTES,
+    WARP,
+    TileSearch,
+)
+from dlc.ir.dataclass import dataclass
+from dlc.ir.dims import Dim, coefficient, mod, symbol, symbols
+from dlc.ir.kernel import Access, Arg, Index, Kernel
+from dlc.ir.schedule import TensorTile
+from dlc.ir.types import BF16, F16, F32, DType
+
+FIRST = 80  # of the architectures that have these instructions
+WARPS = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (4, 1), (2, 4), (4, 2))
+DOWN, ACROSS = (1, 2, 4), (2, 4, 8)
+STAGES = (2, 3, 4)
+BLOCK_BYTES = 160 << 10  # of shared memory
+MOST_REGISTERS = 232  # of a thread, so that none is spilled
+FEWEST = 8  # rows and columns of a product of which such a tile pays
+
+# Of a processor, in a cycle
+MULTIPLIED = {"cuda:sm_80": 1024}  # products of 16 bits; of tf32 half as many
+MOST_MULTIPLIED = 1280  # by these instructions, of those that have others too
+UNITS = 4  # of a processor, each for warps of its own
+SHARED = 128  # bytes
+COPIES = 12 / 128  # cycles to start one copy
+MEET = 40  # cycles until all threads of a block have met
+LATE = 120  # more where memory answers late, shared by the turns that are on their way
+RESULT = 6 / 128  # of one result: what follows the sums
+
+
+@dataclass(frozen=True, slots=True)
+class TensorChoice:
+    """A tile, the order of the reduced indices, and the estimated cycles."""
+
+    tile: TensorTile
+    reduce: tuple[str, ...]
+    cycles: float
+
+
+class TensorSearch(TileSearch):
+    """Chooses the tile of one product, which is a kernel that `factors_of` knows."""
+
+    def __init__(
+        self, kernel: Kernel, sizes: dict[str, int], options: Options, starts: dict[str, list[Dim]]
+    ) -> None:
+        super().__init__(kernel, sizes, options)
+        self.starts = starts
+        self.operands = self._operands()
+
+    def best(self) -> TensorChoice | None:
+        """The best tile; None if tensor cores do not multiply such numbers, or few of them."""
+        number = "".join(c for c in self.options.target.rpartition("_")[2] if c.isdigit())
+        small = min(self._count(self.rows), self._count(self.columns)) < FEWEST
+        if self.operands is None or small or not self.over or int(number or 0) < FIRST:
+            return None
+        found = self._tensor_tiles(self.operands)
+        return min(found, key=lambda c: c.cycles, default=None)
+
+    def _operands(self) -> DType | None:
+        """The type of elements that are multiplied: of 16 bits, or f32 where tf32 is asked for."""
+        combine = self.factors.compute.combine
+        if combine is None or combine.dtype is not F32:
+            return None
+        kinds = {self._short(value) for value in (self.factors.left, self.factors.right)}
+        if len(kinds) == 1 and None not in kinds:
+            return kinds.pop()
+        return F32 if self.options.precision == "tf32" else None
+
+    def _short(self, value: Arg) -> DType | None:
+        """The type of 16 bits that a factor is made f32 of."""
+        ops = needed(self.factors.compute, value)
+        if not ops or ops[-1].op != "cast":
+            return None
+        dtype = self._dtype(ops[-1].args[0])
+        return dtype if dtype in (BF16, F16) else None
+
+    def _dtype(self, value: Arg) -> DType:
+        if isinstance(value, str):
+            return next(op.dtype for op in self.factors.compute.body if op.name == value)
+        return self.kernel.buffer(value.buffer).dtype if isinstance(value, Access) else value.dtype
+
+    def _tensor_tiles(self, dtype: DType) -> Iterator[TensorChoice]:
+        pack = 16 // dtype.size
+        depths = (2 * pack, 4 * pack, 8 * pack)
+        orders = {depth: self._order(depth) for depth in depths}
+        copied = {depth: self._copied(dtype, orders[depth][1]) for depth in depths}
+        for warps, down, across, depth, stages in product(WARPS, DOWN, ACROSS, depths, STAGES):
+            outside, inner = orders[depth]
+            tile = TensorTile(self.rows, self.columns, dtype, *warps, down, across, depth, stages,
+                              len(outside), *copied[depth])
+            if self._has_room(tile):
+                turns = self._count(outside) * -(-self._count(inner) // depth)
+                yield TensorChoice(tile, (*outside, *inner),
+                                   self._tensor_cycles(tile, turns, len(inner)))
+
+    def _copied(self, dtype: DType, inner: tuple[str, ...]) -> tuple[int, int]:
+        """How many elements of either factor are copied at once."""
+        sides = [(self.factors.left, self.factors.rows, self.factors.left_where),
+                 (self.factors.right, self.factors.columns, self.factors.right_where)]
+        if self.rows != self.factors.rows:
+            sides.reverse()
+        left, right = (self._at_once(dtype, *side, inner) for side in sides)
+        return left, right
+
+    def _at_once(
+        self, dtype: DType, value: Arg, names: tuple[str, ...], where: tuple[Dim, ...],
+        inner: tuple[str, ...],
+    ) -> int:
+        access = value
+        if dtype is not F32:
+            access = needed(self.factors.compute, value)[-1].args[0]
+        if not isinstance(access, Access) or access.fill is not None or not access.at:
+            return 0
+        outer = {i.name: i for i in (*self.kernel.outer, *self.factors.compute.over)}
+        along = stride(self.kernel, access, _plain(outer[inner[-1]]), 1) == 1
+        last = outer[inner[-1] if along or not names else names[-1]]
+        pack = 16 // dtype.size
+        for lanes in (pack, pack // 2, pack // 4):
+            if lanes == 1 or (not any(last.name in symbols(e) for e in where)
+                              and self._are_neighbours(access, last, lanes)):
+                return lanes
+        return 0
+
+    def _are_neighbours(self, access: Access, last: Index, lanes: int) -> bool:
+        """Whether so many elements along an index lie side by side, and aligned."""
+        offset = offset_of(self.kernel, access, {}, {})
+        assert not isinstance(last.high, Access)
+        return (coefficient(offset, last.name) == 1 and mod(last.high, lanes) == 0
+                and mod(offset - symbol(last.name), lanes) == 0
+                and all(mod(start, lanes) == 0 for start in self.starts.get(access.buffer, [])))
+
+    def _has_room(self, tile: TensorTile) -> bool:
+        least = 8 * tile.pack if tile.dtype is F32 else 16  # lines across the sum
+        for size, lanes in ((tile.height, tile.left), (tile.width, tile.right)):
+            if size < least or size * tile.depth % (tile.threads * (lanes or tile.pack)):
+                return False
+        return _bytes(tile) <= BLOCK_BYTES and _registers(tile) <= MOST_REGISTERS
+
+    def _tensor_cycles(self, tile: TensorTile, turns: int, inner: int) -> float:
+        """Waves of blocks, each of which takes its turns and what follows them."""
+        down, across = self._count(tile.rows), self._count(tile.columns)
+        blocks = self.batch * -(-down // tile.height) * -(-across // tile.width)
+        each = -(-blocks // PROCESSORS.get(self.options.target, MOST_PROCESSORS))
+        most = min(2048 // tile.threads, REGISTERS // (_registers(tile) * tile.threads),
+                   SHARED_BYTES // _bytes(tile))
+        beside = max(1, min(each, most))
+        ahead = tile.stages - 1 if tile.left and tile.right else 1  # what is loaded is stored soon
+        wait = LATENCY / ahead if turns > ahead else 0
+        turn = max(beside * self._turn(tile, inner), wait) + MEET + LATE / ahead
+        last = LAST + beside * tile.height * tile.width * RESULT
+        return ceil(each / beside) * (LATENCY + turns * turn + last)
+
+    def _turn(self, tile: TensorTile, inner: int) -> float:
+        """What a block does in a turn."""
+        size, depth = tile.dtype.size, tile.depth
+        rate = MULTIPLIED.get(self.options.target, MOST_MULTIPLIED) * 2 // size
+        warps, steps = tile.threads // WARP, depth // tile.step
+        multiplied = tile.height * tile.width * depth / (rate * min(1, warps / UNITS))
+        read = warps * steps * (tile.down + tile.across / 2) * 512 / SHARED
+        copied, started = 0.0, 0.0
+        for side, lanes in ((tile.height, tile.left), (tile.width, tile.right)):
+            started += side * depth * (
+                COPIES / lanes if lanes else COPY + DIVISION * (inner - 1))
+            copied += side * depth * size
+        return max(multiplied, read + copied / SHARED, copied / BYTES) + started
+
+
+def _plain(index: Index) -> Index:
+    return Index(index.name, index.high)
+
+
+def _bytes(tile: TensorTile) -> int:
+    """Bytes of shared memory."""
+    return tile.stages * (tile.height + tile.width) * tile.depth * tile.dtype.size
+
+
+def _registers(tile: TensorTile) -> int:
+    """The likely registers of a thread: sums, what is multiplied, and places or values of what is
+    copied."""
+    copied = sum(side * tile.depth // (tile.threads * max(1, lanes)) for side, lanes in (
+        (tile.height, tile.left), (tile.width, tile.right)))
+    return 48 + 4 * tile.down * tile.across + 4 * tile.down + 2 * tile.across + copied
+
+
+__all__ = ["TensorChoice", "TensorSearch"]
