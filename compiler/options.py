@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from dlc.ir.dataclass import dataclass
+from dlc.ir.diagnostics import Diagnostic, UserError
 from dlc.ir.dims import Dim, evaluate, symbols
 
 GPU = "cuda:"
+
+
+def check_precision(precision: str, gpu: bool) -> None:
+    """UserError for a precision that only a GPU has."""
+    if precision == "tf32" and not gpu:
+        raise UserError((Diagnostic(
+            "bad-setting", "precision tf32 is of a GPU: no CPU multiplies such numbers",
+            help="run on cuda, or take bf16 or f16"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,8 @@ class Options:
     hints:     likely sizes of symbols, from the program's text; they choose schedules, never
                results.
     verify:    check the program after every pass, not only at both ends.
-    precision: of the operands of products of f32: f32, or rounded to bf16 or f16.
+    precision: of the operands of products of f32: f32, or rounded to bf16 or f16; tf32: those that
+               a GPU makes on tensor cores are rounded to it there.
     timed:     the code takes the time of each launch, into a block that its caller gives.
     """
 

@@ -15,7 +15,7 @@ from dlc.compiler.llvm.program import Begin
 from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
 from dlc.compiler.loops.threads import WARP
-from dlc.compiler.options import GPU, Options
+from dlc.compiler.options import GPU, Options, check_precision
 from dlc.compiler.passes.apply_schedules import apply_schedules
 from dlc.compiler.passes.chain_products import chain_products
 from dlc.compiler.passes.choose_gpu_schedules import choose_gpu_schedules
@@ -289,6 +289,7 @@ def _target(options: Options) -> Target:
 
 def _for_target(options: Options) -> Options:
     """Options with the lanes and registers of their target; a warp has the lanes of a GPU."""
+    check_precision(options.precision, options.is_gpu)
     if options.is_gpu:
         return replace(options, lanes=WARP, registers=255)
     target = _target(options)

@@ -49,12 +49,16 @@ def load(
     `float="f64"`: the layers of `nn`, what meets no type, and `float` where nothing binds it are
     f64. `precision="bf16"` (or "f16"): products of f32 take operands rounded to that, and add up in
     f32; weights stay f32. `device="cuda"`: all runs on the GPU, where its variables stay; RunError
-    if there is none.
+    if there is none. There `precision="tf32"` too: products on tensor cores, which round to it.
     """
     for name, value, known in (("float", float, FLOATS), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise user_error("bad-setting", f"{name} is one of {', '.join(known)}, not {value!r}")
     gpu.require(device)
+    if precision != "f32":
+        from dlc.compiler.options import check_precision
+
+        check_precision(precision, device == gpu.CUDA)
     return Program(Build(Path(path), floats=float, precision=precision, device=device))
 
 

@@ -261,8 +261,8 @@ def _add_float(parser: argparse.ArgumentParser) -> None:
 
 def _add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="what the operands "
-                        "of products of f32 are rounded to; sums and weights stay f32 "
-                        "(default: f32)")  # fmt: skip
+                        "of products of f32 are rounded to; sums and weights stay f32; tf32 is of "
+                        "a GPU (default: f32)")  # fmt: skip
 
 
 def _add_machine(

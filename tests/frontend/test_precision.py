@@ -330,8 +330,19 @@ def test_other_settings_are_errors(tmp_path: Path) -> None:
     path = written(tmp_path, PRODUCTS)
     with pytest.raises(UserError, match="float is one of f32, f64, not 'f16'"):
         dlc.load(path, float="f16")
-    with pytest.raises(UserError, match="precision is one of f32, bf16, f16, not 'f64'"):
+    with pytest.raises(UserError, match="precision is one of f32, bf16, f16, tf32, not 'f64'"):
         dlc.load(path, precision="f64")
+
+
+def test_tf32_is_of_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, "fn f(x: f32[128, 256], y: f32[256, 512]) -> f32[128, 512] = x @ y\n")
+    with pytest.raises(UserError, match="precision tf32 is of a GPU"):
+        dlc.load(path, precision="tf32")
+    assert main(["dump", str(path), "--stage", "kernels", "--precision", "tf32"]) == 1
+    assert "precision tf32 is of a GPU" in capsys.readouterr().err
+    for precision, there in (("f32", False), ("tf32", True)):
+        assert main(["dump", str(path), "--stage", "cuda", "--precision", precision]) == 0
+        assert ("= multiply_tf32(" in capsys.readouterr().out) == there
 
 
 def test_run_and_dump_take_the_flags(
