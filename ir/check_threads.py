@@ -17,21 +17,34 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
     """
     threads, group = schedule.threads, schedule.group
     if not threads:
-        if group != 1:
+        if group != 1 or schedule.beside:
             fail("group", f"{group} threads of none")
         return
     if threads % WARP or not 0 < threads <= MOST_THREADS:
         fail("threads", f"{threads} threads are no block")
     if schedule.parallel != len(schedule.order):
         fail("parallel", "not all outer loops are split")
-    if group not in (1, WARP, threads):
+    if schedule.beside:
+        _check_beside(schedule, fail)
+    elif group not in (1, WARP, threads):
         fail("group", f"{group} threads are no warp and no block")
-    if group > 1 and not schedule.sweep:
+    elif group > 1 and not schedule.sweep:
         fail("group", "there is no sweep along a row")
     if schedule.shared is not None:
         _check_tile(schedule, schedule.shared, fail)
     if schedule.tensor is not None:
         _check_tensor(schedule, schedule.tensor, fail)
+
+
+def _check_beside(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
+    """Places side by side and the threads of each are all threads of a block."""
+    group, beside = schedule.group, schedule.beside
+    if group < 1 or group * beside != schedule.threads:
+        fail("beside", f"{beside} places of {group} threads are no {schedule.threads} threads")
+    if beside & (beside - 1) or group & (group - 1):
+        fail("beside", f"{beside} places, or {group} threads, are no power of two")
+    if schedule.vector or schedule.tiles or schedule.shared is not None:
+        fail("beside", "it has lanes or tiles besides")
 
 
 def _check_tile(

@@ -141,7 +141,10 @@ class Schedule:
     threads:  of a block, on a GPU (0: the schedule is a CPU's). Chunks are blocks then, all outer
               loops are split, and each thread has places of its own.
     group:    how many threads have a place together, and share the places along its row: 1, a
-              warp, or the block.
+              warp, or the block. With `beside`, any number.
+    beside:   how many places a block has side by side, the threads of whose groups lie that far
+              apart, so that neighbouring threads have neighbouring places (0: those of a group are
+              neighbours).
     shared:   the tile of a product that a block makes, on a GPU.
     tensor:   the tile that it makes on tensor cores.
     cost:     estimated nanoseconds of all (whether threads pay).
@@ -174,6 +177,7 @@ class Schedule:
     fetch: tuple[str, ...] = ()
     threads: int = 0
     group: int = 1
+    beside: int = 0
     shared: SharedTile | None = None
     tensor: TensorTile | None = None
 

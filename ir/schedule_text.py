@@ -77,6 +77,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("fetch", list(map(name_text, schedule.fetch))),
         ("threads", [str(schedule.threads)] if schedule.threads else []),
         ("group", [str(schedule.group)] if schedule.group != 1 else []),
+        ("beside", [str(schedule.beside)] if schedule.beside else []),
         *_shared_lines(schedule.shared),
         *_tensor_lines(schedule.tensor),
     )
@@ -134,7 +135,8 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
         read.integer("sweep"), read.integer("part"))
     schedule = replace(
         schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
-        threads=read.integer("threads"), group=read.integer("group", 1))
+        threads=read.integer("threads"), group=read.integer("group", 1),
+        beside=read.integer("beside"))
     shared, tensor = read.tile()
     schedule = replace(schedule, shared=shared, tensor=tensor)
     scan.expect("}")

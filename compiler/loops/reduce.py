@@ -225,22 +225,28 @@ class Reducing(Computing):
         access = compute.value
         assert isinstance(access, Access)
         count = self._bound(index.high, self.point)
-        step, at = self.out.fresh("s"), self.out.fresh("z")
         before = dict(self.point)
-        self.span(step, 1, count)
-        self.span(at, 0, count - 1)
-        with self.out.block() as outer:
-            with self.out.block() as inner:
-                self.point = before | {index.name: symbol(at)}
-                left = self.read(access)
-                self.point = before | {index.name: symbol(at) + symbol(step)}
-                right = self.read(access)
-                self.point = before | {index.name: symbol(at)}
-                self.write(access, self.out.apply("add", (left, right), left.dtype))
-            self.out.loop(at, 0, count - symbol(step), inner, symbol(step) * 2)
-        self.out.loop(step, 1, count, outer, 0)
-        self.out.forget_memory()
+        self._tree_in_place(access, index.name, 1, count)
         self.point = before | {index.name: 0}
         first = self.read(access)
         self.point = before
         return first
+
+    def _tree_in_place(self, access: Access, name: str, first: int, count: Dim) -> None:
+        """The tree over the elements that are `first` apart, each sum in the place of its left."""
+        step, at = self.out.fresh("s"), self.out.fresh("z")
+        before = dict(self.point)
+        self.span(step, first, count)
+        self.span(at, 0, count - 1)
+        with self.out.block() as outer:
+            with self.out.block() as inner:
+                self.point = before | {name: symbol(at)}
+                left = self.read(access)
+                self.point = before | {name: symbol(at) + symbol(step)}
+                right = self.read(access)
+                self.point = before | {name: symbol(at)}
+                self.write(access, self.out.apply("add", (left, right), left.dtype))
+            self.out.loop(at, 0, count - symbol(step), inner, symbol(step) * 2)
+        self.out.loop(step, first, count, outer, 0)
+        self.out.forget_memory()
+        self.point = before

@@ -20,7 +20,9 @@ from dlc.compiler.kernels.settle import parts_of, settled
 from dlc.compiler.loops.blocks import Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
+from dlc.compiler.loops.columns import InColumns
 from dlc.compiler.loops.reduce import VECTOR_PLACE
+from dlc.compiler.loops.running import RunningSums, running_sum
 from dlc.compiler.loops.shared_chains import InSharedChains
 from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
@@ -50,6 +52,10 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
         return InSharedTiles(kernel, schedule).function()
     if schedule.tensor is not None:
         return InTensorTiles(kernel, schedule).function()
+    if schedule.beside and running_sum(kernel) is not None:
+        return RunningSums(kernel, schedule).function()
+    if schedule.beside:
+        return InColumns(kernel, schedule).function()
     if schedule.threads:
         return OnThreads(kernel, schedule).function()
     return Applying(kernel, schedule).function()

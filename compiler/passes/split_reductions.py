@@ -1,8 +1,9 @@
 """split_reductions: cuts long sums over a symbolic dim into chunks of a constant size.
 
 Only where there are few results, whatever the sizes: many are shared by threads as they are, and
-each is summed from first to last. The products of a GPU, which has many more threads, are cut into
-as many chunks as give all of its processors a tile (`schedules/product_tiles.py`), along any index.
+each is summed from first to last. A GPU has many more threads: its products are cut into as many
+chunks as give all of its processors a tile (`schedules/product_tiles.py`), along any index, and
+its other sums into as many as a model says (`schedules/columns.py`).
 
 The parts are summed in a binary tree over the chunk's number. So the result does not depend on the
 number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
@@ -20,6 +21,7 @@ from math import prod
 from dlc.compiler.options import Options
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
+from dlc.compiler.schedules.columns import Columns
 from dlc.compiler.schedules.product_tiles import processors
 from dlc.ir.dims import (
     Dim,
@@ -38,6 +40,8 @@ CHUNK = 64
 MANY_VECTORS = 64  # of results: enough for some threads
 TILE = 32 * 32  # results that a block makes
 SHORT = 512  # places of a sum that are not worth a second pass
+SIDE = 4  # places that a thread has at a time
+LAUNCH = 3000  # cycles until another kernel has begun
 
 
 def split_reductions(graph: Graph, options: Options) -> Graph:
@@ -71,8 +75,10 @@ def _split_at(node: Node, options: Options) -> tuple[str, int] | None:
     """The index by which a contraction of few results is split, and the size of chunks."""
     if node.op != "contract":
         return None
-    if options.is_gpu and len(node.operands) > 1 and node.result.dtype.is_float:
+    if options.is_gpu and node.result.dtype.is_float and _is_product(node):
         return _split_of_product(node, options)
+    if options.is_gpu and _are_told(node, options):
+        return _split_of_sum(node, options)
     results = product(node.result.dims)
     if not isinstance(results, int) or results >= MANY_VECTORS * options.lanes:
         return None
@@ -91,6 +97,43 @@ def _split_of_product(node: Node, options: Options) -> tuple[str, int] | None:
     name = max(found, key=found.__getitem__)
     chunk = 1 << max(0, (found[name] // parts).bit_length() - 1)
     return (name, chunk) if chunk < found[name] else None
+
+
+def _is_product(node: Node) -> bool:
+    """Whether factors differ in their indices, so that it may be made in tiles."""
+    used = [frozenset[str]().union(*map(symbols, m)) for m in maps_of(node)]
+    return len(set(used)) > 1
+
+
+def _are_told(node: Node, options: Options) -> bool:
+    """Whether the program tells the likely sizes of all that a sum goes over."""
+    return all(s in options.hints for e in extents_of(node).values() for s in symbols(e))
+
+
+def _split_of_sum(node: Node, options: Options) -> tuple[str, int] | None:
+    """Chunks that take least time, with the second pass that adds them up."""
+    summed = {n: options.likely(e) for n, e in _summed(node).items()}
+    if not summed:
+        return None
+    name = max(summed, key=summed.__getitem__)
+    chunks = [1 << k for k in range(3, (summed[name] - 1).bit_length())]
+    best = min((*chunks, 0), key=lambda chunk: _cycles(node, options, summed[name], chunk))
+    return (name, best) if best else None
+
+
+def _cycles(node: Node, options: Options, length: int, chunk: int) -> float:
+    """Cycles of a sum whose longest index is cut into chunks (0: it is not)."""
+    parts = -(-length // chunk) if chunk else 1
+    extents = {n: options.likely(e) for n, e in extents_of(node).items()}
+    results = options.likely(product(node.result.dims))
+    rows = prod(extents.values()) // max(1, results) // parts
+    last = symbols(maps_of(node)[0][-1]) if maps_of(node)[0] else frozenset()
+    run = 1 if last & _summed(node).keys() else options.likely(node.result.dims[-1])
+    size = node.operands[0].dtype.size
+    first = Columns(results * parts, rows, run, size, SIDE).best(options.target)
+    if parts == 1:
+        return first
+    return first + LAUNCH + Columns(results, parts, run, size, SIDE).best(options.target)
 
 
 def _summed(node: Node) -> dict[str, Dim]:

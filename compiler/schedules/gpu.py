@@ -6,9 +6,13 @@ from dataclasses import replace
 
 from dlc.compiler.kernels.accesses import accesses, stride
 from dlc.compiler.kernels.implicit_products import as_product
+from dlc.compiler.loops import columns
+from dlc.compiler.loops import running as running_sums
+from dlc.compiler.loops.running import running_sum
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.chain_tiles import chain_tiles
+from dlc.compiler.schedules.columns import Columns
 from dlc.compiler.schedules.product_tiles import TileChoice, TileSearch
 from dlc.compiler.schedules.rows import row_of
 from dlc.compiler.schedules.tensor_tiles import TensorChoice, TensorSearch
@@ -22,6 +26,7 @@ THREADS = 256  # of a block: eight warps, of which several blocks fit a processo
 LANES = 4  # places of a thread side by side
 WIDE = 16  # bytes of one access, at most
 LONG_ROW = 1024  # from here on a block has a row, below a warp
+LONG_SUM = 64  # elements of a running sum, from which on threads share it
 SIDE = 4  # places of a row that a thread has at a time
 
 
@@ -48,8 +53,12 @@ class ThreadSearch:
         if chain is not None:
             return self.kernel, chain
         row = self._row()
+        group = self._group(row) if row is not None else 1
+        beside = self._in_columns(row) if group == 1 else None
+        if beside is not None:
+            return self.kernel, beside
         if row is not None:
-            return self.kernel, self._in_groups(self._order(), row, self._group(row))
+            return self.kernel, self._in_groups(self._order(), row, group)
         made = as_product(self.kernel, self.sizes)
         tile = TileSearch(made, self.sizes, self.options).choose() if made is not None else None
         tensor = TensorSearch(made, self.sizes, self.options, self.starts).best() if made else None
@@ -77,6 +86,43 @@ class ThreadSearch:
         return Schedule(
             self.options.target, order, len(order), blocks, reduce=tuple(i.name for i in row),
             sweep=SIDE if length >= SIDE * group else 1, threads=THREADS, group=group)
+
+    def _in_columns(self, row: tuple[Index, ...] | None) -> Schedule | None:
+        """Columns side by side, whose rows threads share; None where they have one each."""
+        running, tree = running_sum(self.kernel), self._tree()
+        if running is not None and self._extent(running.index) >= LONG_SUM:
+            return self._beside((running.index,), (), running_sums.NEIGHBOURS)
+        if tree:
+            return self._beside(tree, tree, columns.NEIGHBOURS)
+        return None if row is None else self._beside(row, row, SIDE, sweep=SIDE)
+
+    def _beside(
+        self, row: tuple[Index, ...], reduce: tuple[Index, ...], side: int, sweep: int = 0
+    ) -> Schedule | None:
+        order = self._order()
+        places = self._places(order)
+        if isinstance(places, int) and places < 1:
+            return None
+        last = [i for i in self.kernel.outer if i.name == order[-1]] if order else []
+        along = self._along(row[-1])[0] > (self._neighbours(last[0]) if last else 0)
+        found = Columns(
+            self._number(places), self._extent(row[-1]), 1 if along or not last else
+            self._extent(last[0]), max(b.dtype.size for b in self.kernel.params), side,
+        ).beside(self.options.target)
+        if found == THREADS:
+            return None
+        return Schedule(
+            self.options.target, order, len(order), at_least_one(ceildiv(places, found)),
+            reduce=tuple(i.name for i in reduce), sweep=sweep, threads=THREADS,
+            group=THREADS // found, beside=found)
+
+    def _tree(self) -> tuple[Index, ...]:
+        """The index of a sum in a tree, which comes first in a kernel; none if there is none."""
+        first = self.kernel.body[0]
+        plain = all(isinstance(c, Compute) for c in self.kernel.body)
+        if plain and isinstance(first, Compute) and first.combine and first.combine.tree:
+            return first.over
+        return ()
 
     def _in_tiles(self, choice: TileChoice | TensorChoice) -> Schedule:
         """A block for each tile of a product; other outer indices go round them."""

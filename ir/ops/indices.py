@@ -197,8 +197,9 @@ def _cumsum_vjp(b: Builder, node: Node, g: Grads) -> Cotangents:
 
 
 cumsum = register(Op(
-    "cumsum", "the sum of all elements along an axis up to each one, one after the other; from the "
-    "end if `reverse`", _infer_cumsum, _eval_cumsum, _cumsum_vjp,
+    "cumsum", "the sum of all elements along an axis up to each one, one after the other (a GPU "
+    "adds up long axes in pieces); from the end if `reverse`",
+    _infer_cumsum, _eval_cumsum, _cumsum_vjp,
     tuple(Sample((kind,), (("axis", axis), ("reverse", reverse)))
           for reverse in (False, True)
           for kind, axis in (("f32[3, 5]", 1), ("f32[4, 3, 2]", 1), ("f32[17]", 0))),

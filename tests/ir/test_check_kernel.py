@@ -256,6 +256,11 @@ def test_parallel_indices_own_what_is_written(statement: str, parallel: int, fau
     ("parallel 2 threads 256 group 32", "there is no sweep along a row"),
     ("parallel 2 threads 256 group 64", "64 threads are no warp and no block"),
     ("parallel 2 group 32", "32 threads of none"),
+    ("parallel 2 threads 256 group 8 beside 32", ""),
+    ("parallel 2 threads 256 group 8 beside 64", "64 places of 8 threads are no 256 threads"),
+    ("parallel 2 threads 96 group 3 beside 32", "no power of two"),
+    ("parallel 2 vector j 2 threads 256 group 8 beside 32", "lanes or tiles besides"),
+    ("parallel 2 beside 32", "1 threads of none"),
 ])
 def test_threads_of_a_gpu(rest: str, fault: str) -> None:
     kernel = kernel_of("y[8*i + j] = x[i, j]")
