@@ -33,6 +33,7 @@ from dlc.compiler.passes.fuse_updates import fuse_updates
 from dlc.compiler.passes.gather_products import gather_products
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
+from dlc.compiler.passes.launch_together import launch_together
 from dlc.compiler.passes.lower import lower
 from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.name_sizes import name_sizes
@@ -116,6 +117,7 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
         *own.schedules,
         Pass("fuse_updates", fuse_updates, PROGRAM, PROGRAM,
              "after schedules, which decide how a gradient is made; its memory is gone"),
+        *own.launches,
         Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,
              "after lower: lifetimes are counted in launches"),
         Pass("apply_schedules", apply_schedules, PROGRAM, LOOPS,
@@ -129,6 +131,7 @@ class _Own(NamedTuple):
 
     layouts: tuple[Pass, ...]
     schedules: tuple[Pass, ...]
+    launches: tuple[Pass, ...]
     code: tuple[Pass, ...]
 
 
@@ -139,6 +142,7 @@ def _for_cpu(options: Options, begin: Begin) -> _Own:
               "after fuse: only what lies in memory has a layout"),),
         (Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
               "after choose_layouts, whose strides decide which index is the vector's"),),
+        (),
         (Pass("emit", partial(emit, options=options, begin=begin), LOOPS, MODULE,
               "last: prints what was decided"),),
     )
@@ -150,6 +154,8 @@ def _for_gpu(options: Options) -> _Own:
         (),
         (Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
               PROGRAM, "after reuse_operands: what launches share decides what is aligned"),),
+        (Pass("launch_together", partial(launch_together, options=options), PROGRAM, PROGRAM,
+              "after fuse_updates, the last to change launches; memory is planned for them so"),),
         (Pass("emit_cuda", partial(emit_cuda, options=options), LOOPS, MODULE,
               "last: prints what was decided"),),
     )

@@ -90,7 +90,9 @@ class _Checker:
             self._fail(buffer.name, f"is not stored as {root.name} is")
 
     def _steps(self, steps: tuple[Step, ...], depth: int) -> None:
+        beside: list[Launch] = []
         for step in steps:
+            beside = self._beside(step, beside)
             match step:
                 case Launch():
                     self._launch(step)
@@ -106,6 +108,32 @@ class _Checker:
                     if self.committed or depth:
                         self._fail("commit", "stands where no commit may")
                     self.committed = True
+
+    def _beside(self, step: Step, before: list[Launch]) -> list[Launch]:
+        """The launches that this one is beside, and itself; none for another step."""
+        if not isinstance(step, Launch):
+            return []
+        if not step.beside:
+            return [step]
+        if not before:
+            self._fail(step.kernel, "is beside no launch")
+        for other in before:
+            both = ((step, other), (other, step))
+            if any(self._written(a) & self._touched(b) for a, b in both):
+                self._fail(step.kernel, f"is beside {other.kernel}, and one needs the other's work")
+        return [*before, step]
+
+    def _touched(self, launch: Launch) -> set[str]:
+        return {self._root(name) for name in launch.buffers}
+
+    def _written(self, launch: Launch) -> set[str]:
+        params = self.kernels[launch.kernel].params if launch.kernel in self.kernels else ()
+        return {self._root(n) for p, n in zip(params, launch.buffers, strict=False)
+                if p.role != "in"}
+
+    def _root(self, name: str) -> str:
+        buffer = self.buffers.get(name)
+        return name if buffer is None else buffer.alias_of or name
 
     def _effect(self, step: Check | Print) -> None:
         if self.committed:

@@ -48,13 +48,17 @@ class ProgramBuffer:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Runs a kernel on buffers, in the order of its parameters, with dims for its symbols."""
+    """Runs a kernel on buffers, in the order of its parameters, with dims for its symbols.
+
+    One that is `beside` the launch before it need not wait for that, nor that for it.
+    """
 
     kernel: str
     buffers: tuple[str, ...]
     dims: tuple[Dim, ...]
     path: str = ""
     locs: tuple[Loc, ...] = field(default=(), compare=False)
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

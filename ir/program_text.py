@@ -176,7 +176,8 @@ def _loop(loop: Loop, indent: str) -> list[str]:
 def _launch(launch: Launch, indent: str) -> list[str]:
     dims = f"<{', '.join(map(str, launch.dims))}>" if launch.dims else ""
     buffers = list(map(name_text, launch.buffers))
-    lines = joined(f"{indent}launch {name_text(launch.kernel)}{dims}(", buffers, ")",
+    word = "beside" if launch.beside else "launch"
+    lines = joined(f"{indent}{word} {name_text(launch.kernel)}{dims}(", buffers, ")",
                    f"{indent}    ")
     return [*lines[:-1], f"{lines[-1]}{path_text(launch.path)}{places_text(launch.locs)}"]
 
@@ -345,11 +346,13 @@ class _ProgramParser:
             condition, then = scan.name(), self._block_of_steps()
             scan.expect("else")
             return Branch(condition, then, self._block_of_steps())
-        scan.expect("launch")
+        beside = scan.take("beside")
+        if not beside:
+            scan.expect("launch")
         kernel = scan.name()
         dims = scan.bracketed("<", ">", scan.dim) if scan.word == "<" else ()
         buffers = scan.bracketed("(", ")", scan.name)
-        return Launch(kernel, buffers, dims, scan.path(), scan.places())
+        return Launch(kernel, buffers, dims, scan.path(), scan.places(), beside)
 
 
 __all__ = ["TextError", "parse_program", "print_program"]

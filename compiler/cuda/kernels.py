@@ -11,39 +11,78 @@ from math import inf
 from dlc.compiler.cuda.statements import StatementEmitter
 from dlc.compiler.cuda.text import mangle, stored
 from dlc.compiler.loops.names import Name
-from dlc.ir.loops import Alloc, LoopFunction
+from dlc.ir.loops import Alloc, LoopFunction, Pointer
 
 FREELY_SHARED = 48 << 10  # bytes of a block
 SHARED_ALIGNMENT = 128  # bytes: of all banks
+GUARD = "const Wide *failed"  # whether a check before has failed
+LEAVE = "  if (*failed) return;\n"
 
 
 def emit_kernel(function: LoopFunction, name: str, guarded: bool = False) -> str:
     """The definition of a loop function as a kernel called `name`; `guarded` by the state."""
+    pointers, numbers, body = _emit(function)
+    parameters = (*pointers, *[GUARD] * guarded, *numbers)
+    # The 1: registers are not to be spilled so that more than one block may have its place.
+    head = f'extern "C" __global__ void __launch_bounds__({function.threads}, 1) {name}('
+    return (f"{head}{', '.join(parameters)}) {{\n{LEAVE * guarded}"
+            f"  const Index chunk = blockIdx.x;\n{body}}}\n")
+
+
+def emit_part(function: LoopFunction, name: str) -> str:
+    """The definition of a loop function that blocks of a kernel call, with the number of a chunk.
+    """
+    pointers, numbers, body = _emit(function)
+    head = f"static __device__ void {name}("
+    return f"{head}{', '.join((*pointers, *numbers, 'const Index chunk'))}) {{\n{body}}}\n"
+
+
+def emit_together(
+    functions: list[LoopFunction], parts: list[str], name: str, guarded: bool = False
+) -> str:
+    """A kernel whose blocks call functions: as many each as the last parameters say."""
+    parameters: list[str] = []
+    numbers: list[str] = []
+    lines = ["  Index chunk = blockIdx.x;"]
+    for k, (function, part) in enumerate(zip(functions, parts, strict=True)):
+        own = [f"p{k}_{at}" for at in range(len(function.pointers))]
+        parameters += [f"{_pointer(p)}{n}" for p, n in zip(function.pointers, own, strict=True)]
+        dims = [f"n{k}_{at}" for at in range(len(function.symbols))]
+        numbers += [f"Wide {n}" for n in dims]
+        call = f"{part}({', '.join((*own, *dims, 'chunk'))})"
+        lines += [f"  if (chunk < blocks_{k}) return {call};", f"  chunk -= blocks_{k};"]
+    counts = [f"Wide blocks_{k}" for k in range(len(functions))]
+    head = f'extern "C" __global__ void __launch_bounds__({functions[0].threads}, 1) {name}('
+    each = (*parameters, *[GUARD] * guarded, *numbers, *counts)
+    return f"{head}{', '.join(each)}) {{\n{LEAVE * guarded}" + "\n".join((*lines[:-1], "}\n"))
+
+
+def _pointer(pointer: Pointer) -> str:
+    return f"{'' if pointer.writable else 'const '}{stored(pointer.dtype)} *"
+
+
+def _emit(function: LoopFunction) -> tuple[list[str], list[str], str]:
+    """The parameters of a function, pointers and numbers, and the lines of its body, which know
+    their `chunk`."""
     emitter = StatementEmitter()
     emitter.dynamic, asked = shared_memory(function)
-    parameters = []
+    pointers, numbers = [], []
     for pointer in function.pointers:
         found = emitter.pointers[pointer.name] = emitter.writer.fresh(pointer.name)
-        const = "" if pointer.writable else "const "
-        parameters.append(f"{const}{stored(pointer.dtype)} *{found}")
-    if guarded:
-        parameters.append("const Wide *failed")
-    known = ["chunk = blockIdx.x", "thread = threadIdx.x"]
+        pointers.append(f"{_pointer(pointer)}{found}")
+    known = ["thread = threadIdx.x"]
     for symbol in function.symbols:
         found = emitter.writer.fresh(symbol)
-        parameters.append(f"Wide {found}_given")
+        numbers.append(f"Wide {found}_given")
         known.append(f"{found} = {found}_given")
         emitter.indices.define(symbol, Name(found, 0, (0, inf)))
     emitter.indices.define("chunk", Name("chunk", 0, (0, inf)))
     emitter.indices.define("thread", Name("thread", 0, (0, function.threads - 1)))
     emitter.body(function.body)
-    # The 1: registers are not to be spilled so that more than one block may have its place.
-    head = f'extern "C" __global__ void __launch_bounds__({function.threads}, 1) {name}('
-    lines = [head + ", ".join(parameters) + ") {", *["  if (*failed) return;"] * guarded,
-             f"  const Index {', '.join(known)};",
+    lines = [f"  const Index {', '.join(known)};",
              *["  DYNAMIC_SHARED(unsigned char, all_shared);"] * (asked > 0),
-             *emitter.writer.lines, "}"]
-    return "\n".join(lines) + "\n"
+             *emitter.writer.lines]
+    return pointers, numbers, "\n".join(lines) + "\n"
 
 
 def shared_memory(function: LoopFunction) -> tuple[dict[str, int], int]:
@@ -57,12 +96,12 @@ def shared_memory(function: LoopFunction) -> tuple[dict[str, int], int]:
     return (starts, end) if end > FREELY_SHARED else ({}, 0)
 
 
-def kernel_names(functions: tuple[LoopFunction, ...]) -> dict[str, str]:
+def kernel_names(functions: tuple[str, ...]) -> dict[str, str]:
     """A name in C for each function; different functions have different ones."""
     found: dict[str, str] = {}
     for function in functions:
-        name = mangle(function.name)
+        name = mangle(function)
         while name in found.values():
             name += "_"
-        found[function.name] = name
+        found[function] = name
     return found

@@ -2,15 +2,22 @@
 
 The steps say which kernel runs on how many blocks, on which buffers, with which numbers; sizes are
 expressions over the symbols of the call and the variables of loops, as everywhere in a manifest. A
-launch that has `variants` runs the first of them at whose sizes all of its `where` holds.
+launch that has `variants` runs the first of them at whose sizes all of its `where` holds. Launches
+beside each other are one, of a kernel whose blocks call functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dlc.compiler.cuda.kernels import emit_kernel, kernel_names, shared_memory
+from dlc.compiler.cuda.kernels import (
+    emit_kernel,
+    emit_part,
+    emit_together,
+    kernel_names,
+    shared_memory,
+)
 from dlc.compiler.cuda.variants import cases
 from dlc.compiler.passes.plan_memory import byte_size, planned
 from dlc.ir.dims import Dim, substitute, symbols
@@ -51,13 +58,58 @@ def launched(program: Program) -> tuple[LoopFunction, ...]:
     return tuple(f for f in program.loops if f.name in used)
 
 
+def runs(steps: tuple[Step, ...]) -> Iterator[Step | tuple[Launch, ...]]:
+    """Steps in order, those that stand in others not; launches with those beside them."""
+    beside: list[Launch] = []
+    for step in (*steps, None):
+        if beside and not (isinstance(step, Launch) and step.beside):
+            yield tuple(beside)
+            beside = []
+        if isinstance(step, Launch):
+            beside.append(step)
+        elif step is not None:
+            yield step
+
+
+def launches_together(program: Program) -> dict[tuple[str, ...], str]:
+    """The names of kernels for launches beside each other, by the functions that these run."""
+    found: dict[tuple[str, ...], str] = {}
+    for steps in _each_body(program.steps):
+        for run in runs(steps):
+            if isinstance(run, tuple) and len(run) > 1:
+                found.setdefault(tuple(launch.kernel for launch in run), f"together {len(found)}")
+    return found
+
+
+def _each_body(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    yield steps
+    for step in steps:
+        if isinstance(step, Loop):
+            yield from (*_each_body(step.test), *_each_body(step.body))
+        elif isinstance(step, Branch):
+            yield from (*_each_body(step.then), *_each_body(step.otherwise))
+
+
+def _alone(program: Program) -> set[str]:
+    """The functions of launches that are beside none."""
+    return {case.kernel for steps in _each_body(program.steps) for run in runs(steps)
+            if isinstance(run, tuple) and len(run) == 1 for case in cases(program, run[0])}
+
+
 def emit_text(program: Program) -> str:
     """The translation unit: what primitives mean, then the kernels."""
-    functions = launched(program)
-    names = kernel_names(functions)
+    functions = {f.name: f for f in launched(program)}
+    together, alone = launches_together(program), _alone(program)
+    names = kernel_names((*functions, *together.values()))
     told = {v.kernel: f"// {variant_text(v)}\n" for v in program.variants}
     guarded = has_checks(program)
-    kernels = [told.get(f.name, "") + emit_kernel(f, names[f.name], guarded) for f in functions]
+    inside = {name for key in together for name in key}
+    kernels = [told.get(f.name, "") + emit_kernel(f, names[f.name], guarded)
+               for f in functions.values() if f.name in alone]
+    kernels += [emit_part(f, f"{names[f.name]}_part")
+                for f in functions.values() if f.name in inside]
+    kernels += [emit_together([functions[n] for n in key], [f"{names[n]}_part" for n in key],
+                              names[name], guarded) for key, name in together.items()]
     parts = [PRELUDE, *([TENSOR] if any("= multiply_" in k for k in kernels) else [])]
     return "\n".join((*(part.read_text() for part in parts), *[NOTE] * guarded, *kernels))
 
@@ -75,7 +127,8 @@ class Steps:
         self.program = program
         self.dims = {b.name: b.dims for b in program.buffers}
         self.functions = {f.name: f for f in launched(program)}
-        self.names = kernel_names(tuple(self.functions.values()))
+        self.together = launches_together(program)
+        self.names = kernel_names((*self.functions, *self.together.values()))
         self.state = [STATE] * has_checks(program)
 
     def describe(self) -> Json:
@@ -106,12 +159,13 @@ class Steps:
 
     def steps(self, steps: tuple[Step, ...]) -> list[Json]:
         """Steps in order."""
-        return [self._step(step) for step in steps]
+        return [self._launches(run) if isinstance(run, tuple) else self._step(run)
+                for run in runs(steps)]
 
     def _step(self, step: Step) -> Json:
         match step:
             case Launch():
-                return self._launch(step)
+                return self._launches((step,))
             case Check():
                 return self._check(step)
             case Print():
@@ -136,6 +190,18 @@ class Steps:
         return {"step": "check", "buffer": check.buffer, "code": check.code, "value": check.value,
                 "note": note}
 
+    def _launches(self, run: tuple[Launch, ...]) -> Json:
+        if len(run) == 1:
+            return self._launch(run[0])
+        kernel = self.together[tuple(launch.kernel for launch in run)]
+        blocks = [self._blocks(launch, launch.kernel) for launch in run]
+        dims = [dim for launch in run for dim in launch.dims]
+        return {"step": "launch", "kernel": self.names[kernel],
+                "threads": self.functions[run[0].kernel].threads, "shared": 0,
+                "blocks": self.say(sum(blocks)),
+                "buffers": [*(n for launch in run for n in launch.buffers), *self.state],
+                "dims": [self.say(dim) for dim in (*dims, *blocks)]}
+
     def _launch(self, launch: Launch) -> Json:
         *variants, (kernel, _) = cases(self.program, launch)
         made = {"step": "launch", **self._run(launch, kernel),
@@ -150,8 +216,11 @@ class Steps:
     def _run(self, launch: Launch, kernel: str) -> Json:
         """A kernel, with its blocks and threads for the dims of a launch, and the bytes of shared
         memory of a block, where it asks for more than every kernel may have."""
+        return {"kernel": self.names[kernel], "threads": self.functions[kernel].threads,
+                "shared": shared_memory(self.functions[kernel])[1],
+                "blocks": self.say(self._blocks(launch, kernel))}
+
+    def _blocks(self, launch: Launch, kernel: str) -> Dim:
         function = self.functions[kernel]
-        dims = dict(zip(function.symbols, launch.dims, strict=True))
-        return {"kernel": self.names[kernel], "threads": function.threads,
-                "shared": shared_memory(function)[1],
-                "blocks": self.say(substitute(function.chunks, dims))}
+        return substitute(
+            function.chunks, dict(zip(function.symbols, launch.dims, strict=True)))

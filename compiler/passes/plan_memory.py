@@ -81,7 +81,8 @@ class _Uses:
     def walk(self, steps: tuple[Step, ...], loops: tuple[int, ...]) -> None:
         """Numbers steps and what stands in them; `loops` are the loops around them."""
         for step in steps:
-            self.at += 1
+            # Launches beside each other are one step: none of their memory is another's.
+            self.at += not (isinstance(step, Launch) and step.beside)
             match step:
                 case Launch() | Print():
                     self._touch(step.buffers, loops)

@@ -51,6 +51,13 @@ def processors(target: str) -> int:
     return PROCESSORS.get(target, MOST_PROCESSORS)
 
 
+def shared_bytes(tile: SharedTile, size: int) -> int:
+    """Shared memory for a tile of elements of so many bytes."""
+    copies = (tile.height + tile.width + 2 * PAD) * tile.depth
+    sums = tile.slices * tile.height * tile.width if tile.slices > 1 else 0
+    return (copies + sums) * size
+
+
 @dataclass(frozen=True, slots=True)
 class TileChoice:
     """A tile, the order of the reduced indices, and the estimated cycles."""
@@ -126,13 +133,7 @@ class TileSearch:
         copied = (high + wide) * depth
         if depth % tile.slices:
             return False
-        return copied <= MOST_COPIED * THREADS and self._shared(tile) <= BLOCK_BYTES
-
-    def _shared(self, tile: SharedTile) -> int:
-        """Bytes of shared memory."""
-        copies = (tile.height + tile.width + 2 * PAD) * tile.depth
-        sums = tile.slices * tile.height * tile.width if tile.slices > 1 else 0
-        return (copies + sums) * self.bytes
+        return copied <= MOST_COPIED * THREADS and shared_bytes(tile, self.bytes) <= BLOCK_BYTES
 
     def _order(self, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The reduced indices that are loops, and those that are counted through together."""
@@ -168,7 +169,7 @@ class TileSearch:
         each = -(-blocks // processors(self.options.target))
         registers = 40 + (tile.down + 1) * (tile.across + 1) * self.bytes // 4
         most = min(2048 // THREADS, REGISTERS // (registers * THREADS),
-                   SHARED_BYTES // self._shared(tile))
+                   SHARED_BYTES // shared_bytes(tile, self.bytes))
         beside = max(1, min(each, most))
         work = beside * self._work(tile, inner)
         turn = max(LATENCY, work) + HIDDEN * work
