@@ -26,6 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update", action="store_true",
         help="write what is found now into the files of expected texts; read the diff after",
     )
+    parser.addoption(
+        "--gpu", action="store_true",
+        help="run what runs CUDA C (tests/cuda) on the GPU of this machine",
+    )
 
 
 @pytest.fixture
@@ -34,7 +38,17 @@ def update(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update"))
 
 
-def pytest_configure() -> None:
-    """What was started in the background ignores Ctrl-C; tests of it need it as it is."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests see `--gpu` before they are imported, and workers too. What was started in the
+    background ignores Ctrl-C; tests of it need it as it is."""
+    if config.getoption("--gpu"):
+        import dlc
+        from dlc.runtime.cuda.device import device
+
+        try:
+            device()
+        except dlc.RunError as error:
+            raise pytest.UsageError(f"--gpu: {error}") from error
+        os.environ["DLC_TEST_GPU"] = "1"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

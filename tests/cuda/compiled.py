@@ -20,6 +20,7 @@ from dlc.runtime.cuda.plan import chosen
 from dlc.runtime.dims import evaluate, solve
 from tests.compiler.compiled import CompiledGraph, _meant, _stored
 from tests.cuda.on_cpu import KernelFault, Memory, Module
+from tests.cuda.on_device import ON_GPU, DeviceGraph, WideDeviceGraph
 
 ALIGNMENT = 64
 ARCH = "sm_80"
@@ -187,6 +188,10 @@ class WideGraph(CudaGraph):
     """A graph as CUDA C with indices of 64 bits."""
 
     defined = ("WIDE_INDICES",)
+
+
+if ON_GPU:
+    CudaGraph, WideGraph = DeviceGraph, WideDeviceGraph  # type: ignore[assignment, misc]
 
 
 __all__ = ["ARCH", "CheckFailed", "CudaGraph", "KernelFault", "Run", "WideGraph"]

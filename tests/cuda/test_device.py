@@ -16,7 +16,8 @@ import pytest
 import dlc
 from dlc.compiler.cuda import cubin, nvrtc
 from dlc.runtime.errors import CheckFailed, GpuError, GpuMemoryError
-from tests.cuda.stand_in import code_of, made_driver, needs_stand_in, number
+from tests.cuda import __main__ as proof
+from tests.cuda.stand_in import WHY_NOT, code_of, made_driver, needs_stand_in, number
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = """
@@ -233,3 +234,21 @@ def test_nvcc_where_there_is_no_nvrtc(monkeypatch: pytest.MonkeyPatch, small: Pa
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(dlc.ProgramError, match="by NVRTC or by nvcc, and neither is here"):
         cubin.compile_cubin(text, "sm_80")
+
+
+def test_the_command_for_a_gpu_says_that_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    if not WHY_NOT:  # its driver may be loaded in this process
+        run = subprocess.run([sys.executable, "-m", "tests.cuda"], capture_output=True, text=True)
+        assert run.returncode == 1
+        assert "nothing was run: there is no driver of NVIDIA's" in run.stderr
+    with pytest.raises(SystemExit):
+        proof.main(["nothing"])
+    assert "no such step: nothing" in capsys.readouterr().err
+
+
+@needs_stand_in
+def test_pytest_says_that_there_is_no_gpu() -> None:
+    run = subprocess.run([sys.executable, "-m", "pytest", "--gpu", "tests/cuda/test_gpu.py"],
+                         capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "--gpu: there is no driver of NVIDIA's" in run.stderr
