@@ -4,7 +4,7 @@ usage: python -m tests.benchmarks [WORKLOAD…] [--peers jax,torch,…] [--threa
 
 A WORKLOAD is one of the table in `workloads.py`, `gemmN` for a square product of any size, `seven`
 (those held to figures), `broader` (all others), or one of `calls start compile memory accuracy
-stages`, on dlc alone. Without names everything is measured.
+stages`, on dlc alone; `gpu` is the table of a GPU. Without names everything of the CPU is measured.
 
 Every framework runs alone in its process, all others stopped; they take turns over several rounds,
 so that a busy moment of the machine meets all of them. Times are compared only once the numbers
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import accuracy, calls, compiling, profiles, report, stages, startup
+from tests.benchmarks import accuracy, calls, compiling, gpu, profiles, report, stages, startup
 from tests.benchmarks.contest import Failure, Rules, contest
 from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
 from tests.benchmarks.worker import FRAMEWORKS
@@ -41,6 +41,8 @@ def main() -> None:
     for name, made in ALONE.items():
         if name in options.names:
             sections.append(made())
+    if "gpu" in options.names:
+        sections.append(gpu.section(options.python))
     words = ["PATH" if word == options.python else word for word in sys.argv[1:]]
     command = " ".join(["python -m tests.benchmarks", *words])
     mark = f"{now()}, {cpu_name()}, {load()}, by `{command}`."
@@ -130,7 +132,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     groups = {"seven": list(SEVEN), "broader": list(BROADER)}
     peers = [name for name in FRAMEWORKS if name != "dlc"]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    help_names = f"of {', '.join([*groups, *SEVEN, *BROADER, *ALONE])}, or gemmN"
+    help_names = f"of {', '.join([*groups, *SEVEN, *BROADER, *ALONE])}, gpu, or gemmN"
     parser.add_argument("names", nargs="*", metavar="WORKLOAD", help=help_names)
     parser.add_argument("--peers", default=",".join(peers), help="default: %(default)s")
     parser.add_argument("--python", default=sys.executable, help="of the peers (default: this)")
@@ -144,7 +146,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.names = [x for name in options.names for x in groups.get(name, [name])]
     options.peers = [peer for peer in options.peers.split(",") if peer]
     options.threads = [int(number) for number in options.threads.split(",")]
-    unknown = {x for x in options.names if x not in ALONE and not find(x)}
+    unknown = {x for x in options.names if x not in (*ALONE, "gpu") and not find(x)}
     unknown |= set(options.peers) - set(peers)
     if unknown:
         parser.error(f"no such workload or peer: {', '.join(sorted(unknown))}")

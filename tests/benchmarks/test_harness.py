@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 
+from dlc.runtime.errors import GpuError
 from tests.benchmarks import __main__ as harness
 from tests.benchmarks import contest as contests
-from tests.benchmarks import profiles, report, roofs, worker
+from tests.benchmarks import gpu, gpu_rows, profiles, report, roofs, worker
 from tests.benchmarks.contest import Result, Rules, contest, difference
+from tests.benchmarks.gpu_worker import FRAMEWORKS as FRAMEWORKS_OF_A_GPU
 from tests.benchmarks.shapes import Workload
 from tests.benchmarks.workloads import BROADER, SEVEN, find
 
@@ -138,3 +140,41 @@ def test_profiles_of_what_is_slower() -> None:
     assert all("dense.dl:" in row[-1] and float(row[1]) > 0 for row in kernels)
     (alone,) = profiles.rows(workload, float("nan"), "", 1)
     assert alone[-1] == "no peer"
+
+
+def test_the_table_of_a_gpu() -> None:
+    """What is reached is told beside what is asked; numbers that differ are no times."""
+    times = {"median_ms": 2.0, "min_ms": 1.0, "cpu_ms": 0.004, "calls": 9}
+    slow = {**times, "median_ms": 6.0}
+    found = {"dlc": times, "torch": slow, "torch_compile": {"lacks": "not there"},
+             "torch_graph": {**slow, "median_ms": 5.0}, "jax": slow}
+    row = dict(zip(gpu.columns(), gpu.cells(gpu_rows.ROWS["lenet5"], found, 1e12), strict=True))
+    assert row["asked"] == "≥ 3 × torch_compile / torch_graph / jax"
+    assert row["reached"] == "2.50 × torch_graph"
+    assert row["dlc"] == "2 / 1"
+    assert row["torch_compile"] == "not there"
+    assert row["CPU µs of a step"] == "4.0 (≤ 10)"
+    large = gpu_rows.ROWS["elementwise_1gb"]
+    seconds = (2 * 2**30 + 4 * 16384) / 1e12
+    assert gpu.reached(large, {"dlc": {"median_ms": 2e3 * seconds}}, 1e12) == "50% of a copy"
+    product = gpu_rows.ROWS["gemm4096_bf16"]
+    assert gpu.reached(product, {"dlc": {"median_ms": 1.0}}, 1e12) == "137 TFLOP/s"
+    assert set(FRAMEWORKS_OF_A_GPU) == set(found)
+    for text in ("Not measured yet", *gpu_rows.ROWS, gpu.COMMAND):
+        assert text in gpu.empty_section()
+
+
+def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise GpuError("there is no driver of NVIDIA's on this machine")
+
+    monkeypatch.setattr("dlc.runtime.cuda.device.device", none)
+    with pytest.raises(SystemExit, match="nothing was measured on a GPU: there is no driver"):
+        gpu.section(sys.executable)
+
+
+def test_products_and_bytes_of_the_table_of_a_gpu() -> None:
+    rows = gpu_rows.ROWS
+    for name, factor in (("lenet5", 16), ("mlp", 8), ("lstm", 32)):
+        assert rows[f"{name}_1024"].workload.flops == factor * SEVEN[name].flops
+    assert rows["softmax_gradient"].moved == 3 * 4 * 16384 * 4096

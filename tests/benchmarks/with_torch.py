@@ -20,17 +20,20 @@ class Run:
     """Calls one workload."""
 
     compiled = False
+    device = "cpu"
+    mode: str | None = None
 
     def __init__(self, workload: Workload) -> None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self.workload = workload
         weights, inputs = workload.draw()
         step = workload.kind == "step"
-        self.weights = {name: _leaf(name, value, step) for name, value in weights.items()}
-        self.inputs = {name: _tensor(value) for name, value in inputs.items()}
+        self.weights = {name: _leaf(name, value, step, self.device)
+                        for name, value in weights.items()}
+        self.inputs = {name: _tensor(value, self.device) for name, value in inputs.items()}
         self.function = _function(workload)
         if self.compiled:
-            self.function = torch.compile(self.function)
+            self.function = torch.compile(self.function, mode=self.mode)
         if step:
             self.optimizer = torch.optim.SGD(self.weights.values(), LEARNING_RATE)
         for name in workload.wrt:
@@ -39,11 +42,15 @@ class Run:
                      "gradient": self._gradient}[workload.kind]
 
     def _step(self) -> float:
+        return float(self._loss().item())
+
+    def _loss(self) -> Any:
+        """A step; its loss, where it was made."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.function(self.weights, self.inputs)
         loss.backward()
         self.optimizer.step()
-        return float(loss.item())
+        return loss
 
     def _forward(self) -> Any:
         with torch.inference_mode():
@@ -56,7 +63,7 @@ class Run:
 
     def trained(self) -> dict[str, Array]:
         """The weights as they are now."""
-        return {name: (value.T if _turned(name) else value).detach().numpy().copy()
+        return {name: (value.T if _turned(name) else value).detach().cpu().numpy().copy()
                 for name, value in self.weights.items()}
 
 
@@ -70,13 +77,13 @@ def _turned(name: str) -> bool:
     return name.rpartition(".")[2] in TRANSPOSED
 
 
-def _leaf(name: str, value: Array, trained: bool) -> Any:
-    tensor = _tensor(value)
+def _leaf(name: str, value: Array, trained: bool, device: str) -> Any:
+    tensor = _tensor(value, device)
     return (tensor.T.contiguous() if _turned(name) else tensor).requires_grad_(trained)
 
 
-def _tensor(value: Array) -> Any:
-    tensor = torch.from_numpy(value)
+def _tensor(value: Array, device: str) -> Any:
+    tensor = torch.from_numpy(value).to(device)
     return tensor.long() if tensor.dtype == torch.int32 else tensor
 
 

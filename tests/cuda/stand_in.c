@@ -51,6 +51,7 @@ static _Thread_local void *contexts[64];
 static _Thread_local int depth;
 int cuDevicePrimaryCtxRetain(void **c, int d) { return *c = &the_context, OK; }
 int cuDevicePrimaryCtxRelease_v2(int d) { return OK; }
+int cuDevicePrimaryCtxSetFlags_v2(int d, unsigned flags) { return OK; }
 int cuCtxPushCurrent_v2(void *c) { return depth == 64 ? INVALID : (contexts[depth++] = c, OK); }
 int cuCtxPopCurrent_v2(void **c) {
   if (!depth) return NO_CONTEXT;
