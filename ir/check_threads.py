@@ -55,8 +55,8 @@ def _check_tile(
     if threads != schedule.threads:
         fail("shared", f"{tile.slices} times {tile.rows_of_threads} rows of"
                        f" {tile.columns_of_threads} threads are not {schedule.threads}")
-    if min(tile.down, tile.across, tile.depth, tile.slices) < 1:
-        fail("shared", "a size is less than 1")
+    if min(tile.down, tile.across, tile.depth, tile.slices) < 1 or tile.stages not in (1, 2):
+        fail("shared", "a size is less than 1, or there are other stages than one or two")
     if tile.depth % tile.slices or not 0 <= tile.outside < len(schedule.reduce):
         fail("shared", "the sum has no such slices or loops")
     _check_product(schedule, "shared", (*tile.rows, *tile.columns), fail)

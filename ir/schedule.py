@@ -27,8 +27,8 @@ class SharedTile:
     in `rows_of_threads` rows; each makes `down` times `across` results. `depth` places of the
     reduced indices are in shared memory at a time. There are as many such groups of threads as
     `slices`: each has its part of these places, and in the end their sums are added up in order.
-    The first `outside` of the reduced indices are loops round that; the others are counted through
-    as one.
+    The first `outside` of the reduced indices are counted through outside of that, the others as
+    one. Of two `stages`, one is multiplied while the next one is loaded.
     """
 
     rows: tuple[str, ...]
@@ -40,6 +40,7 @@ class SharedTile:
     depth: int
     slices: int = 1
     outside: int = 0
+    stages: int = 1
 
     @property
     def height(self) -> int:

@@ -27,7 +27,7 @@
     }
 
 A product by way of shared memory has, after `threads`, the indices of its rows and columns, and
-`shared 16, 16, 4, 4, 8, 1, 0`: rows and columns of threads, results of each down and across, the
+`shared 16, 16, 4, 4, 8, 1, 0, 2`: rows and columns of threads, results of each down and across, the
 depth, the slices of the sum, the reduced indices outside. On tensor cores it is `tensor bf16 2, 4,
 4, 4, 32, 3, 0, 8, 8`: the type of elements, rows and columns of warps, matrices of each down and
 across, the depth, the stages, the reduced indices outside, how many elements are copied at once.
@@ -92,7 +92,7 @@ def _shared_lines(tile: SharedTile | None) -> tuple[tuple[str, list[str]], ...]:
     if tile is None:
         return ()
     sizes = (tile.rows_of_threads, tile.columns_of_threads, tile.down, tile.across, tile.depth,
-             tile.slices, tile.outside)
+             tile.slices, tile.outside, tile.stages)
     return (("rows", list(map(name_text, tile.rows))),
             ("columns", list(map(name_text, tile.columns))), ("shared", list(map(str, sizes))))
 
@@ -187,10 +187,10 @@ class _ScheduleParser:
         return self._sized() if self.scan.take("panel") else ("", 0)
 
     def tile(self) -> tuple[SharedTile | None, TensorTile | None]:
-        """`rows i columns j shared 16, 16, 4, 4, 16, 1, 0`, or a tile on tensor cores"""
+        """`rows i columns j shared 16, 16, 4, 4, 16, 1, 0, 2`, or a tile on tensor cores"""
         rows, columns = self.names("rows"), self.names("columns")
         if self.scan.take("shared"):
-            return SharedTile(rows, columns, *self._sizes(7)), None
+            return SharedTile(rows, columns, *self._sizes(8)), None
         if self.scan.take("tensor"):
             return None, TensorTile(rows, columns, self.scan.dtype(), *self._sizes(9))
         return None, None

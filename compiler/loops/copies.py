@@ -13,7 +13,7 @@ from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbol
 from dlc.ir.kernel import Arg, Compute
-from dlc.ir.types import BOOL
+from dlc.ir.types import BOOL, DType
 
 PAD = 4  # elements after each line: those that stand in a column lie in different banks
 
@@ -30,20 +30,55 @@ class Copying(OnThreads):
         """Each thread's part of `depth` lines of `size` elements: number m of line k is
         `element(k, m)`. Neighbouring threads take neighbouring lines if memory lies `along` them.
         """
+
+        def one(number: Dim, k: Dim, m: Dim) -> None:
+            self.out.store(memory, k * (size + PAD) + m, element(k, m))
+            self.keep = None
+
+        self._each(size, depth, along, one)
+
+    def load(
+        self, dtype: DType, size: int, depth: int, along: bool,
+        element: Callable[[Dim, Dim], Register],
+    ) -> str:
+        """As `copy`, into registers: memory of the thread's own."""
+        held = self.out.alloc("held", dtype, -(-size * depth // self.schedule.threads))
+
+        def one(number: Dim, k: Dim, m: Dim) -> None:
+            self.out.store(held, number, element(k, m))
+            self.keep = None
+
+        self._each(size, depth, along, one)
+        return held
+
+    def put(
+        self, held: str, dtype: DType, memory: tuple[str, Dim], size: int, depth: int, along: bool
+    ) -> None:
+        """Copies what was loaded to a place in shared memory."""
+        name, first = memory
+
+        def one(number: Dim, k: Dim, m: Dim) -> None:
+            self.out.store(name, first + k * (size + PAD) + m, self.out.load(held, number, dtype))
+
+        self._each(size, depth, along, one)
+
+    def _each(
+        self, size: int, depth: int, along: bool, one: Callable[[Dim, Dim, Dim], None]
+    ) -> None:
+        """Each element of this thread's part: its number, its line, and its place there."""
         threads, var, all_of = self.schedule.threads, self.out.fresh("e"), size * depth
         turns = ceildiv(all_of, threads)
         self.span(var, 0, turns - 1)
         with self.out.block() as body:
             at = symbol(var) * threads + symbol("thread")
-            with self.out.block() as one:
+            with self.out.block() as inside:
                 k = self.named("k", mod(at, depth) if along else floordiv(at, size), depth - 1)
                 m = self.named("m", floordiv(at, depth) if along else mod(at, size), size - 1)
-                self.out.store(memory, k * (size + PAD) + m, element(k, m))
-                self.keep = None
+                one(symbol(var), k, m)
             if all_of % threads:
-                self.out.when((all_of - 1 - at,), one)
+                self.out.when((all_of - 1 - at,), inside)
             else:
-                self.out.blocks[-1] += one
+                self.out.blocks[-1] += inside
         self.out.loop(var, 0, turns, body, unrolled=True)
 
     def keep_where(self, below: Sequence[tuple[Dim, Dim]]) -> None:

@@ -38,6 +38,10 @@ class ProductTiles(Copying):
         self.factors: Factors = found
         self.outer = {i.name: i for i in kernel.outer}
         self.over = {i.name: i for i in found.compute.over}
+        self.inner: tuple[str, ...] = ()  # the reduced indices that a turn goes along
+        self.outside: tuple[str, ...] = ()
+        self.depth = 0
+        self.turns: Dim = 0
 
     def sides(self, tile: SharedTile | TensorTile) -> tuple[Side, Side]:
         """The factor of the rows and that of the columns of this block's tile, which other outer
@@ -74,6 +78,36 @@ class ProductTiles(Copying):
     def decode(self, names: Sequence[str], number: Dim) -> None:
         """Gives indices their values at the place that has this number among all of theirs."""
         self.number([(name, self.extent(name)) for name in names], number)
+
+    def begin_turns(self, tile: SharedTile | TensorTile) -> None:
+        """Counts the turns of this block, in which it goes along the reduced indices."""
+        self.outside, self.inner = (self.schedule.reduce[:tile.outside],
+                                    self.schedule.reduce[tile.outside:])
+        self.depth = tile.depth
+        self.turns = self.count(self.outside) * ceildiv(self.count(self.inner), tile.depth)
+
+    def at_turn(self, turn: Dim) -> Dim:
+        """The first place of the inner indices in a turn; gives those outside their values."""
+        if not self.outside:
+            return turn * self.depth
+        inside = ceildiv(self.count(self.inner), self.depth)
+        self.decode(self.outside, floordiv(turn, inside))
+        return self.named("first.k", mod(turn, inside) * self.depth, self.count(self.inner))
+
+    def stand(self, side: Side, at: tuple[Dim, Dim], m: Dim, k: Dim) -> None:
+        """The indices stand at a row of the tile and a place of the turn (which, and where it
+        begins), if it counts."""
+        turn, place, inner = at[0], symbol(side.first) + m, self.count(self.inner)
+        self.decode(side.names, self.named("p", place, side.count - 1))
+        self.decode(self.inner, self.named("q", at[1] + k, inner - 1))
+        below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
+        ahead = turn != symbol("turn")  # it may be past the last one
+        if self.outside and ahead:
+            below.append((turn, self.turns))
+        if (ahead and not self.outside) or mod(inner, self.depth) != 0:
+            below.append((at[1] + k, inner))
+        below += [(-1 - bind(e, self.point, self.ranges), 0) for e in side.where]
+        self.keep_where(below)
 
     def lies_along(self, value: Arg, name: str) -> bool:
         """Whether neighbours in memory lie along an index."""

@@ -7,16 +7,20 @@ for those that are loops outside. A block makes a tile of the result. Turn by tu
 product and 0 where a place does not count, and each thread multiplies what its own few rows and
 columns need of them into registers.
 
-    for the reduced indices outside, for turn in 0 … inner // 16:
+    for turn in 0 … inner // 16, for all the reduced indices outside:
       barrier;  left[k, r] = …  right[k, c] = …     each thread copies some of both
       barrier;  sum[i, j] += left[k, 4 ty + i] * right[k, 4 tx + j]     k of this thread's slice
     parts[slice, r, c] = sum;  barrier              if there is more than one slice
     y = …                                           what follows, at each of the thread's places
+
+Of two stages, what the next turn needs is loaded before the products and stored after them, into
+the other stage: then memory has time to answer, and threads meet once a turn.
 """
 
 from __future__ import annotations
 
-from dlc.compiler.kernels.ranges import bind
+from functools import partial
+
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.copies import PAD, in_packs
 from dlc.compiler.loops.product_tiles import ProductTiles, Side
@@ -58,57 +62,77 @@ class InSharedTiles(ProductTiles):
 
     def _sums(self, left: Side, right: Side, dtype: DType) -> list[Register]:
         """The sums of this thread, a row after another, in packs of columns."""
-        tile, reduce = self.tile, self.schedule.reduce
-        memory = [self.out.alloc(name, dtype, tile.depth * (side.size + PAD), shared=True)
-                  for name, side in (("left", left), ("right", right))]
+        tile, both = self.tile, (left, right)
+        memory = [self.out.alloc(
+            name, dtype, tile.stages * tile.depth * (side.size + PAD), shared=True)
+            for name, side in (("left", left), ("right", right))]
         zero: State = (self.out.constant(dtype, 0.0, PACK),)
-        inner = reduce[tile.outside:]
-        count = self.count(inner)
-
-        def turn(states: list[State]) -> list[State]:
+        self.begin_turns(tile)
+        if tile.stages == 2:
+            self._put(self._hold(both, 0, dtype), both, memory, 0, dtype)
             self.out.barrier()
-            for name, side in zip(memory, (left, right), strict=True):
-                self._copy(name, side, inner, count)
+
+        def one(states: list[State]) -> list[State]:
+            turn = symbol("turn")
+            if tile.stages == 1:
+                self.out.barrier()
+                self._copy(both, memory, turn)
+                self.out.barrier()
+                return self._multiplied(memory, dtype, 0, states)
+            self.let("stage", mod(turn, 2), 2)
+            held = self._hold(both, turn + 1, dtype)
+            states = self._multiplied(memory, dtype, symbol("stage"), states)
+            self._put(held, both, memory, 1 - symbol("stage"), dtype)
             self.out.barrier()
-            each = tile.depth // tile.slices
-            self.span("in.k", 0, each - 1)
-            return self._loop("in.k", 0, each, states,
-                              lambda inside: self._multiply(memory, dtype, inside))
+            return states
 
-        def outside(names: tuple[str, ...], states: list[State]) -> list[State]:
-            if not names:
-                self.span("first.k", 0, count - 1)
-                return self._loop("first.k", 0, count, states, turn, tile.depth)
-            high = self.extent(names[0])
-            self.span(names[0], 0, high - 1)
-            self.point[names[0]] = symbol(names[0])
-            return self._loop(names[0], 0, high, states,
-                              lambda inside: outside(names[1:], inside))
-
-        made = outside(reduce[:tile.outside], [zero] * (tile.down * tile.across // PACK))
+        self.span("turn", 0, self.turns - 1)
+        made = self._loop("turn", 0, self.turns, [zero] * (tile.down * tile.across // PACK), one)
         return [state[0] for state in made]
 
-    def _copy(self, memory: str, side: Side, inner: tuple[str, ...], count: Dim) -> None:
-        """Each thread's part of `depth` places of a factor."""
+    def _copy(self, both: tuple[Side, Side], memory: list[str], turn: Dim) -> None:
+        """Each thread's part of `depth` places of both factors."""
+        first = self.at_turn(turn)
+        for name, side in zip(memory, both, strict=True):
+            self.copy(name, side.size, self.tile.depth, self._is_along(side),
+                      partial(self._element, side, (turn, first)))
 
-        def element(k: Dim, m: Dim) -> Register:
-            place, turn = symbol(side.first) + m, symbol("first.k") + k
-            self.decode(side.names, self.named("p", place, side.count - 1))
-            self.decode(inner, self.named("q", turn, count - 1))
-            below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
-            below += [(turn, count)] if mod(count, self.tile.depth) != 0 else []
-            below += [(-1 - bind(e, self.point, self.ranges), 0) for e in side.where]
-            self.keep_where(below)
-            return self.kept(self.factors.compute, side.value)
+    def _hold(self, both: tuple[Side, Side], turn: Dim, dtype: DType) -> list[str]:
+        """As `_copy`, into registers."""
+        first = self.at_turn(turn)
+        return [self.load(dtype, side.size, self.tile.depth, self._is_along(side),
+                          partial(self._element, side, (turn, first))) for side in both]
 
-        along = self.lies_along(side.value, inner[-1])
-        self.copy(memory, side.size, self.tile.depth, along, element)
+    def _put(
+        self, held: list[str], both: tuple[Side, Side], memory: list[str], stage: Dim, dtype: DType
+    ) -> None:
+        """What was loaded goes to its place."""
+        depth = self.tile.depth
+        for own, name, side in zip(held, memory, both, strict=True):
+            place = name, stage * (depth * (side.size + PAD))
+            self.put(own, dtype, place, side.size, depth, self._is_along(side))
+
+    def _is_along(self, side: Side) -> bool:
+        return self.lies_along(side.value, self.inner[-1])
+
+    def _element(self, side: Side, at: tuple[Dim, Dim], k: Dim, m: Dim) -> Register:
+        self.stand(side, at, m, k)
+        return self.kept(self.factors.compute, side.value)
+
+    def _multiplied(
+        self, memory: list[str], dtype: DType, stage: Dim, states: list[State]
+    ) -> list[State]:
+        """Sums with the products of a turn."""
+        each = self.tile.depth // self.tile.slices
+        self.span("in.k", 0, each - 1)
+        return self._loop("in.k", 0, each, states,
+                          lambda inside: self._multiply(memory, dtype, stage, inside))
 
     def _multiply(
-        self, memory: list[str], dtype: DType, states: list[State]
+        self, memory: list[str], dtype: DType, stage: Dim, states: list[State]
     ) -> list[State]:
         tile = self.tile
-        k = symbol("in.k") * tile.slices + symbol("slice")
+        k = stage * tile.depth + symbol("in.k") * tile.slices + symbol("slice")
         left = k * (tile.height + PAD) + symbol("ty") * PACK
         rows = self.out.alloc("row", dtype, tile.down)  # where each of a pack is one register
         for i in range(0, tile.down, PACK):

@@ -26,7 +26,7 @@ from dlc.compiler.loops.product_tiles import ProductTiles, Side
 from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.tensor_panels import Panel
 from dlc.compiler.loops.threads import WARP
-from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbol
+from dlc.ir.dims import Dim, floordiv, mod, symbol
 from dlc.ir.kernel import Access, Arg, Kernel
 from dlc.ir.schedule import Schedule, TensorTile
 from dlc.ir.types import F32
@@ -41,13 +41,12 @@ class InTensorTiles(ProductTiles):
         super().__init__(kernel, schedule)
         assert schedule.tensor is not None
         self.tile: TensorTile = schedule.tensor
-        self.inner = schedule.reduce[self.tile.outside:]
-        self.turns: Dim = 0
 
     def body_of_block(self) -> None:
         """What the threads of one block do."""
         tile, thread = self.tile, symbol("thread")
         left, right = self.sides(tile)
+        self.begin_turns(tile)
         warp = floordiv(thread, WARP)
         self.let("warp.r", floordiv(warp, tile.warps_across), tile.warps_down)
         self.let("warp.c", mod(warp, tile.warps_across), tile.warps_across)
@@ -67,8 +66,6 @@ class InTensorTiles(ProductTiles):
     def _sums(self, left: tuple[Side, Panel], right: tuple[Side, Panel]) -> list[Register]:
         """The sums of this thread: for each matrix of 16 rows, one for each 8 columns."""
         tile, both, ahead = self.tile, (left, right), self.tile.stages - 1
-        names = self.schedule.reduce[:tile.outside]
-        self.turns = self.count(names) * ceildiv(self.count(self.inner), tile.depth)
         direct = tile.left > 0 or tile.right > 0
         for turn in range(ahead):
             self._store(self._copy(both, turn, turn), both)
@@ -97,7 +94,7 @@ class InTensorTiles(ProductTiles):
         self, both: tuple[tuple[Side, Panel], ...], turn: Dim, stage: Dim
     ) -> list[list[Piece]]:
         """Starts all copies of a turn; gives what is loaded for it, to be stored later."""
-        first = self._at_turn(turn)
+        first = self.at_turn(turn)
         found: list[list[Piece]] = []
         for (side, panel), lanes in zip(both, (self.tile.left, self.tile.right), strict=True):
             if lanes:
@@ -106,15 +103,6 @@ class InTensorTiles(ProductTiles):
             else:
                 found.append(list(self._load_pieces(side, panel, (turn, first, stage))))
         return found
-
-    def _at_turn(self, turn: Dim) -> Dim:
-        """The first place of the inner indices in a turn; gives those outside their values."""
-        names = self.schedule.reduce[:self.tile.outside]
-        inside = ceildiv(self.count(self.inner), self.tile.depth)
-        if not names:
-            return turn * self.tile.depth
-        self.decode(names, floordiv(turn, inside))
-        return self.named("first.k", mod(turn, inside) * self.tile.depth, self.count(self.inner))
 
     def _start(self, side: Side, panel: Panel, lanes: int, at: tuple[Dim, Dim, Dim]) -> None:
         """Starts the copies of this thread, of so many elements each."""
@@ -127,7 +115,7 @@ class InTensorTiles(ProductTiles):
             line = self.named("m", floordiv(number, in_line), panel.lines - 1)
             start = self.named("k", mod(number, in_line), in_line - 1) * lanes
             m, k = (line, start) if panel.along else (start, line)
-            self._stand(side, (turn, first), m, k)
+            self.stand(side, (turn, first), m, k)
             mask = self.keep.name if self.keep is not None else ""
             self.out.copy((panel.memory, panel.place(stage, m, k)),
                           (access.buffer, self._offset(access)), panel.dtype, lanes, mask)
@@ -146,7 +134,7 @@ class InTensorTiles(ProductTiles):
             k = self.named("k", k, packs - 1) * panel.pack
             values = []
             for lane in range(panel.pack):
-                self._stand(side, (turn, first), m, k + lane)
+                self.stand(side, (turn, first), m, k + lane)
                 values.append(self.kept(self.factors.compute, self._narrow(side.value)))
                 self.keep = None
             yield panel.place(stage, m, k), values
@@ -162,19 +150,6 @@ class InTensorTiles(ProductTiles):
                     self.out.store(pack, lane, value)
                 self.out.store(panel.memory, place,
                                self.out.load(pack, 0, panel.dtype, panel.pack))
-
-    def _stand(self, side: Side, at: tuple[Dim, Dim], m: Dim, k: Dim) -> None:
-        """The indices stand at a row of the tile and a place of the turn, if it counts."""
-        turn, place, inner = at[0], symbol(side.first) + m, self.count(self.inner)
-        self.decode(side.names, self.named("p", place, side.count - 1))
-        self.decode(self.inner, self.named("q", at[1] + k, inner - 1))
-        below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
-        if self.tile.outside:
-            below.append((turn, self.turns))
-        if not self.tile.outside or mod(inner, self.tile.depth) != 0:
-            below.append((at[1] + k, inner))
-        below += [(-1 - self._bound(e, self.point), 0) for e in side.where]
-        self.keep_where(below)
 
     def _narrow(self, value: Arg) -> Arg:
         """A factor as tensor cores take it: before it is made f32."""

@@ -9,6 +9,7 @@ share the sum (slices), and large ones into tiles as large as registers allow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -53,7 +54,7 @@ def processors(target: str) -> int:
 
 def shared_bytes(tile: SharedTile, size: int) -> int:
     """Shared memory for a tile of elements of so many bytes."""
-    copies = (tile.height + tile.width + 2 * PAD) * tile.depth
+    copies = (tile.height + tile.width + 2 * PAD) * tile.depth * tile.stages
     sums = tile.slices * tile.height * tile.width if tile.slices > 1 else 0
     return (copies + sums) * size
 
@@ -93,7 +94,15 @@ class TileSearch:
         if not self.over:
             return None
         best = min(self._choices(), key=lambda c: c.cycles)
-        return best if best.cycles < self._alone() else None
+        return self._in_stages(best) if best.cycles < self._alone() else None
+
+    def _in_stages(self, choice: TileChoice) -> TileChoice:
+        """A large tile has two stages: no other block has work while it waits for memory."""
+        tile = replace(choice.tile, stages=2)
+        if tile.slices > 1 or self._registers(tile) * THREADS * 2 <= REGISTERS or (
+                shared_bytes(tile, self.bytes) > BLOCK_BYTES):
+            return choice
+        return replace(choice, tile=tile)
 
     def cycles(self, tile: SharedTile, reduce: tuple[str, ...]) -> float:
         """The estimated cycles of a tile and an order of the reduced indices."""
@@ -167,13 +176,17 @@ class TileSearch:
         down, across = self._count(tile.rows), self._count(tile.columns)
         blocks = self.batch * -(-down // tile.height) * -(-across // tile.width)
         each = -(-blocks // processors(self.options.target))
-        registers = 40 + (tile.down + 1) * (tile.across + 1) * self.bytes // 4
-        most = min(2048 // THREADS, REGISTERS // (registers * THREADS),
+        most = min(2048 // THREADS, REGISTERS // (self._registers(tile) * THREADS),
                    SHARED_BYTES // shared_bytes(tile, self.bytes))
         beside = max(1, min(each, most))
         work = beside * self._work(tile, inner)
         turn = max(LATENCY, work) + HIDDEN * work
         return -(-each // beside) * (turns * turn + LAST + self._together(tile, beside))
+
+    def _registers(self, tile: SharedTile) -> int:
+        """The likely registers of a thread."""
+        copied = (tile.height + tile.width) * tile.depth // THREADS if tile.stages > 1 else 0
+        return 40 + ((tile.down + 1) * (tile.across + 1) + copied) * self.bytes // 4
 
     def _together(self, tile: SharedTile, beside: int) -> float:
         """Adding up the sums of slices, of so many blocks."""

@@ -75,6 +75,18 @@ def test_a_convolution_and_its_gradients(name: str) -> None:
         compiled.check(numbers(graph, **sizes), rtol=2e-5, atol=2e-5)
 
 
+@needs_compiler
+@pytest.mark.parametrize("name", ["padded", "groups with stride"])
+def test_in_two_stages(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product_tiles, "SIDES", ((8, 8),))
+    monkeypatch.setattr(product_tiles, "GRID", (16,))
+    x, w, settings = CASES[name]
+    graph = with_gradients(x, w, conv_spec(x, w, **settings))
+    compiled = CudaGraph(graph)
+    assert "const Index stage = (turn % 2);" in compiled.made.text
+    compiled.check(numbers(graph, N=5), rtol=2e-5, atol=2e-5)
+
+
 HEAD = "kernel k<N>(p0: f32[N, 4, 9] in, p1: f32[4, 32, 3] in, p2: f32[N, 32, 18] out) {"
 
 

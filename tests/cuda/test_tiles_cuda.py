@@ -90,6 +90,26 @@ def test_each_barrier_is_needed(
 
 
 @needs_compiler
+@pytest.mark.parametrize("barrier", [None, 0, 1])
+def test_two_stages(barrier: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product_tiles, "SIDES", ((8, 8),))
+    monkeypatch.setattr(product_tiles, "GRID", (16,))
+    graph = dense(N, 67, 70)
+    compiled = CudaGraph(graph)
+    assert "const Index stage = (turn % 2);" in compiled.made.text
+    places = [m.span() for m in re.finditer(r"__syncthreads\(\);", compiled.made.text)]
+    assert len(places) == 2
+    if barrier is None:
+        for rows in (1, 130):
+            compiled.check(numbers(graph, N=rows), rtol=1e-5, atol=1e-5)
+        return
+    start, end = places[barrier]
+    compiled.module = Module(compiled.made.text[:start] + compiled.made.text[end:], HEADERS)
+    with pytest.raises(AssertionError):
+        compiled.check(numbers(graph, N=130), rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
 @pytest.mark.parametrize("body", updates.WITH.values(), ids=list(updates.WITH))
 def test_gradients_that_end_with_updates(body: str, tmp_path: Path) -> None:
     graph = updates.step(tmp_path, body, 37, 101, 11)

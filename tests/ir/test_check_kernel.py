@@ -273,7 +273,7 @@ def test_threads_of_a_gpu(rest: str, fault: str) -> None:
         check_schedule(kernel, schedule)
 
 
-TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 16, 1, 0")
+TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 16, 1, 0, 1")
 
 
 @pytest.mark.parametrize(("before", "after", "fault"), [
@@ -281,7 +281,7 @@ TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 
     ("shared 16, 16", "shared 16, 8", "1 times 16 rows of 8 threads are not 256"),
     ("shared 16, 16, 4, 4, 16, 1", "shared 16, 8, 4, 4, 16, 2", ""),
     ("shared 16, 16, 4, 4, 16, 1", "shared 2, 2, 4, 4, 32, 64", "no such slices or loops"),
-    ("16, 1, 0", "16, 1, 1", "no such slices or loops"),
+    ("16, 1, 0, 1", "16, 1, 1, 1", "no such slices or loops"),
     ("4, 16, 1", "0, 16, 1", "a size is less than 1"),
     ("columns j", "columns i", "no two groups of outer indices"),
     ("columns j", "columns k", "no two groups of outer indices"),
