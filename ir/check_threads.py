@@ -30,10 +30,19 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
         fail("group", f"{group} threads are no warp and no block")
     elif group > 1 and not schedule.sweep:
         fail("group", "there is no sweep along a row")
+    _check_places(schedule, fail)
     if schedule.shared is not None:
         _check_tile(schedule, schedule.shared, fail)
     if schedule.tensor is not None:
         _check_tensor(schedule, schedule.tensor, fail)
+
+
+def _check_places(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
+    """What a thread holds is of a row; where it has several places, nothing is reduced."""
+    if schedule.held and (schedule.group == 1 or schedule.sweep != 1):
+        fail("held", "there is no group that goes along a row, a vector at a time")
+    if schedule.places != 1 and (schedule.places < 1 or schedule.group > 1 or schedule.reduce):
+        fail("places", "a thread has more than one place only where it has nothing to reduce")
 
 
 def _check_beside(schedule: Schedule, fail: Callable[[str, str], None]) -> None:

@@ -141,11 +141,16 @@ class Schedule:
     edge:     what happens where a tile or a vector sticks out.
     threads:  of a block, on a GPU (0: the schedule is a CPU's). Chunks are blocks then, all outer
               loops are split, and each thread has places of its own.
+    held:     how many vectors (or elements) of a row a thread keeps in registers over all sweeps of
+              a group: then memory is read once (0: each sweep reads what it needs). Rows that turn
+              out to be longer, or of another number than the lanes divide, are read again.
     group:    how many threads have a place together, and share the places along its row: 1, a
               warp, or the block. With `beside`, any number.
     beside:   how many places a block has side by side, the threads of whose groups lie that far
               apart, so that neighbouring threads have neighbouring places (0: those of a group are
               neighbours).
+    places:   how many places of the outer indices (or vectors of them) a thread has, which lie as
+              far apart as a block has threads: all is read before anything is written.
     shared:   the tile of a product that a block makes, on a GPU.
     tensor:   the tile that it makes on tensor cores.
     cost:     estimated nanoseconds of all (whether threads pay).
@@ -179,6 +184,8 @@ class Schedule:
     threads: int = 0
     group: int = 1
     beside: int = 0
+    held: int = 0
+    places: int = 1
     shared: SharedTile | None = None
     tensor: TensorTile | None = None
 

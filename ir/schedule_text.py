@@ -20,10 +20,12 @@
       order n
       parallel 1
       chunks (N + 7) // 8
+      vector k 4
       reduce k
-      sweep 4
+      sweep 1
       threads 256
       group 32
+      held 8
     }
 
 A product by way of shared memory has, after `threads`, the indices of its rows and columns, and
@@ -78,6 +80,8 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("threads", [str(schedule.threads)] if schedule.threads else []),
         ("group", [str(schedule.group)] if schedule.group != 1 else []),
         ("beside", [str(schedule.beside)] if schedule.beside else []),
+        ("held", [str(schedule.held)] if schedule.held else []),
+        ("places", [str(schedule.places)] if schedule.places != 1 else []),
         *_shared_lines(schedule.shared),
         *_tensor_lines(schedule.tensor),
     )
@@ -136,7 +140,8 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     schedule = replace(
         schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
         threads=read.integer("threads"), group=read.integer("group", 1),
-        beside=read.integer("beside"))
+        beside=read.integer("beside"), held=read.integer("held"),
+        places=read.integer("places", 1))
     shared, tensor = read.tile()
     schedule = replace(schedule, shared=shared, tensor=tensor)
     scan.expect("}")

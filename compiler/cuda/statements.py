@@ -10,7 +10,7 @@ from dlc.compiler.cuda.expressions import Expressions
 from dlc.compiler.cuda.scalars import CudaBuilder
 from dlc.compiler.cuda.text import Operand, Writer, kind, stored
 from dlc.compiler.loops.names import Name
-from dlc.ir.dims import Dim, mod
+from dlc.ir.dims import Dim, mod, substitute, symbol, symbols
 from dlc.ir.loops import (
     Alloc,
     Apply,
@@ -54,6 +54,7 @@ class StatementEmitter:
         self.values: dict[str, Lanes] = {}
         self.pointers: dict[str, str] = {}
         self.dynamic: dict[str, int] = {}  # where shared memory lies that the block asks for
+        self.multiples: dict[str, int] = {}  # what sizes are known to be multiples of
         self._emitters: dict[type, Callable[..., None]] = {
             Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
@@ -82,14 +83,14 @@ class StatementEmitter:
     def _mask(self, s: Mask) -> None:
         low, bound = self.indices.text(s.low or 0), self.indices.text(s.bound)
         made = []
-        for lane in range(s.lanes):
+        for lane in range(s.lanes if s.step else 1):
             at = self.indices.text(s.base + s.step * lane)
             above = "" if s.low is None else f" && {low} <= {at}"
             made.append(self.writer.emit(BOOL, f"{at} < {bound}{above}", s.name))
-        self.values[s.name] = tuple(made)
+        self.values[s.name] = tuple(made) if s.step else tuple(made) * s.lanes
 
     def _load(self, s: Load) -> None:
-        if s.lanes > 1 and not s.mask and self._is_aligned(s.offset, s.lanes):
+        if self._is_pack(s):
             self.values[s.name] = self._load_pack(s)
             return
         masks = self.values[s.mask] if s.mask else (None,) * s.lanes
@@ -107,30 +108,37 @@ class StatementEmitter:
         bits = self.writer.define(stored(s.dtype), kept, f"{s.name}.bits")
         return replace(self.writer.emit(s.dtype, _loaded(bits, s.dtype), s.name), bits=bits)
 
+    def _is_pack(self, s: Load | Store) -> bool:
+        """Whether neighbours may be touched at once: all of them or none, at an aligned place."""
+        alike = not s.mask or len({v.text for v in self.values[s.mask]}) == 1
+        return s.lanes > 1 and alike and self._is_aligned(s.offset, s.lanes)
+
     def _is_aligned(self, offset: Dim, lanes: int) -> bool:
         """Whether neighbours may be read at once; buffers begin at addresses that allow it."""
-        return mod(offset, lanes) == 0
+        known = {name: number * symbol(name) for name, number in self.multiples.items()}
+        return mod(substitute(offset, known), lanes) == 0
 
     def _load_pack(self, s: Load) -> Lanes:
-        pack = self.writer.fresh("pack")
-        self.writer.line(f"const {self._pack(s.buffer, s.offset, s.dtype, s.lanes, 'const ')}"
-                         .replace("@", pack))
+        pack, form = self.writer.fresh("pack"), f"Pack<{stored(s.dtype)}, {s.lanes}>"
+        place = self._pack(s, f"const {form}")
+        if s.mask:
+            place = f"{self.values[s.mask][0]} ? {place} : {form}{{}}"
+        self.writer.line(f"const {form} {pack} = {place};")
         return tuple(self._read(f"{pack}.at[{lane}]", s) for lane in range(s.lanes))
 
-    def _pack(self, buffer: str, offset: Dim, dtype: DType, lanes: int, const: str) -> str:
-        form = f"Pack<{stored(dtype)}, {lanes}>"
-        place = f"*({const}{form} *)({self.pointers[buffer]} + {self.indices.atom(offset)})"
-        return f"{form} @ = {place};" if const else place
+    def _pack(self, s: Load | Store, form: str) -> str:
+        return f"*({form} *)({self.pointers[s.buffer]} + {self.indices.atom(s.offset)})"
 
     def _element(self, buffer: str, offset: Dim) -> str:
         return f"{self.pointers[buffer]}[{self.indices.text(offset)}]"
 
     def _store(self, s: Store) -> None:
         values = [_to_store(v) for v in self.values[s.value]]
-        if s.lanes > 1 and not s.mask and self._is_aligned(s.offset, s.lanes):
-            place = self._pack(s.buffer, s.offset, s.dtype, s.lanes, "")
+        if self._is_pack(s):
             form = f"Pack<{stored(s.dtype)}, {s.lanes}>"
-            self.writer.line(f"{place} = {form}{{{{{', '.join(values)}}}}};")
+            keep = f"if ({self.values[s.mask][0]}) " if s.mask else ""
+            self.writer.line(
+                f"{keep}{self._pack(s, form)} = {form}{{{{{', '.join(values)}}}}};")
             return
         for lane, value in enumerate(values):
             keep = f"if ({self.values[s.mask][lane]}) " if s.mask else ""
@@ -247,13 +255,17 @@ class StatementEmitter:
 
     def _if(self, s: If) -> None:
         tests = []
+        known = dict(self.multiples)
         for condition in s.conditions:
+            self.multiples |= _multiple(condition)
             low, high = self.indices.range(condition)
             if high < 0:
+                self.multiples = known
                 return
             if low < 0:
                 tests.append(f"{self.indices.text(condition)} >= 0")
         self._inside(f"if ({' && '.join(tests)})" if tests else "", s.body)
+        self.multiples = known
 
     def _inside(self, head: str, body: tuple[Statement, ...]) -> None:
         """Statements in a block; what it defines is forgotten after it."""
@@ -305,6 +317,17 @@ def _loaded(element: str, dtype: DType) -> str:
     if dtype.kind == "bool":
         return f"{element} != 0"
     return f"{dtype}_value({element})" if dtype.is_float and dtype.size == 2 else element
+
+
+def _multiple(condition: Dim) -> dict[str, int]:
+    """What `0 - M % 4 >= 0` says of M."""
+    rest = 0 - condition
+    names = symbols(rest)
+    if len(names) != 1:
+        return {}
+    (name,) = names
+    found = {n for n in (2, 4, 8, 16) if rest == mod(symbol(name), n)}
+    return dict.fromkeys(names, found.pop()) if found else {}
 
 
 def _to_store(value: Operand) -> str:

@@ -111,6 +111,10 @@ class Sweeping(Sequencing):
         self.point[index.name] = at
         if index.name == self.schedule.vector:
             self.point[index.name] = at + symbol("lane")
+        return self.computes_at(run, place, states)
+
+    def computes_at(self, run: list[Compute], place: int, states: States) -> States:
+        """All computes of a sweep, at the place of the row where all indices are."""
         found = iter(states)
         out: States = []
         for compute in run:

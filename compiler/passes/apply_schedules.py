@@ -21,8 +21,10 @@ from dlc.compiler.loops.blocks import Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
 from dlc.compiler.loops.columns import InColumns
+from dlc.compiler.loops.held_rows import InHeldRows
 from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.running import RunningSums, running_sum
+from dlc.compiler.loops.several_places import OnSeveralPlaces
 from dlc.compiler.loops.shared_chains import InSharedChains
 from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
@@ -56,6 +58,10 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
         return RunningSums(kernel, schedule).function()
     if schedule.beside:
         return InColumns(kernel, schedule).function()
+    if schedule.held:
+        return InHeldRows(kernel, schedule).function()
+    if schedule.places > 1:
+        return OnSeveralPlaces(kernel, schedule).function()
     if schedule.threads:
         return OnThreads(kernel, schedule).function()
     return Applying(kernel, schedule).function()

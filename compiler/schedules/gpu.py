@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from dlc.compiler.kernels.accesses import accesses, stride
+from dlc.compiler.kernels.accesses import accesses, stride, uses
 from dlc.compiler.kernels.implicit_products import as_product
 from dlc.compiler.loops import columns
 from dlc.compiler.loops import running as running_sums
@@ -13,17 +14,18 @@ from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.chain_tiles import chain_tiles
 from dlc.compiler.schedules.columns import Columns
+from dlc.compiler.schedules.held_rows import HeldRowSearch
 from dlc.compiler.schedules.product_tiles import TileChoice, TileSearch
 from dlc.compiler.schedules.rows import row_of
+from dlc.compiler.schedules.several_places import places_of_thread
 from dlc.compiler.schedules.tensor_tiles import TensorChoice, TensorSearch
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, symbol, symbols
+from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, substitute, symbol, symbols
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule, TensorTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
-LANES = 4  # places of a thread side by side
 WIDE = 16  # bytes of one access, at most
 LONG_ROW = 1024  # from here on a block has a row, below a warp
 LONG_SUM = 64  # elements of a running sum, from which on threads share it
@@ -70,22 +72,71 @@ class ThreadSearch:
         return self.kernel, self._on_places()
 
     def _on_places(self) -> Schedule:
-        """A thread for each place, or for a few side by side."""
+        """A thread for each place, or for a few side by side, or for a few of these."""
         order = self._order()
         reduce = self._reduced()
-        vector = self._vector(order)
-        lanes = LANES if vector else 1
-        return Schedule(
+        vector, lanes = self._vector(order)
+        schedule = Schedule(
             self.options.target, order, len(order), self._blocks(order, vector, lanes), vector,
             lanes, reduce=reduce, threads=THREADS, edge=((vector, "mask"),) if vector else ())
+        places = self._places_of_thread(schedule)
+        return replace(schedule, places=places, chunks=self._blocks(order, vector, lanes, places))
+
+    def _places_of_thread(self, schedule: Schedule) -> int:
+        """How many places (or vectors of them) a thread has: so many that memory is kept busy."""
+        *rest, _ = schedule.order or ("",)
+        ragged = mod(self._high(schedule.vector), schedule.lanes) != 0 if schedule.vector else False
+        if not schedule.order or not self._is_plain() or (ragged and rest):
+            return 1
+        places = self._number(self._places(schedule.order)) // schedule.lanes
+        return places_of_thread(self.kernel, schedule.lanes, places, self.options.target)
+
+    def _is_plain(self) -> bool:
+        """Whether it is elementwise: what is written is read at its own place, if at all."""
+        found = [c for c in self.kernel.body if isinstance(c, Compute)]
+        if len(found) != len(self.kernel.body) or any(c.combine or c.over or c.where
+                                                      for c in found):
+            return False
+        written = {c.target.buffer: c.target for c in found}
+        return all(a == written[a.buffer] for c in found for a in accesses(c)
+                   if a.buffer in written)
 
     def _in_groups(self, order: tuple[str, ...], row: tuple[Index, ...], group: int) -> Schedule:
         """A warp or a block for each place, along whose row its threads go together."""
-        blocks = at_least_one(ceildiv(self._places(order), THREADS // group))
-        length = self._extent(row[-1])
+        lanes = self._lanes_of_row(row) if group > 1 else 1
+        found = HeldRowSearch(self.kernel, row, lanes, self.options.target, self._extent).choose(
+            ) if group > 1 else None
+        if found is None and mod(self._length(row[-1]), lanes) != 0:
+            lanes = 1
+        group, held = (found.group, found.held) if found is not None else (group, 0)
+        threads = group if group > WARP else THREADS
+        blocks = at_least_one(ceildiv(self._places(order), threads // group))
+        side = SIDE if self._extent(row[-1]) >= SIDE * lanes * group and not held else 1
         return Schedule(
-            self.options.target, order, len(order), blocks, reduce=tuple(i.name for i in row),
-            sweep=SIDE if length >= SIDE * group else 1, threads=THREADS, group=group)
+            self.options.target, order, len(order), blocks, row[-1].name if lanes > 1 else "",
+            lanes, reduce=tuple(i.name for i in row), sweep=side, threads=threads, group=group,
+            held=held)
+
+    def _length(self, index: Index) -> Dim:
+        assert not isinstance(index.high, Access)
+        assert not isinstance(index.low, Access)
+        return index.high - index.low
+
+    def _lanes_of_row(self, row: tuple[Index, ...]) -> int:
+        """How many places along a row are one access: 16 bytes, if all memory allows it."""
+        along, length = row[-1], self._length(row[-1])
+        found = [a for a in self._accesses() if any(uses(a, i.name) for i in row)]
+        lanes = WIDE // max((self._size(a) for a in found if uses(a, along.name)), default=WIDE)
+        # A length that is a symbol is taken for a multiple of them: the code asks.
+        known: dict[str, Dim] = {n: lanes * symbol(n) for n in symbols(length)
+                                 if length is symbol(n)}
+        fits = mod(substitute(length, known), lanes) == 0
+        if not fits or along.low != 0 or self._extent(along) < lanes:
+            return 1
+        return lanes if all(self._may_widen(a, along, lanes, known) for a in found) else 1
+
+    def _size(self, access: Access) -> int:
+        return self.kernel.buffer(access.buffer).dtype.size
 
     def _in_columns(self, row: tuple[Index, ...] | None) -> Schedule | None:
         """Columns side by side, whose rows threads share; None where they have one each."""
@@ -141,9 +192,11 @@ class ThreadSearch:
     def _places(self, order: tuple[str, ...]) -> Dim:
         return product(tuple(self._high(name) for name in order))
 
-    def _blocks(self, order: tuple[str, ...], vector: str, lanes: int) -> Dim:
+    def _blocks(
+        self, order: tuple[str, ...], vector: str, lanes: int, places: int = 1
+    ) -> Dim:
         turns = [ceildiv(self._high(n), lanes) if n == vector else self._high(n) for n in order]
-        return at_least_one(ceildiv(product(tuple(turns)), THREADS))
+        return at_least_one(ceildiv(product(tuple(turns)), THREADS * places))
 
     def _high(self, name: str) -> Dim:
         high = next(i.high for i in self.kernel.outer if i.name == name)
@@ -206,35 +259,46 @@ class ThreadSearch:
             return 1
         return THREADS if length >= LONG_ROW else WARP
 
-    def _vector(self, order: tuple[str, ...]) -> str:
-        """The outer index of which a thread has four places, if all memory allows it."""
+    def _vector(self, order: tuple[str, ...]) -> tuple[str, int]:
+        """The outer index of which a thread has neighbours, and how many: 16 bytes, if all memory
+        allows it."""
         if not order or len(list(computes(self.kernel.body))) != len(self.kernel.body):
-            return ""
+            return "", 1
         index = next(i for i in self.kernel.outer if i.name == order[-1])
         plain = all(c.combine is None and not c.over and not c.where
                     for c in computes(self.kernel.body))
-        if not plain or self._number(self._places(order)) < LANES * THREADS:
-            return ""
-        return index.name if all(self._may_widen(a, index) for a in self._accesses()) else ""
+        found = self._accesses()
+        lanes = WIDE // max((self._size(a) for a in found if uses(a, index.name)), default=WIDE)
+        if not plain or lanes == 1 or self._number(self._places(order)) < lanes * THREADS:
+            return "", 1
+        wide = all(self._may_widen(a, index, lanes, {}) for a in found)
+        return (index.name, lanes) if wide else ("", 1)
 
-    def _may_widen(self, access: Access, index: Index) -> bool:
-        """Whether four neighbours along an index are one, or four that lie aligned in memory."""
+    def _may_widen(
+        self, access: Access, index: Index, lanes: int, known: Mapping[str, Dim]
+    ) -> bool:
+        """Whether neighbours along an index are one, or so many that lie aligned in memory.
+
+        `known` says how sizes are made of others.
+        """
         if access.fill is not None or any(isinstance(e, Access) for e in access.at):
             return False
-        step = stride(self.kernel, access, index, LANES)
+        step = stride(self.kernel, access, index, lanes)
         if step == 0:
             return True
         if step != 1 or self.kernel.buffer(access.buffer).role == "local":
             return False
-        return self._is_aligned(access, index)
+        return self._is_aligned(access, index, lanes, known)
 
-    def _is_aligned(self, access: Access, index: Index) -> bool:
+    def _is_aligned(
+        self, access: Access, index: Index, lanes: int, known: Mapping[str, Dim]
+    ) -> bool:
         buffer = self.kernel.buffer(access.buffer)
         if not buffer.layout.is_row_major or any(
-                mod(start, LANES) != 0 for start in self.starts.get(access.buffer, [])):
+                mod(start, lanes) != 0 for start in self.starts.get(access.buffer, [])):
             return False
-        # Rows begin at multiples of their length, and the index itself at multiples of four.
+        # Rows begin at multiples of their length, and the index itself at multiples of the lanes.
         *outer, last = access.at
         assert not isinstance(last, Access)
-        rest = mod(last - symbol(index.name), LANES)
-        return rest == 0 and (not outer or mod(buffer.dims[-1], LANES) == 0)
+        rest = mod(last - symbol(index.name), lanes)
+        return rest == 0 and (not outer or mod(substitute(buffer.dims[-1], known), lanes) == 0)

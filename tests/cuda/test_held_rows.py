@@ -1,0 +1,214 @@
+"""Rows in registers: their numbers at odd lengths, how often memory is touched, what NVRTC says."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dlc.compiler.cuda import nvrtc
+from dlc.compiler.cuda.nvrtc import compile_cubin
+from dlc.compiler.options import Options
+from dlc.compiler.pipeline import compile_cuda, plan
+from dlc.ir.dims import Dim, symbol
+from dlc.ir.graph import Builder, Graph, Param, Value
+from dlc.ir.ops import OPS
+from dlc.ir.schedule import Schedule
+from dlc.ir.types import BF16, F16, F32, F64, DType, tensor
+from tests.cuda.compiled import ARCH, CudaGraph
+from tests.cuda.on_cpu import needs_compiler
+
+M, N = symbol("M"), symbol("N")
+LENGTHS = (1, 31, 33, 128, 1000, 1028, 4097)
+HELD = (33, 128, 1000, 1028, 4096, 4097, 8192)
+GLOBAL = re.compile(r"\*\((?:const )?Pack<[\w ]+, \d+> \*\)\(p\d+ \+|\bp\d+\[")
+
+
+def value(name: str, *dims: Dim, dtype: DType = F32) -> Value:
+    return Value(name, tensor(dtype, dims))
+
+
+def graph(b: Builder, params: list[Value], results: list[Value]) -> Graph:
+    return Graph("rows", tuple(map(Param, params)), tuple(b.nodes), tuple(results))
+
+
+def gradient(b: Builder, y: Value, g: Value, of: Value) -> Value:
+    """The gradient of `of`, if that of `y` is `g`."""
+    known: dict[Value, Value] = {y: g}
+    for node in reversed(list(b.nodes)):
+        if node.result not in known or not callable(OPS[node.op].vjp):
+            continue
+        back = OPS[node.op].vjp(b, node, (known[node.result],))  # type: ignore[operator]
+        for operand, d in zip(node.operands, back, strict=True):
+            if d is not None:
+                old = known.get(operand)
+                known[operand] = d if old is None else b.op("add", old, d)
+    return known[of]
+
+
+def normed(b: Builder, x: Value) -> Value:
+    """A layer norm without its parameters."""
+    width, rest = x.dims[-1], tuple(range(len(x.dims) - 1))
+    assert isinstance(width, int)
+
+    def mean(of: Value) -> Value:
+        total = b.sum(of, (len(x.dims) - 1,))
+        return b.op("mul", total, b.constant(1 / width, total.type))
+
+    apart = b.op("sub", x, b.broadcast(mean(x), x.dims, rest))
+    square = mean(b.op("mul", apart, apart))
+    scale = b.op("rsqrt", b.op("add", square, b.constant(1e-5, square.type)))
+    return b.op("mul", apart, b.broadcast(scale, x.dims, rest))
+
+
+def softmax(*dims: Dim, dtype: DType = F32) -> Graph:
+    b, x = Builder("x"), value("x", *dims, dtype=dtype)
+    return graph(b, [x], [b.op("softmax", x, axis=len(dims) - 1)])
+
+
+def norm(*dims: Dim, dtype: DType = F32) -> Graph:
+    b, x, scale, shift = Builder("xsh"), value("x", *dims, dtype=dtype), value(
+        "s", dims[-1], dtype=dtype), value("h", dims[-1], dtype=dtype)
+    scaled = b.op("mul", normed(b, x), b.broadcast(scale, dims, (len(dims) - 1,)))
+    made = b.op("add", scaled, b.broadcast(shift, dims, (len(dims) - 1,)))
+    return graph(b, [x, scale, shift], [made])
+
+
+def softmax_gradient(*dims: Dim, dtype: DType = F32) -> Graph:
+    """From the weights, as a backward pass has them."""
+    b, y, g = Builder("yg"), value("y", *dims, dtype=dtype), value("g", *dims, dtype=dtype)
+    rest = tuple(range(len(dims) - 1))
+    total = b.sum(b.op("mul", y, g), (len(dims) - 1,))
+    return graph(b, [y, g], [b.op("mul", y, b.op("sub", g, b.broadcast(total, dims, rest)))])
+
+
+def norm_gradient(*dims: Dim, dtype: DType = F32) -> Graph:
+    b, x, g = Builder("xg"), value("x", *dims, dtype=dtype), value("g", *dims, dtype=dtype)
+    y = normed(b, x)
+    return graph(b, [x, g], [gradient(b, y, g, x)])
+
+
+def loss(*dims: Dim, dtype: DType = F32) -> Graph:
+    """The logarithm of a softmax, and its gradient: what a cross-entropy is made of."""
+    b, x, g = Builder("xg"), value("x", *dims, dtype=dtype), value("g", *dims, dtype=dtype)
+    y = b.op("log_softmax", x, axis=len(dims) - 1)
+    return graph(b, [x, g], [b.op("mul", y, g), gradient(b, y, g, x)])
+
+
+KINDS = {"softmax": softmax, "norm": norm, "softmax gradient": softmax_gradient,
+         "norm gradient": norm_gradient, "log softmax": loss}
+OF_KINDS = pytest.mark.parametrize("kind", KINDS)
+
+
+def arrays(made: Graph, **sizes: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    shapes = [[d if isinstance(d, int) else sizes[str(d)] for d in p.value.dims]
+              for p in made.params]
+    return [rng.standard_normal(shape).astype(p.value.dtype.numpy)
+            for p, shape in zip(made.params, shapes, strict=True)]
+
+
+def schedules(made: Graph, **hints: int) -> list[Schedule]:
+    return [s for _, s in plan(made, Options(target=f"cuda:{ARCH}", hints=hints))[0].schedules]
+
+
+@needs_compiler
+@OF_KINDS
+@pytest.mark.parametrize("length", LENGTHS)
+def test_rows_of_any_length(kind: str, length: int) -> None:
+    made = KINDS[kind](N, length)
+    compiled = CudaGraph(made)
+    for rows in (1, 11):
+        compiled.check(arrays(made, N=rows), 3e-5, 3e-5)
+
+
+@needs_compiler
+@OF_KINDS
+@pytest.mark.parametrize("dtype", [F64, F16, BF16], ids=str)
+def test_rows_of_any_type(kind: str, dtype: DType) -> None:
+    last = {F64: 1e-12, F16: 1e-2, BF16: 6e-2}[dtype]
+    for length in (33, 264, 1032):
+        made = KINDS[kind](5, length, dtype=dtype)
+        CudaGraph(made).check(arrays(made), last, last)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["softmax", "norm gradient", "log softmax"])
+@pytest.mark.parametrize("dims", [(4, 3, 40), (2, 5, 7)])
+def test_rows_of_several_axes(kind: str, dims: tuple[int, ...]) -> None:
+    b, x = Builder("x"), value("x", *dims)
+    total = b.sum(b.op("exp", x), (1, 2))
+    wide = b.broadcast(total, dims, (0,))
+    made = graph(b, [x], [b.op("div", b.op("exp", x), wide), b.op("sub", x, wide)])
+    assert [s.held > 0 for s in schedules(made)] == [True]
+    CudaGraph(made).check(arrays(made), 1e-5, 1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["softmax", "norm gradient"])
+def test_lengths_that_are_symbols(kind: str) -> None:
+    """What fits in whole vectors is held; what does not is read again, in the same kernel."""
+    if kind == "softmax":
+        made = softmax(N, M)
+    else:
+        b, y, g = Builder("yg"), value("y", N, M), value("g", N, M)
+        total = b.sum(b.op("mul", y, g), (1,))
+        made = graph(b, [y, g], [b.op("sub", g, b.broadcast(total, y.dims, (0,)))])
+    compiled = CudaGraph(made)
+    (schedule,) = schedules(made)
+    room = schedule.held * schedule.lanes * schedule.group
+    assert schedule.lanes == 4
+    for length in (1, 3, 4, room - 4, room - 1, room, room + 1, room + 4, 3 * room):
+        compiled.check(arrays(made, N=9, M=length), 1e-5, 1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("length", [33, 40, 1000, 1030])
+def test_the_first_largest(length: int) -> None:
+    b, x = Builder("x"), value("x", N, length)
+    made = graph(b, [x], [b.op("argmax", x, axis=1), b.op("reduce_max", x, axes=(1,))])
+    assert all(s.held for s in schedules(made))
+    rng = np.random.default_rng(1)
+    compiled = CudaGraph(made)
+    for array in (rng.integers(0, 4, (7, length)), -np.inf * np.ones((7, length)),
+                  np.where(rng.random((7, length)) < 0.1, np.nan, 1)):
+        compiled.check([array.astype(np.float32)])
+
+
+def statements(made: Graph) -> list[str]:
+    """The lines of the only kernel, after those of the prelude."""
+    text = compile_cuda(made, Options(target=f"cuda:{ARCH}")).text
+    assert text.count('extern "C"') == 1
+    return text[text.index('extern "C"'):].splitlines()
+
+
+@OF_KINDS
+@pytest.mark.parametrize("length", HELD)
+def test_memory_is_read_once_and_written_once(kind: str, length: int) -> None:
+    """Each place is touched by one statement of the text, which stands in no loop."""
+    made = KINDS[kind](37, length)
+    (schedule,) = schedules(made)
+    assert schedule.held * schedule.lanes * schedule.group >= length
+    assert schedule.lanes == (1 if length % 4 else 4)
+    lines = statements(made)
+    assert not any(re.match(r" *(for|while) ", line) for line in lines)
+    touched = Counter(place for line in lines for place in re.findall(
+        r"\((p\d+ \+ \(?[\w* +]+\)?)\)|\b(p\d+\[[\w* +]+\])", line))
+    params = len(made.params) + len(made.outputs)
+    assert len(touched) == params * schedule.held
+    assert set(touched.values()) == {1}
+
+
+@pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@OF_KINDS
+def test_rows_lie_in_registers(kind: str, arch: str) -> None:
+    for dims, dtype in (((16384, 4096), F32), ((N, 4096), BF16), ((16384, 1000), F32),
+                        ((N, M), F32), ((512, 16384), F32)):
+        if "norm" in kind and dims[-1] is M:
+            continue
+        made = compile_cuda(KINDS[kind](*dims, dtype=dtype), Options(target=f"cuda:{arch}"))
+        for each in compile_cubin(made.text, arch)[1]:
+            assert (each.stack, each.spilled) == (0, 0)
