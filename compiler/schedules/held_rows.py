@@ -19,7 +19,7 @@ from dlc.ir.kernel import Access, Compute, Index, Kernel
 
 GROUPS = (WARP, 128, 256, 512, 1024)  # threads that may have a row
 REGISTERS = 65536  # of a processor, of 32 bits
-ALWAYS = 40  # registers of a thread besides
+ALWAYS = 48  # registers of a thread besides, at most
 MOST_WORDS = 96  # registers of a thread for its part of a row: more would not fit with the rest
 RESIDENT = 2048  # threads of a processor
 # Cycles of a processor
@@ -59,7 +59,8 @@ class HeldRowSearch:
             return None
         words = self._words() * self.lanes
         found = [HeldRow(group, ceil(self._vectors() / group)) for group in GROUPS]
-        found = [row for row in found if row.held * words <= MOST_WORDS]
+        found = [row for row in found if row.held * words <= min(
+            MOST_WORDS, REGISTERS // row.group - ALWAYS)]
         return min(found, key=self._cycles, default=None)
 
     def _is_held(self) -> bool:

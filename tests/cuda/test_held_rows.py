@@ -12,6 +12,7 @@ from dlc.compiler.cuda import nvrtc
 from dlc.compiler.cuda.nvrtc import compile_cubin
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import compile_cuda, plan
+from dlc.compiler.schedules import held_rows
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops import OPS
@@ -19,6 +20,7 @@ from dlc.ir.schedule import Schedule
 from dlc.ir.types import BF16, F16, F32, F64, DType, tensor
 from tests.cuda.compiled import ARCH, CudaGraph
 from tests.cuda.on_cpu import needs_compiler
+from tests.cuda.ptx import assembly
 
 M, N = symbol("M"), symbol("N")
 LENGTHS = (1, 31, 33, 128, 1000, 1028, 4097)
@@ -135,9 +137,8 @@ def test_rows_of_any_type(kind: str, dtype: DType) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", ["softmax", "norm gradient", "log softmax"])
-@pytest.mark.parametrize("dims", [(4, 3, 40), (2, 5, 7)])
-def test_rows_of_several_axes(kind: str, dims: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("dims", [(4, 3, 40), (2, 5, 7), (3, 40, 132)])
+def test_rows_of_several_axes(dims: tuple[int, ...]) -> None:
     b, x = Builder("x"), value("x", *dims)
     total = b.sum(b.op("exp", x), (1, 2))
     wide = b.broadcast(total, dims, (0,))
@@ -212,3 +213,33 @@ def test_rows_lie_in_registers(kind: str, arch: str) -> None:
         made = compile_cuda(KINDS[kind](*dims, dtype=dtype), Options(target=f"cuda:{arch}"))
         for each in compile_cubin(made.text, arch)[1]:
             assert (each.stack, each.spilled) == (0, 0)
+
+
+@pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@OF_KINDS
+def test_rows_are_read_16_bytes_at_a_time(kind: str, arch: str) -> None:
+    """As often as there are vectors, and not once more."""
+    for dtype, lanes in ((F32, 4), (BF16, 8)):
+        made = KINDS[kind](16384, 4096, dtype=dtype)
+        (schedule,) = schedules(made)
+        assert schedule.lanes == lanes
+        text = assembly(compile_cuda(made, Options(target=f"cuda:{arch}")).text, arch)
+        for word, count in (("ld", len(made.params)), ("st", len(made.outputs))):
+            wide = re.findall(rf"\b{word}\.global\.v4\.\w32\b", text)
+            assert len(wide) == count * schedule.held
+            assert len(re.findall(rf"\b{word}\.global\b", text)) == len(wide)
+
+
+@needs_compiler
+@OF_KINDS
+@pytest.mark.parametrize("length", [1028, 4100, 4097])
+def test_rows_that_no_registers_hold(
+    kind: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read again in each sweep, 16 bytes at a time where they are aligned."""
+    monkeypatch.setattr(held_rows, "MOST_WORDS", 0)
+    made = KINDS[kind](3, length)
+    (schedule,) = schedules(made)
+    assert (schedule.held, schedule.lanes) == (0, 1 if length % 4 else 4)
+    CudaGraph(made).check(arrays(made), 3e-5, 3e-5)
