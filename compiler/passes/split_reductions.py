@@ -3,7 +3,8 @@
 Only where there are few results, whatever the sizes: many are shared by threads as they are, and
 each is summed from first to last. A GPU has many more threads: its products are cut into as many
 chunks as give all of its processors a tile (`schedules/product_tiles.py`), along any index, and
-its other sums into as many as a model says (`schedules/columns.py`).
+its other sums into as many as a model says (`schedules/columns.py`), but for rows that one block
+holds in registers (`schedules/held_rows.py`): what else goes along them is one kernel with them.
 
 The parts are summed in a binary tree over the chunk's number. So the result does not depend on the
 number of threads, and a batch spread over devices in shards of whole chunks gives the same bits.
@@ -22,6 +23,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.rewriting.bodies import in_bodies
 from dlc.compiler.rewriting.rewrite import with_nodes, with_operands
 from dlc.compiler.schedules.columns import Columns
+from dlc.compiler.schedules.held_rows import HELD_ROW
 from dlc.compiler.schedules.product_tiles import processors
 from dlc.ir.dims import (
     Dim,
@@ -113,12 +115,18 @@ def _are_told(node: Node, options: Options) -> bool:
 def _split_of_sum(node: Node, options: Options) -> tuple[str, int] | None:
     """Chunks that take least time, with the second pass that adds them up."""
     summed = {n: options.likely(e) for n, e in _summed(node).items()}
-    if not summed:
+    if not summed or (_is_along_memory(node) and prod(summed.values()) <= HELD_ROW):
         return None
     name = max(summed, key=summed.__getitem__)
     chunks = [1 << k for k in range(3, (summed[name] - 1).bit_length())]
     best = min((*chunks, 0), key=lambda chunk: _cycles(node, options, summed[name], chunk))
     return (name, best) if best else None
+
+
+def _is_along_memory(node: Node) -> bool:
+    """Whether neighbours of a sum are neighbours in memory: it goes along rows."""
+    operand = maps_of(node)[0]
+    return bool(operand and symbols(operand[-1]) & _summed(node).keys())
 
 
 def _cycles(node: Node, options: Options, length: int, chunk: int) -> float:
@@ -127,8 +135,7 @@ def _cycles(node: Node, options: Options, length: int, chunk: int) -> float:
     extents = {n: options.likely(e) for n, e in extents_of(node).items()}
     results = options.likely(product(node.result.dims))
     rows = prod(extents.values()) // max(1, results) // parts
-    last = symbols(maps_of(node)[0][-1]) if maps_of(node)[0] else frozenset()
-    run = 1 if last & _summed(node).keys() else options.likely(node.result.dims[-1])
+    run = 1 if _is_along_memory(node) else options.likely(node.result.dims[-1])
     size = node.operands[0].dtype.size
     first = Columns(results * parts, rows, run, size, SIDE).best(options.target)
     if parts == 1:

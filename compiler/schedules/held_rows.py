@@ -21,6 +21,7 @@ GROUPS = (WARP, 128, 256, 512, 1024)  # threads that may have a row
 REGISTERS = 65536  # of a processor, of 32 bits
 ALWAYS = 48  # registers of a thread besides, at most
 MOST_WORDS = 96  # registers of a thread for its part of a row: more would not fit with the rest
+HELD_ROW = 16384  # places of a row that a block holds, whatever goes along it
 RESIDENT = 2048  # threads of a processor
 # Cycles of a processor
 TURN = 600  # until memory has answered
