@@ -15,6 +15,7 @@ from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BF16, BOOL, F16, F32, F64, I32, U8, DType, tensor
+from tests.compiler import test_ops_compiled as ops
 from tests.cuda.compiled import ARCH, CudaGraph
 from tests.cuda.on_cpu import needs_compiler
 from tests.cuda.ptx import assembly
@@ -125,3 +126,24 @@ def test_accesses_of_16_bytes(dtype: DType, width: str, arch: str) -> None:
     reads, writes = (re.findall(rf"{word}\.global\.({width})\b", text) for word in ("ld", "st"))
     assert len(reads) >= 2 * schedule(made).places
     assert len(writes) >= schedule(made).places
+
+
+@needs_compiler
+def test_what_moves_elements(places: int) -> None:
+    """Gathers, pads, transposes: what is read beside the end, or at an index that is loaded."""
+    together = ops.Together(ops.movers(F32), compiled=CudaGraph)
+    for n in (1, 37):
+        together.check(n, 0.0, 0.0)
+
+
+@needs_compiler
+def test_rows_of_what_is_read_beside_the_end() -> None:
+    """Of a row that was padded, and of one that was gathered."""
+    b, x, at = Builder("xi"), Value("x", tensor(F32, (N, 61))), Value("i", tensor(I32, (N,)))
+    padded = b.op("pad", x, low=(0, 3), high=(0, 5), value=-1.0)
+    taken = b.op("gather", padded, at, axis=0)
+    made = graph(b, [x, at], [b.op("softmax", padded, axis=1), b.op("softmax", taken, axis=1)])
+    rng = np.random.default_rng(4)
+    for n in (1, 9):
+        CudaGraph(made).check([rng.standard_normal((n, 61)).astype(np.float32),
+                               rng.integers(0, n, n).astype(np.int32)], 2e-6, 2e-6)
