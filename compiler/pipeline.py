@@ -178,6 +178,15 @@ def compile_cuda(graph: Graph, options: Options) -> Compiled:
     return _run(graph, _for_target(options), None)
 
 
+def compile_cuda_told(graph: Graph, options: Options) -> tuple[Compiled, Program]:
+    """As `compile_cuda`; and the program that its launches are of."""
+    steps: list[Step] = []
+    module = _run(graph, _for_target(options), steps.append)
+    program = steps[-1].before
+    assert isinstance(program, Program)
+    return module, program
+
+
 def begin_graph(
     graph: Graph, options: Options | None = None
 ) -> Callable[[], tuple[bytes, dict[str, object]]]:

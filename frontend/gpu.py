@@ -55,10 +55,10 @@ def function(built: Built, name: str, variables: Variables) -> CudaFunction:
 
     assert isinstance(variables, CudaVariables)
     wide = partial(_artifact, built, name, _WIDE)
-    return CudaFunction(_artifact(built, name, ""), variables, wide, _moves)
+    return CudaFunction(_artifact(built, name, ""), variables, wide, moves)
 
 
-def _moves() -> bytes:
+def moves() -> bytes:
     """The machine code of what moves arrays on the GPU that is here."""
     from dlc.runtime.cuda.device import device
 

@@ -52,3 +52,19 @@ extern "C" __global__ void end_step(Wide *book, const Wide *failed, Wide *draws,
   book[2]++;
   if (counts) draws[1]++;
 }
+
+// What a GPU can multiply and add: 16 chains in each thread, of `turns` multiply-adds.
+extern "C" __global__ void multiply_adds(float *out, Wide turns) {
+  float chains[16];
+  const float x = out[0];
+#pragma unroll
+  for (int k = 0; k < 16; k++) chains[k] = (float)k;
+  for (Wide turn = 0; turn < turns; turn++) {
+#pragma unroll
+    for (int k = 0; k < 16; k++) chains[k] = fmaf(chains[k], x, x);
+  }
+  float sum = 0;
+#pragma unroll
+  for (int k = 0; k < 16; k++) sum += chains[k];
+  out[1 + (Wide)blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}

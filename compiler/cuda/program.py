@@ -114,6 +114,23 @@ def emit_text(program: Program) -> str:
     return "\n".join((*(part.read_text() for part in parts), *[NOTE] * guarded, *kernels))
 
 
+def launches_by_kernel(program: Program) -> dict[str, list[tuple[Launch, ...]]]:
+    """By their names in C, the launches that kernels stand for: all of a tuple at once, any of
+    several."""
+    functions, together = launched(program), launches_together(program)
+    names = kernel_names((*(f.name for f in functions), *together.values()))
+    found: dict[str, list[tuple[Launch, ...]]] = {}
+    for steps in _each_body(program.steps):
+        for run in runs(steps):
+            if isinstance(run, tuple):
+                key = tuple(launch.kernel for launch in run)
+                kernels = [together[key]] if key in together else [
+                    case.kernel for case in cases(program, run[0])]
+                for kernel in kernels:
+                    found.setdefault(names[kernel], []).append(run)
+    return found
+
+
 def has_checks(program: Program) -> bool:
     """Whether a call of it may fail on the device."""
     return any(isinstance(step, Check) for step in each_step(program.steps))

@@ -224,7 +224,7 @@ def _add_bench(commands: Commands) -> None:
     add("--json", action="store_true", help="print one JSON object")
     _add_float(parser)
     _add_precision(parser)
-    _add_machine(parser, ("cpu",))
+    _add_machine(parser)
 
 
 def _add_explain(commands: Commands) -> None:

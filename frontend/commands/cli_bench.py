@@ -2,8 +2,8 @@
 
 With `--json` one object is printed (times in seconds, rates a second):
 
-    {"file", "function", "sizes", "threads", "seconds", "fastest", "timed", "between", "launches",
-     "barriers", "bytes", "memory": {"given", "arena", "results", "stack", "alive"},
+    {"file", "function", "sizes", "threads", "device", "seconds", "fastest", "timed", "between",
+     "launches", "barriers", "bytes", "memory": {"given", "arena", "results", "stack", "alive"},
      "roofs": {"operations", "bytes", "how"},
      "rows": [{"kernel", "seconds", "share", "busy", "launches", "barriers", "operations", "bytes",
                "operations_per_second", "bytes_per_second", "of_operation_roof", "of_byte_roof",
@@ -11,13 +11,15 @@ With `--json` one object is printed (times in seconds, rates a second):
 
 `seconds` (median) and `fastest` are of the code that everybody uses; the rows and `between` add up
 to `timed`, of a build of the same program that looks at the clock round each launch. `bytes` are
-all that kernels read and write; `given` are those of arguments, results and variables.
+all that kernels read and write; `given` are those of arguments, results and variables. With
+`--device cuda` arguments lie on the GPU before, and the times of kernels are those of its clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from dlc.frontend.commands.cli_run import read_array
 from dlc.frontend.commands.which import choose_model
 from dlc.frontend.driver import Model, Program, load
 from dlc.frontend.errors import user_error
+from dlc.frontend.gpu import CPU, CUDA
 from dlc.frontend.json_lines import print_json
 from dlc.frontend.matrices import spread
 from dlc.frontend.records import SHARED
@@ -43,21 +46,33 @@ from dlc.runtime.files import write_atomically
 
 def run(options: argparse.Namespace) -> int:
     """Measures one function and prints what was found."""
-    program = load(options.file, float=options.float, precision=options.precision)
+    on_gpu = options.device == CUDA
+    if on_gpu and (options.launches or options.trace):
+        raise user_error("bad-setting", "--launches and --trace are of a CPU")
+    program = load(options.file, float=options.float, precision=options.precision,
+                   device=options.device)
     model = _model(options, program)
     name = _function(options, model)
     if options.weights is not None:
         model.load(options.weights)
     arguments = _arguments(options, model, name)
-    timed = Timed(model, name)
+    plain: Callable[..., object] = model.load_function(name)
+    timed: Any
+    if on_gpu:
+        from dlc.frontend.bench import cuda
+
+        timed, arguments = cuda.TimedCuda(model, name), cuda.on_gpu(arguments)
+        plain = cuda.Waiting(plain, timed.on)
+    else:
+        timed = Timed(model, name)
     timed.call(**arguments)
-    times = measure(model.load_function(name), timed, arguments, options.seconds)
+    times = measure(plain, timed, arguments, options.seconds)
     sizes = sizes_of(timed, arguments)
     found = profile(timed.program, sizes, times, options.launches)
     if options.trace is not None:
         _write_trace(Path(options.trace), name, found, times)
     told = {symbol.removesuffix(SUFFIX): size for symbol, size in sizes.items()}
-    _show(options, name, told, found, measure_roofs())
+    _show(options, name, told, found, cuda.measure() if on_gpu else measure_roofs())
     return 0
 
 
@@ -107,11 +122,13 @@ def _show(
 ) -> None:
     threads = pool.threads()
     if options.json:
-        head = {"file": options.file, "function": name, "sizes": sizes, "threads": threads}
+        head = {"file": options.file, "function": name, "sizes": sizes, "threads": threads,
+                "device": options.device}
         print_json(head | as_json(found, roofs))
         return
     at = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-    print(f"{name}{f' at {at}' if at else ''}, {threads} thread{'s' * (threads > 1)}: "
+    where = f"{threads} thread{'s' * (threads > 1)}" if options.device == CPU else options.device
+    print(f"{name}{f' at {at}' if at else ''}, {where}: "
           f"{found.seconds * 1e3:.3f} ms a call (fastest {found.fastest * 1e3:.3f}), "
           f"{found.launches:g} launches, {found.barriers:g} barriers")
     print(f"roofs: {roofs.operations / 1e9:.0f} GFLOP/s, {roofs.bytes / 1e9:.1f} GB/s "

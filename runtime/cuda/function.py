@@ -38,8 +38,9 @@ class CudaFunction(Function):
     The artifact holds a cubin, made with indices of 32 bits; `wide` gives the one with indices of
     64 bits, and is asked once, when arrays come that are as large; `moves` gives that of `moves.cu`
     of the compiler. If an argument lies on the GPU, results that are arrays stay there, as
-    `GpuArray`, and nobody waits for them unless the host has to know something. GpuError if there
-    is no GPU that can run it, GpuMemoryError if a call does not fit.
+    `GpuArray`, and nobody waits for them unless the host has to know something. `stream` is what
+    kernels are put on. GpuError if there is no GPU that can run it, GpuMemoryError if a call does
+    not fit.
     """
 
     variables: CudaVariables
@@ -47,8 +48,9 @@ class CudaFunction(Function):
     def __init__(
         self, artifact: Artifact, variables: CudaVariables | None = None,
         wide: Callable[[], Artifact] | None = None, moves: Callable[[], bytes] | None = None,
+        stream: type[Stream] = Stream,
     ) -> None:
-        self._code_of_moves = moves
+        self._code_of_moves, self._kind = moves, stream
         self._wide, self._for_wide = wide, cast(CudaFunction | None, None)
         super().__init__(artifact, CudaVariables() if variables is None else variables)
 
@@ -58,7 +60,7 @@ class CudaFunction(Function):
         with self.on:
             self.module = _load(self.on, self.artifact, self.manifest.name)
             self.constants = self._copy_constants()
-        self.stream = Stream(self.on.cuda, self.on.stream, self.module)
+        self.stream = self._kind(self.on.cuda, self.on.stream, self.module)
         self._outputs = tuple(of_kind(self.plan["buffers"], "out"))
 
     def _door(self) -> Arguments:

@@ -16,7 +16,7 @@ from dlc.runtime.cuda.plan import STATE_BYTES, Launch, Places, Step, launches
 from dlc.runtime.dims import evaluate
 from dlc.runtime.memory import Array
 
-__all__ = ["Failed", "Straight", "Stream", "Walk"]
+__all__ = ["Failed", "Straight", "Stream", "TimedStream", "Walk"]
 
 Do = Callable[[], None]
 FLAG_BYTES = 16
@@ -32,6 +32,8 @@ class Failed(Exception):
 
 class Stream:
     """What is put on the stream of the device: kernels of a module, and copies."""
+
+    records = True  # graphs of what is put on it
 
     def __init__(self, cuda: Any, stream: Any, module: Any) -> None:
         self._cuda, self.stream, self._module = cuda, stream, module
@@ -61,6 +63,31 @@ class Stream:
         self.stream.synchronize()
 
 
+class TimedStream(Stream):
+    """One that takes the time of each kernel, so that all of them are launched one by one."""
+
+    records = False
+
+    def __init__(self, cuda: Any, stream: Any, module: Any) -> None:
+        super().__init__(cuda, stream, module)
+        self._events: list[tuple[str, Any, Any]] = []
+
+    def launch(self, launch: Launch) -> None:
+        """A kernel, between two events."""
+        begin, end = self._cuda.Event(), self._cuda.Event()
+        begin.record(self.stream)
+        super().launch(launch)
+        end.record(self.stream)
+        self._events.append((launch.kernel, begin, end))
+
+    def times(self) -> list[tuple[str, float]]:
+        """The kernels since this was asked, each with its ns; for who holds the device."""
+        self.wait()
+        found = [(name, end.time_since(begin) * 1e6) for name, begin, end in self._events]
+        self._events.clear()
+        return found
+
+
 class Straight:
     """What is put on the stream with nothing to decide."""
 
@@ -78,7 +105,7 @@ class Straight:
         """Puts all of it on the stream."""
         if self._graph is not None:
             self._graph.run()
-        elif not self._ran or len(self._parts) < 2:
+        elif not self._ran or len(self._parts) < 2 or not self._stream.records:
             self._put()
             self._ran = True
         else:
