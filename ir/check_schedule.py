@@ -129,6 +129,8 @@ class _Checker:
     def _sweep(self) -> None:
         """A sweep takes a power of two places; it needs plain computes, all over the same row."""
         side = self.schedule.sweep
+        if self.schedule.moments < 0 or (self.schedule.moments and not side):
+            self._fail("moments", f"chunks of {self.schedule.moments} places of no sweep")
         if not side:
             return
         if side < 0 or side & (side - 1):

@@ -131,6 +131,9 @@ class Schedule:
               reduced indices that are not outside, each for a block ("" is none).
     sweep:    how many places along a row are done side by side, in vectors if they lie along it
               (0: each compute has loops of its own).
+    moments:  how many places of the last index of a row are a chunk, whose mean and squares about
+              it are put to those of the chunks before, so that one sweep serves for both (0: the
+              squares have a sweep of their own).
     part:     how many elements of a row are there at a time, in a chain of products (0: it is
               none); tiles may then also be of the row's index and of those of its products. Of
               an index of a product whose extent is a symbol `depth` values are there at a time.
@@ -179,6 +182,7 @@ class Schedule:
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
     sweep: int = 0
+    moments: int = 0
     part: int = 0
     fetch: tuple[str, ...] = ()
     threads: int = 0

@@ -27,10 +27,11 @@ from functools import partial
 
 from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.chain_parts import chain_parts
+from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chain_memory import ChainMemory
 from dlc.compiler.loops.reduce import VECTOR_PLACE, State
-from dlc.compiler.loops.sweep import States, Sweeping, sweeps
+from dlc.compiler.loops.sweep import States, Sweeping
 from dlc.ir.dims import Dim, ceildiv, coefficient, floordiv, maximum, minimum, mod, symbol
 from dlc.ir.kernel import Access, Compute, Index
 from dlc.ir.types import BOOL
@@ -291,9 +292,9 @@ class Chaining(Sweeping, ChainMemory):
 
             self.each(own.name, self.simple(high - low), one)
         else:
-            self._squares(compute, own, (low, high))
+            self._turned_results(compute, own, (low, high))
 
-    def _squares(self, compute: Compute, own: Index, block: tuple[Dim, Dim]) -> None:
+    def _turned_results(self, compute: Compute, own: Index, block: tuple[Dim, Dim]) -> None:
         """As many results as there are lanes at a time; what sticks out apart, under a mask."""
         low, high = block
         lanes = self.schedule.lanes

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dlc.compiler.kernels.accesses import stride
 from dlc.compiler.kernels.products import reads
+from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.copies import PAD, in_packs
 from dlc.compiler.loops.reduce import State
@@ -30,7 +31,6 @@ from dlc.compiler.loops.shared_chain_memory import (
     extent_of,
     pack_of,
 )
-from dlc.compiler.loops.sweep import sweeps
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, mod, symbol
 from dlc.ir.kernel import Access, Arg, Compute, Index
 from dlc.ir.types import BOOL

@@ -19,14 +19,19 @@ from dataclasses import replace
 from itertools import groupby
 
 from dlc.compiler.kernels.accesses import LANE
+from dlc.compiler.kernels.moments import Moments, moments_of
+from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.moments import SweepingMoments
 from dlc.compiler.loops.reduce import State
-from dlc.compiler.loops.sweep import Sweeping, sweeps
 from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index, Opaque, Seq
 
+CHUNK = ("sum.c", "count.c", "rest.c", "squares.c")  # of a chunk of the rows of a stripe
+SO_FAR = ("sum.f", "count.f", "squares.f", "shift.f", "whole.f")  # of all chunks so far
 
-class Striping(Sweeping):
+
+class Striping(SweepingMoments):
     """Carries out the body of a kernel whose schedule has sweeps over stripes."""
 
     kept: dict[str, list[tuple[str, Register]]]  # arrays of a local, with what they hold
@@ -41,10 +46,17 @@ class Striping(Sweeping):
         self.added = set()
         self.kept, self.striped, before = {}, self.schedule.tiles[0].index, dict(self.point)
         runs = sweeps([c for c in body if isinstance(c, Compute)])
+        found = self.moments = moments_of(runs) if self.schedule.moments else None
         for along, group in groupby(runs, lambda run: bool(run[0].over)):
             if along:
                 for run in group:
-                    self._sweep_stripe(run)
+                    if found is not None and found.sum in run:
+                        self._sweep_stripe_in_chunks(run, found)
+                    elif found is None or run != [found.squares]:
+                        self._sweep_stripe(run)
+                    else:
+                        self._each(lambda: self._keep(
+                            found.squares.target.buffer, self._loaded(SO_FAR[2])))
             else:
                 alone = [c for run in group for c in run]
                 self._each(lambda alone=alone: self._here(alone))  # type: ignore[misc]
@@ -67,12 +79,73 @@ class Striping(Sweeping):
         order = self.schedule.reduce
         over = sorted(run[0].over, key=lambda i: order.index(i.name) if i.name in order else -1)
         before, bound = dict(self.point), self.vector_bound
-        self._along_rows(run, over)
+        self._along_rows(over, lambda *last: self._along_last(run, *last))
         self.point = before
+        self._end(sums, bound)
+
+    def _end(self, sums: list[Compute], bound: Dim) -> None:
+        """From the accumulators of a sweep to the numbers of the rows."""
         if self.striped != self.schedule.vector and self.schedule.lanes > 1:
             self.vector_bound = bound
             for compute in sums:
                 self._each(lambda compute=compute: self._add_lanes(compute))  # type: ignore[misc]
+
+    def _sweep_stripe_in_chunks(self, run: list[Compute], found: Moments) -> None:
+        """One sweep along the rows, in which the squares about a mean are added up too; the lanes
+        lie across the rows."""
+        sums = [c for c in run if c.combine is not None and c is not found.sum]
+        parts = {part: replace(found.sum, target=Access(part)) for part in (*CHUNK, *SO_FAR)}
+        for compute in (*sums, *(parts[part] for part in SO_FAR)):
+            self._begin(compute)
+        order = self.schedule.reduce
+        over = sorted(run[0].over, key=lambda i: order.index(i.name))
+        before, bound = dict(self.point), self.vector_bound
+        apart = [replace(self.rest_of(found.squares), target=Access(CHUNK[2])),
+                 replace(found.squares, target=Access(CHUNK[3]))]
+        chunked = [parts[CHUNK[0]] if c is found.sum else c for c in run]
+        assert found.sum.combine is not None
+        dtype = found.sum.combine.dtype
+
+        def chunk(name: str, low: Dim, high: Dim) -> None:
+            for part in CHUNK:
+                self._begin(parts[part])
+            self._each(lambda: self._keep(CHUNK[1], (self.out.index(dtype, high - low),)))
+            self._along_last(chunked, name, low, high)
+            self._each(lambda: self._mean_of_chunk(found))
+            self._along_last(apart, name, low, high)
+            self._each(self._merge)
+
+        def last(name: str, low: Dim, high: Dim) -> None:
+            index = next(i for i in over if i.name == name)
+            loop, turns, first, after = self.parted(index, low, high)
+            with self.out.block() as body:
+                chunk(name, first, self.named(name, after, high))
+            self.out.loop(loop, 0, turns, body)
+
+        self._along_rows(over, last)
+        self.point = before
+        del self.kept[found.mean.target.buffer]  # it was that of a chunk
+        self._begin(found.sum)
+        self._each(lambda: self._keep(
+            found.sum.target.buffer, self._loaded(SO_FAR[4])))
+        self._end([*sums, found.sum], bound)
+
+    def _moments(self, parts: tuple[str, ...]) -> State:
+        """The moments of a chunk, or so far, of one vector of the stripe."""
+        return tuple(self._loaded(part)[0] for part in parts)
+
+    def _mean_of_chunk(self, found: Moments) -> None:
+        total, number = self._moments(CHUNK[:2])
+        name, mean = found.mean.target.buffer, self.mean(total, number)
+        if name not in self.kept:
+            self.kept[name] = [(self._array_of(name, mean), mean)]
+        self._keep(name, (mean,))
+
+    def _merge(self) -> None:
+        """Puts the moments of a chunk to those so far, for one vector of the stripe."""
+        merged = self.merged(self._moments(SO_FAR), self._moments(CHUNK))
+        for part, value in zip(SO_FAR, merged, strict=True):
+            self._keep(part, (value,))
 
     def _add_lanes(self, compute: Compute) -> None:
         """From the accumulators in the lanes to the number of the row here."""
@@ -101,29 +174,38 @@ class Striping(Sweeping):
         size = self.schedule.tile(self.striped) * self.schedule.lanes
         return self.out.alloc(f"{name}.", like.dtype, size)
 
-    def _along_rows(self, run: list[Compute], over: list[Index]) -> None:
-        """The loops along the rows, the last one several places a turn."""
+    def _along_rows(self, over: list[Index], last: Callable[[str, Dim, Dim], None]) -> None:
+        """The loops along the rows; `last` is given the index of the last one, and its bounds."""
         if not over:
-            self._turn(run, "", [0])
+            last("", 0, 1)
             return
         index, rest = over[0], over[1:]
         low, high = (self._bound(b, self.point) for b in (index.low, index.high))
         if index.name == self.schedule.vector:
-            self._in_lanes(run, index.name, high, rest)
+            self._in_lanes(index.name, high, rest, last)
         elif rest:
             self.span(index.name, low, high - 1)
             self.point[index.name] = symbol(index.name)
             with self.out.block() as body:
-                self._along_rows(run, rest)
+                self._along_rows(rest, last)
             self.out.loop(index.name, low, high, body)
         else:
-            side, name = self.schedule.sweep, index.name
-            whole = self.simple(floordiv(high - low, side))
-            first = low + whole * side
-            self._turns(run, name, (f"{name}.b", 0, whole), low, side)
-            self._turns(run, name, (f"{name}.t", first, high), 0, 1)
+            last(index.name, low, high)
 
-    def _in_lanes(self, run: list[Compute], name: str, high: Dim, rest: list[Index]) -> None:
+    def _along_last(self, run: list[Compute], name: str, low: Dim, high: Dim) -> None:
+        """The places of the last index along the rows, several a turn."""
+        if not name:
+            self._turn(run, "", [0])
+            return
+        side = self.schedule.sweep
+        whole = self.simple(floordiv(high - low, side))
+        first = low + whole * side
+        self._turns(run, name, (f"{name}.b", 0, whole), low, side)
+        self._turns(run, name, (f"{name}.t", first, high), 0, 1)
+
+    def _in_lanes(
+        self, name: str, high: Dim, rest: list[Index], inner: Callable[[str, Dim, Dim], None]
+    ) -> None:
         """The loop along the rows whose index lies in the lanes; the last vector may be ragged."""
         lanes = self.schedule.lanes
         block, self.vector_bound = f"{name}.b", high
@@ -134,7 +216,7 @@ class Striping(Sweeping):
                 continue
             self.point[name] = symbol(block) * lanes + symbol(LANE)
             with self.out.block() as body:
-                self._along_rows(run, rest)
+                self._along_rows(rest, inner)
             self.out.loop(block, first, last, body)
         self.whole = False
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import copysign
 
+from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.sweep import Sweeping, sweeps
+from dlc.compiler.loops.sweep import Sweeping
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.loops import LaneOp, Let, LoopFunction, Pointer

@@ -11,6 +11,8 @@ from __future__ import annotations
 from math import ceil, log2, prod
 
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride
+from dlc.compiler.kernels.moments import moments_of
+from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
 from dlc.ir.dims import Dim, evaluate, floordiv, symbols
@@ -23,6 +25,9 @@ SHORT = 16  # rows of fewer elements keep the schedules of windows
 WIDEST = 16  # vectors of a stripe of rows that lie side by side
 NARROWEST = 4
 ENOUGH = 8  # stripes that keep a few threads busy
+NEAR_BYTES = 512 * 1024  # of rows that a near cache holds from sweep to sweep
+CHUNK_BYTES = 64 * 1024  # of rows whose mean and variance are added up in one sweep
+LEAST_BYTES = 4 * 1024  # of a chunk that is worth its divisions
 GATHERED = 3.0  # cycles for each lane that is loaded alone
 
 
@@ -124,12 +129,32 @@ class _Rows:
         loops, chunks = split(
             self.kernel, tuple(zip(self.kernel.outer, steps, strict=True)), self.extent, total)
         name = best.name if best is not None else ""
-        side = self._side()
+        side, chunk = self._side(), self._chunk(best, stripe)
         return Schedule(
             self.options.target, tuple(i.name for i in self.kernel.outer), loops, chunks, name,
             lanes, (stripe,) if stripe is not None else (), self._order(best, stripe),
             edge=((name, "mask"),) if name else (), cost=total,
-            sweep=side if stripe is None else max(side // 2, 1))
+            sweep=side if stripe is None or chunk else max(side // 2, 1), moments=chunk)
+
+    def _chunk(self, vector: Index | None, stripe: Tile | None) -> int:
+        """How many places along a row are a chunk for its moments: as many as a near cache holds of
+        what is read of a row, or a stripe; 0 where it is known to hold all, or there are no
+        moments."""
+        found = moments_of(sweeps(self.computes))
+        if found is None or vector is None:
+            return 0
+        item = sum(self.kernel.buffer(a.buffer).dtype.size for a in set(accesses(found.sum))
+                   if a.at)
+        lanes = 1 if vector in self.row and stripe is None else self.options.lanes
+        place = item * lanes * (stripe.size if stripe is not None else 1)
+        inner = next(i for i in self.row if i.name == self._order(vector, stripe)[-1])
+        near = all(isinstance(i.high, int) for i in self.row) and (
+            place * self.length <= NEAR_BYTES)
+        if near or self.extent(inner) * place < LEAST_BYTES or (
+                stripe is not None and vector in self.row):
+            return 0
+        turn = self._side() * (self.options.lanes if inner is vector else 1)
+        return max(CHUNK_BYTES // place // turn, 1) * turn
 
     def _order(self, vector: Index | None, stripe: Tile | None) -> tuple[str, ...]:
         """The loops along a row: the one in the lanes goes round the others, in stripes."""
