@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import ceil, prod
 
 from dlc.compiler.kernels.accesses import accesses, uses
-from dlc.compiler.loops.sweep import sweeps
+from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.schedules.product_tiles import LAST, processors
 from dlc.ir.dataclass import dataclass
