@@ -1,23 +1,22 @@
 """Object code of the parts of a module, made at the same time by several threads.
 
-`llvmlite` lets one thread at a time into LLVM. Code generation is 90 % of the time there, it works
-on a module, a context and a machine that are its own, and LLVM is made for that; so it is called
-without that lock, and Python's is free meanwhile.
+Each part has a module, a context and a machine of its own. A thread calls LLVM twice, to parse and
+to generate code, and Python's lock is free meanwhile (`unlocked.py`). As many threads work as there
+are CPUs; that which makes the parts is one of them as soon as it has to wait.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
-from functools import cache
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm.pages import release_pages
-from dlc.compiler.llvm.target import CODE_LEVEL, GLUE_LEVEL, Target, new_machine, parse
+from dlc.compiler.llvm.target import CODE_LEVEL, GLUE_LEVEL, Target, new_context, new_machine
+from dlc.compiler.llvm.unlocked import Module
 
 __all__ = ["Begun", "begin_code"]
 
@@ -58,6 +57,8 @@ def begin_code(
         jobs = [begun.job(module.text)]
 
     def wait() -> bytes:
+        while (job := _claim(jobs)) is not None:
+            job.run()
         codes = [job.wait() for job in jobs]
         release_pages()
         if told is not None:
@@ -80,89 +81,94 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-_starting = threading.RLock()  # held over a fork
-_running: set[threading.Thread] = set()
-_slots = threading.Semaphore(_cpus())  # more at a time would only wait for one another
+_claiming = threading.RLock()  # for all that follows; held over a fork
+_waiting: list[_Job] = []
+_claimed: set[_Job] = set()
+_helpers: set[threading.Thread] = set()
 
 
 class _Job:
-    """One part, which a thread of its own compiles."""
+    """One part, which is compiled by a thread that has nothing else to do, or by who waits for it.
+    """
 
     def __init__(self, text: str, kind: Target, level: int = CODE_LEVEL) -> None:
-        self._text, self._kind, self._level = text, kind, level
+        # Made here: a thread would wait for Python's lock after each of these short calls.
+        self._text, self._machine, self._context = text, new_machine(kind, level), new_context()
         self.parsing = self.emitting = 0.0  # seconds
         self._code = b""
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-        with _starting:
-            _running.add(self._thread)
-            self._thread.start()
+        self.done = threading.Event()
+        with _claiming:
+            _waiting.append(self)
+            if len(_helpers) < _cpus() - 1:
+                helper = threading.Thread(target=_help)
+                _helpers.add(helper)
+                helper.start()
 
-    def _run(self) -> None:
+    @property
+    def size(self) -> int:
+        """The length of the text."""
+        return len(self._text)
+
+    def run(self) -> None:
+        """Compiles it; called by who has claimed it."""
         try:
-            with _slots:
-                self._compile()
+            self._compile()
         except BaseException as error:  # it is raised where the code is waited for
             self._error = error
         finally:
-            _running.discard(threading.current_thread())
+            _claimed.discard(self)
+            self.done.set()
 
     def _compile(self) -> None:
         begun = time.perf_counter()
-        module = parse(self._text)
+        module = Module(self._text, self._context)
         parsed = time.perf_counter()
-        self._code = _emit(new_machine(self._kind, self._level), module)
+        try:
+            self._code = module.code(self._machine)
+        finally:
+            module.close()
         self.parsing, self.emitting = parsed - begun, time.perf_counter() - parsed
 
     def wait(self) -> bytes:
         """The code; what went wrong is raised here."""
-        self._thread.join()
+        self.done.wait()
         if self._error is not None:
             raise self._error
         return self._code
 
 
-def _emit(machine: Any, module: Any) -> bytes:
-    """`machine.emit_object(module)`, without the lock."""
-    library = _library()
-    error = ctypes.c_char_p()
-    memory = library.LLVMPY_TargetMachineEmitToMemory(
-        machine._ptr, module._ptr, 1, ctypes.byref(error))
-    if not memory:
-        raise RuntimeError((error.value or b"").decode(errors="replace"))
-    try:
-        start, size = library.LLVMPY_GetBufferStart(memory), library.LLVMPY_GetBufferSize(memory)
-        return ctypes.string_at(start, size)
-    finally:
-        library.LLVMPY_DisposeMemoryBuffer(memory)
+def _claim(some: Sequence[_Job] | None = None) -> _Job | None:
+    """The largest job that nobody has begun with, of some or of all: small ones come last, so that
+    threads end at about the same time. If there is none, a helper ends."""
+    with _claiming:
+        left = [job for job in _waiting if some is None or job in some]
+        if not left:
+            _helpers.discard(threading.current_thread())
+            return None
+        job = max(left, key=lambda job: job.size)
+        _waiting.remove(job)
+        _claimed.add(job)
+        return job
 
 
-@cache
-def _library() -> Any:
-    """LLVM as `llvmlite` has loaded it, with functions that take no lock."""
-    from llvmlite.binding import ffi
-
-    found = ctypes.CDLL(ffi.lib._name, handle=ffi.lib._handle)
-    memory = ctypes.c_void_p
-    found.LLVMPY_TargetMachineEmitToMemory.restype = memory
-    found.LLVMPY_TargetMachineEmitToMemory.argtypes = (
-        ffi.LLVMTargetMachineRef, ffi.LLVMModuleRef, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
-    found.LLVMPY_GetBufferStart.restype, found.LLVMPY_GetBufferStart.argtypes = memory, (memory,)
-    found.LLVMPY_GetBufferSize.restype = ctypes.c_size_t
-    found.LLVMPY_GetBufferSize.argtypes = (memory,)
-    found.LLVMPY_DisposeMemoryBuffer.restype = None
-    found.LLVMPY_DisposeMemoryBuffer.argtypes = (memory,)
-    return found
+def _help() -> None:
+    while (job := _claim()) is not None:
+        job.run()
 
 
 def _before_fork() -> None:
     """A child must not begin with LLVM in the middle of something."""
-    _starting.acquire()
-    for thread in list(_running):
-        if thread is not threading.current_thread():
-            thread.join()
+    _claiming.acquire()
+    for job in list(_claimed):
+        job.done.wait()
+
+
+def _in_child() -> None:
+    _helpers.clear()
+    _claiming.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_starting.release,
-                        after_in_child=_starting.release)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_claiming.release, after_in_child=_in_child)

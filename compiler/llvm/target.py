@@ -124,6 +124,13 @@ def new_machine(kind: Target, level: int = CODE_LEVEL) -> Any:
         cpu=kind.cpu, features=kind.features, opt=level, reloc="pic", codemodel="small")
 
 
+def new_context() -> Any:
+    """What types and constants of a module belong to; one thread at a time may use it."""
+    import llvmlite.binding as llvm
+
+    return llvm.create_context()
+
+
 def parse(text: str) -> Any:
     """An LLVM module of IR text, verified; InternalError if the text is wrong."""
     import llvmlite.binding as llvm

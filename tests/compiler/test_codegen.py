@@ -111,9 +111,8 @@ def test_an_error_is_raised_where_the_code_is_waited_for() -> None:
     wait = codegen.begin_code(module(TEXTS[0], "define nonsense"), host())
     with pytest.raises(InternalError, match="llvm"):
         wait()
-    for thread in list(codegen._running):
-        thread.join(30)
-    assert not codegen._running
+    assert not codegen._waiting
+    assert not codegen._claimed
 
 
 FORK = """
@@ -140,6 +139,28 @@ def test_a_fork_finds_llvm_at_rest() -> None:
 
 
 def test_jobs_leave_no_threads() -> None:
-    before = threading.active_count()
     codegen.begin_code(module(*TEXTS), host())()
-    assert threading.active_count() <= before
+    for thread in list(codegen._helpers):
+        thread.join(30)
+    assert not codegen._helpers
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 8])
+def test_who_waits_compiles_what_no_other_thread_does(
+    cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by: list[int] = []
+    compile_one = codegen._Job._compile
+
+    def noted(job: Any) -> None:
+        by.append(threading.get_ident())
+        compile_one(job)
+
+    monkeypatch.setattr(codegen._Job, "_compile", noted)
+    monkeypatch.setattr(codegen, "_cpus", lambda: cpus)
+    waits = [codegen.begin_code(module(*TEXTS), host()) for _ in range(6)]
+    assert len(codegen._helpers) < cpus
+    assert len({wait() for wait in waits}) == 1
+    assert len(by) == 6 * len(TEXTS)
+    if cpus == 1:
+        assert set(by) == {threading.get_ident()}
