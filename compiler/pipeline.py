@@ -11,7 +11,7 @@ from dlc.compiler.cuda.nvrtc import told_resources
 from dlc.compiler.footprint import report
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
 from dlc.compiler.llvm.codegen import Begun, begin_code
-from dlc.compiler.llvm.program import Begin
+from dlc.compiler.llvm.program import Begin, Functions
 from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
 from dlc.compiler.loops.threads import WARP
@@ -90,9 +90,14 @@ def graph_passes(options: Options) -> tuple[Pass, ...]:
 GRAPH_PASSES: Final = graph_passes(Options())
 
 
-def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ...]:
-    """All passes, from a Graph to a module of LLVM IR, or of CUDA C; see `emit` for `begin`."""
-    own = _for_gpu(options) if options.is_gpu else _for_cpu(options, begin)
+def passes(options: Options, begin: Begin | None = None) -> tuple[Pass, ...]:
+    """All passes, from a Graph to a module of LLVM IR, or of CUDA C.
+
+    `begin` is told parts of a large module of LLVM IR as soon as they are there, while the loops of
+    other kernels are made: then the time of `emit` is that of `apply_schedules`.
+    """
+    functions = None if begin is None else Functions(_target(options), begin)
+    own = _for_gpu(options) if options.is_gpu else _for_cpu(options, functions)
     return (
         *graph_passes(options),
         Pass("rematerialise", partial(rematerialise, options=options), GRAPH, GRAPH,
@@ -120,7 +125,7 @@ def passes(options: Options, begin: Begin = lambda part: None) -> tuple[Pass, ..
         *own.launches,
         Pass("plan_memory", partial(plan_memory, options=options), PROGRAM, PROGRAM,
              "after lower: lifetimes are counted in launches"),
-        Pass("apply_schedules", apply_schedules, PROGRAM, LOOPS,
+        Pass("apply_schedules", own.apply, PROGRAM, LOOPS,
              "the same for every target"),
         *own.code,
     )
@@ -132,18 +137,21 @@ class _Own(NamedTuple):
     layouts: tuple[Pass, ...]
     schedules: tuple[Pass, ...]
     launches: tuple[Pass, ...]
+    apply: Callable[[Program], Program]
     code: tuple[Pass, ...]
 
 
-def _for_cpu(options: Options, begin: Begin) -> _Own:
+def _for_cpu(options: Options, functions: Functions | None) -> _Own:
     """Layouts, schedules and code of a CPU."""
+    apply = apply_schedules if functions is None else partial(apply_schedules, made=functions.add)
     return _Own(
         (Pass("choose_layouts", partial(choose_layouts, options=options), FUSED, FUSED,
               "after fuse: only what lies in memory has a layout"),),
         (Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
               "after choose_layouts, whose strides decide which index is the vector's"),),
         (),
-        (Pass("emit", partial(emit, options=options, begin=begin), LOOPS, MODULE,
+        apply,
+        (Pass("emit", partial(emit, options=options, functions=functions), LOOPS, MODULE,
               "last: prints what was decided"),),
     )
 
@@ -156,6 +164,7 @@ def _for_gpu(options: Options) -> _Own:
               PROGRAM, "after reuse_operands: what launches share decides what is aligned"),),
         (Pass("launch_together", partial(launch_together, options=options), PROGRAM, PROGRAM,
               "after fuse_updates, the last to change launches; memory is planned for them so"),),
+        apply_schedules,
         (Pass("emit_cuda", partial(emit_cuda, options=options), LOOPS, MODULE,
               "last: prints what was decided"),),
     )
@@ -290,7 +299,7 @@ def dump_all(graph: Graph, options: Options | None = None) -> Iterator[tuple[str
 
 
 def _run(
-    graph: Graph, options: Options, observer: Observer | None, begin: Begin = lambda part: None
+    graph: Graph, options: Options, observer: Observer | None, begin: Begin | None = None
 ) -> Compiled:
     verify = "each" if options.verify else "ends"
     module = run_passes(passes(options, begin), graph, verify=verify, observer=observer)  # type: ignore[arg-type]

@@ -122,12 +122,9 @@ class _Job:
 
     def _compile(self) -> None:
         begun = time.perf_counter()
-        module = Module(self._text, self._context)
-        parsed = time.perf_counter()
-        try:
+        with Module(self._text, self._context) as module:
+            parsed = time.perf_counter()
             self._code = module.code(self._machine)
-        finally:
-            module.close()
         self.parsing, self.emitting = parsed - begun, time.perf_counter() - parsed
 
     def wait(self) -> bytes:

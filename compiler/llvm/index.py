@@ -2,17 +2,34 @@
 
 A dim is a sum; its terms are grouped by the innermost loop that they depend on, and a partial sum
 over the outer loops is computed there, once. So an address in the innermost loop costs one
-instruction more than its innermost terms. Ranges of values decide where a plain division serves for
-one that floors.
+instruction more than its innermost terms; products with its variable are counted up instead. Ranges
+of values decide where a plain division serves for one that floors.
 """
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from dlc.compiler.llvm.text import Writer
 from dlc.compiler.loops.names import Names
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Atom, Dim, Factor, Monomial, symbols
 
 Terms = tuple[tuple[Monomial, int], ...]
+_SCALES = (1, 2)  # by which addresses take an index, in elements, on every CPU
+
+
+@dataclass(slots=True)
+class Counter:
+    """The variable of an innermost loop, and sums that are counted up beside it."""
+
+    name: str
+    depth: int
+    first: str  # value, a register or a number
+    step: str  # what is added each turn
+    within: int  # the scope of the loop round it, if that carries registers too, else -1
+    sums: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """The register in a turn, its first value, its next one, and what is added."""
 
 
 class Indices(Names):
@@ -21,6 +38,7 @@ class Indices(Names):
     def __init__(self, writer: Writer) -> None:
         super().__init__()
         self.writer = writer
+        self.counter: Counter | None = None  # of the loop here
 
     def value(self, dim: Dim) -> str:
         """A register (or a number) that holds `dim`."""
@@ -29,7 +47,7 @@ class Indices(Names):
     def address(self, pointer: str, kind: str, offset: Dim) -> str:
         """The address of an element of type `kind`; a constant is added last, where it is used."""
         terms, fixed = _split(self.resolve(offset))
-        for depth, group, upto in self._parts(terms):
+        for depth, group, upto in self._apart(self._parts(terms)):
             key = ("at", pointer, kind, upto)
             found = self.writer.scopes[depth].known.get(key)
             if found is None:
@@ -40,6 +58,24 @@ class Indices(Names):
             return pointer
         text = f"getelementptr {kind}, ptr {pointer}, i64 {fixed}"
         return self.writer.once(("at", pointer, kind, fixed), text, "p")
+
+    def _apart(self, parts: list[tuple[int, Terms, Terms]]) -> list[tuple[int, Terms, Terms]]:
+        """The parts of an address; what two loops of a reduction add is one sum, as it is the same
+        for all rows of a tile, whose addresses then need not be moved in the outer one."""
+        counter = self.counter
+        if counter is None or len(parts) < 3 or [part[0] for part in parts[-2:]] != [
+                counter.within, counter.depth]:
+            return parts
+        (_, outer, _), (depth, inner, upto) = parts[-2:]
+        own = ((counter.name, 1),)
+        if any(found != own for found, _ in self._products(inner, depth)):
+            return parts
+        group = (*outer, *inner)
+        known = self.writer.scopes[depth].known
+        if group not in known:
+            known[group] = self._counted(
+                counter, self._products(inner, depth), self._level(outer, counter.within))
+        return [*parts[:-2], (depth, group, upto)]
 
     def depth(self, dim: Dim) -> int:
         """The innermost scope that `dim`, which has no aliases, depends on."""
@@ -138,9 +174,38 @@ class Indices(Names):
             result = self.writer.emit(f"sub {exact}i64 0, {result}", "i", depth)
         elif terms or fixed != 1:
             scale = self._sum(terms, fixed)
-            result = self.writer.emit(f"mul {exact}i64 {result}, {scale}", "i", depth)
+            counts = terms or fixed not in _SCALES
+            if counts and self.counter is not None and own == ((self.counter.name, 1),):
+                result = self._counted(self.counter, [(own, outer)], "0")
+            else:
+                result = self.writer.emit(f"mul {exact}i64 {result}, {scale}", "i", depth)
         known[key] = result
         return result
+
+    def _counted(
+        self, counter: Counter, products: list[tuple[Monomial, Terms]], first: str
+    ) -> str:
+        """`first` and products of the loop's variable with what does not change in the loop."""
+        step = "0"
+        for _, outer in products:
+            scale = self._sum(tuple(t for t in outer if t[0]), sum(n for m, n in outer if not m))
+            first, step = (
+                self._before(counter, "add", total, self._before(counter, "mul", number, scale))
+                for total, number in ((first, counter.first), (step, counter.step)))
+        total, following = self.writer.fresh("i"), self.writer.fresh("i")
+        counter.sums.append((total, first, following, step))
+        return total
+
+    def _before(self, counter: Counter, op: str, a: str, b: str) -> str:
+        """The sum or the product of two registers or numbers, before the loop here."""
+        if a.isdigit() and b.isdigit():
+            return str(int(a) + int(b) if op == "add" else int(a) * int(b))
+        neutral = "0" if op == "add" else "1"
+        if neutral in (a, b):
+            return b if a == neutral else a
+        if op == "mul" and "0" in (a, b):
+            return "0"
+        return self.writer.once((op, a, b), f"{op} i64 {a}, {b}", "i", counter.depth - 1)
 
     def _factor(self, factor: Factor) -> str:
         if isinstance(factor, str):

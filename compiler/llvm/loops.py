@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from dlc.compiler.llvm.index import Counter
 from dlc.compiler.llvm.statements import StatementEmitter
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Operand, Scope, mangle
@@ -60,11 +61,19 @@ def most_carried(body: tuple[Statement, ...]) -> int:
     return most
 
 
+def has_loops(statement: Statement) -> bool:
+    """Whether a statement is a loop or holds one."""
+    if isinstance(statement, If):
+        return any(map(has_loops, statement.body))
+    return isinstance(statement, For)
+
+
 class FunctionEmitter(StatementEmitter):
     """Emits one loop function."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
+        self.carrying = -1  # the scope of the loop here, if it carries registers
         self._emitters: dict[type, Callable[..., None]] = {
             Alloc: self.alloc, Mask: self.mask, Load: self.load, Store: self.store,
             Const: self.const, IndexOf: self.index_of, Splat: self.splat, Apply: self.apply,
@@ -181,7 +190,12 @@ class FunctionEmitter(StatementEmitter):
         span = (indices.range(low)[0], indices.range(high)[1] - 1)
         indices.define(s.var, Name(var, writer.depth, span))
         phis = self._carry(s)
+        around, self.carrying = self.carrying, writer.depth if s.carried else -1
+        counter = Counter(s.var, writer.depth, first, step, around)
+        innermost = step and not any(map(has_loops, s.body))
+        indices.counter = counter if innermost else None
         self.body(s.body)
+        indices.counter, self.carrying = None, around
         last = [self.values[name] for name in s.next]
         inner = self._leave(saved)
         before = writer.scopes[-1].block
@@ -191,11 +205,15 @@ class FunctionEmitter(StatementEmitter):
             enter = writer.emit(f"icmp slt i64 {first}, {limit}", "c")
             writer.line(f"br i1 {enter}, label %{head}, label %{end}")
         writer.start(head)
-        writer.line(f"{var} = phi i64 [{first}, %{before}], [{following}, %{inner.block}]")
+        counted = [(var, first, following), *(each[:3] for each in counter.sums)]
+        for name, begun, after in counted:
+            writer.line(f"{name} = phi i64 [{begun}, %{before}], [{after}, %{inner.block}]")
         for phi, start, value in zip(phis, starts, last, strict=True):
             writer.line(f"{phi.text} = phi {phi.kind} [{start.text}, %{before}],"
                         f" [{value.text}, %{inner.block}]")
         writer.join(inner)
+        for name, _, after, added in counter.sums:
+            writer.line(f"{after} = add i64 {name}, {added}")
         writer.line(f"{following} = " + (
             f"add nsw i64 {var}, {step}" if step else f"shl nuw nsw i64 {var}, 1"))
         more = writer.emit(f"icmp slt i64 {following}, {limit}", "c")

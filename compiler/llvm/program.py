@@ -17,6 +17,7 @@ from dlc.compiler.llvm.text import Writer, number, stored
 from dlc.compiler.llvm.timed import emit_timed
 from dlc.compiler.passes.plan_memory import ALIGNMENT, byte_size, planned
 from dlc.ir.dims import Dim
+from dlc.ir.loops import LoopFunction
 from dlc.ir.program import Launch, Program, ProgramBuffer, each_step
 
 Begin = Callable[[str], object]
@@ -66,38 +67,70 @@ done:
 """
 
 
+class Functions:
+    """The texts of loop functions, one added after the other; of many, parts of a module are made,
+    each of which is told to `begin` as soon as it is there."""
+
+    def __init__(self, target: Target, begin: Begin = lambda part: None) -> None:
+        self._target, self._begin = target, begin
+        self.texts: dict[str, str] = {}  # by name
+        self.parts: list[str] = []
+        self._waiting: list[str] = []  # of no part yet
+
+    def add(self, loop: LoopFunction) -> None:
+        """One more, if it is not there."""
+        if loop.name in self.texts:
+            return
+        text = self.texts[loop.name] = emit_function(loop, self._target)
+        self._waiting.append(text.replace("define internal", "define", 1))
+        if _lines(self._waiting) >= PART:
+            self.end_part()
+            self._begin(self.parts[-1])
+
+    def end_part(self) -> None:
+        """Makes a part of what is in none."""
+        if self._waiting:
+            self.parts.append("\n".join((self.head, *self._waiting, self.end)))
+            self._waiting = []
+
+    @property
+    def head(self) -> str:
+        """The first line of a module."""
+        return f'target triple = "{self._target.triple}"\n'
+
+    @property
+    def end(self) -> str:
+        """Its last line."""
+        return f"attributes #0 = {{ {self._target.attributes} }}\n"
+
+
 def emit_module(
-    program: Program, target: Target, timed: bool = False, begin: Begin = lambda part: None
+    program: Program, target: Target, timed: bool = False, functions: Functions | None = None
 ) -> tuple[str, tuple[str, ...]]:
     """The module of a program whose memory is planned and whose loops are made; if `timed`, one
-    that takes the time of each launch. A large one is there in parts too, each of which is told to
-    `begin` as soon as it is there."""
-    used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
-    loops = [f for f in program.loops if f.name in used]
-    head = f'target triple = "{target.triple}"\n'
-    end = f"attributes #0 = {{ {target.attributes} }}\n"
-    functions: list[str] = []
-    parts: list[str] = []
-    waiting: list[str] = []  # functions of no part yet
+    that takes the time of each launch. A large one is there in parts too. Some of its `functions`
+    may be there."""
+    functions = functions or Functions(target)
+    loops = launched(program)
     for loop in loops:
-        functions.append(emit_function(loop, target))
-        waiting.append(functions[-1].replace("define internal", "define", 1))
-        if not timed and _lines(waiting) >= PART:
-            parts.append("\n".join((head, *waiting, end)))
-            begin(parts[-1])
-            waiting = []
+        functions.add(loop)
     constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
     glue = "\n".join((
         *constants, _LAUNCH,
         emit_timed(program, target) if timed else EntryEmitter(program, target).emit(),
-        emit_layout(program), end))
-    whole = "\n".join((head, *functions, glue))
-    if timed or (not parts and _lines([whole]) <= PART):
+        emit_layout(program), functions.end))
+    whole = "\n".join((functions.head, *functions.texts.values(), glue))
+    if timed or (not functions.parts and _lines([whole]) <= PART):
         return whole, ()
-    if waiting:
-        parts.append("\n".join((head, *waiting, end)))
+    functions.end_part()
     declared = "".join(f"declare void {function_name(f)}(ptr, i64)\n" for f in loops)
-    return whole, (*parts, "\n".join((head, declared, glue)))
+    return whole, (*functions.parts, "\n".join((functions.head, declared, glue)))
+
+
+def launched(program: Program) -> list[LoopFunction]:
+    """The loop functions of a program that it launches."""
+    used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
+    return [f for f in program.loops if f.name in used]
 
 
 def _lines(texts: list[str]) -> int:

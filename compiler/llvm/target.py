@@ -6,8 +6,8 @@ import threading
 from functools import cache
 from typing import Any
 
+from dlc.compiler.llvm.unlocked import Module
 from dlc.ir.dataclass import dataclass
-from dlc.ir.diagnostics import InternalError
 from dlc.ir.types import DType
 
 CODE_LEVEL = 1  # of code generation; level 0 keeps accumulators on the stack
@@ -131,24 +131,13 @@ def new_context() -> Any:
     return llvm.create_context()
 
 
-def parse(text: str) -> Any:
-    """An LLVM module of IR text, verified; InternalError if the text is wrong."""
-    import llvmlite.binding as llvm
-
-    try:
-        module = llvm.parse_assembly(text, llvm.create_context())
-        module.verify()
-    except RuntimeError as error:
-        raise InternalError(str(error), "llvm", text) from error
-    return module
-
-
 def compile_module(text: str, kind: Target) -> bytes:
-    """Position-independent object code of IR text."""
-    return bytes(_machine(kind).emit_object(parse(text)))
+    """Position-independent object code of IR text; InternalError if the text is wrong."""
+    with Module(text, new_context()) as module:
+        return module.code(_machine(kind))
 
 
 def emit_assembly(text: str, kind: Target) -> str:
     """The assembly that `compile_module` encodes."""
-    machine = _machine(kind)
-    return str(machine.emit_assembly(parse(text)))
+    with Module(text, new_context()) as module:
+        return module.assembly(_machine(kind))

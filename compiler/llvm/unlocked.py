@@ -8,19 +8,24 @@ others waits for it when it comes back, up to 5 ms: long calls leave it, short o
 from __future__ import annotations
 
 import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final
 
 from dlc.ir.diagnostics import InternalError
 
+_Types = dict[str, tuple[Any, tuple[Any, ...]]]  # of results and arguments
 _POINTER: Final = ctypes.c_void_p
 _TEXT: Final = ctypes.POINTER(ctypes.c_char_p)
-_LONG: Final = {
+_LONG: Final[_Types] = {
     "LLVMPY_ParseAssembly": (_POINTER, (_POINTER, ctypes.c_char_p, _TEXT)),
     "LLVMPY_TargetMachineEmitToMemory": (_POINTER, (_POINTER, _POINTER, ctypes.c_int, _TEXT)),
 }
-_SHORT: Final = {
+_SHORT: Final[_Types] = {
+    "LLVMPY_SetCommandLine": (None, (ctypes.c_char_p, ctypes.c_char_p)),
     "LLVMPY_VerifyModule": (ctypes.c_int, (_POINTER, _TEXT)),
     "LLVMPY_DisposeModule": (None, (_POINTER,)),
     "LLVMPY_DisposeString": (None, (ctypes.c_char_p,)),
@@ -41,15 +46,22 @@ class Module:
                 _address(context), text.encode(), told.place)
             failed = not self._pointer or _library().LLVMPY_VerifyModule(self._pointer, told.place)
             if failed:
-                self.close()
+                self.__exit__()
                 raise InternalError(told.text, "llvm", text)
 
     def code(self, machine: Any) -> bytes:
         """Object code, by a machine of `llvmlite`."""
+        return self._emit(machine, True)
+
+    def assembly(self, machine: Any) -> str:
+        """The assembly of what `code` gives."""
+        return self._emit(machine, False).decode()
+
+    def _emit(self, machine: Any, as_object: bool) -> bytes:
         library = _library()
-        with _Told() as told:
+        with _Told() as told, _without_loop_reduction():
             memory = library.LLVMPY_TargetMachineEmitToMemory(
-                _address(machine), self._pointer, 1, told.place)
+                _address(machine), self._pointer, as_object, told.place)
             if not memory:
                 raise RuntimeError(told.text)
         try:
@@ -58,11 +70,39 @@ class Module:
         finally:
             library.LLVMPY_DisposeMemoryBuffer(memory)
 
-    def close(self) -> None:
+    def __enter__(self) -> Module:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Gives its memory back; it is not used any more."""
         if self._pointer:
             _library().LLVMPY_DisposeModule(self._pointer)
         self._pointer = None
+
+
+_changing = threading.Lock()
+_users = 0  # of the setting, of all threads
+
+
+@contextmanager
+def _without_loop_reduction() -> Iterator[None]:
+    """Without LLVM's strength reduction in loops, which takes a third of the time to make code and
+    finds little: addresses are computed as far out as can be, and counted up (`index.py`).
+
+    LLVM has one setting for the process; who else uses it there gets back the usual one.
+    """
+    global _users
+    with _changing:
+        _users += 1
+        if _users == 1:
+            _library().LLVMPY_SetCommandLine(b"dlc", b"-disable-lsr=true")
+    try:
+        yield
+    finally:
+        with _changing:
+            _users -= 1
+            if _users == 0:
+                _library().LLVMPY_SetCommandLine(b"dlc", b"-disable-lsr=false")
 
 
 class _Told:
@@ -94,8 +134,8 @@ def _library() -> Any:
 
     name, handle = ffi.lib._name, ffi.lib._handle
     found = SimpleNamespace()
-    for library, types in ((ctypes.CDLL(name, handle=handle), _LONG),
-                           (ctypes.PyDLL(name, handle=handle), _SHORT)):
+    long, short = ctypes.CDLL(name, handle=handle), ctypes.PyDLL(name, handle=handle)
+    for library, types in ((long, _LONG), (short, _SHORT)):
         for called, (result, arguments) in types.items():
             function = library[called]
             function.restype, function.argtypes = result, arguments

@@ -33,17 +33,24 @@ from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
-from dlc.ir.program import Program
+from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Schedule
 
 LINE = 64  # bytes of memory that come at once
 
 
-def apply_schedules(program: Program) -> Program:
-    """Adds the loops of every kernel."""
+def apply_schedules(
+    program: Program, made: Callable[[LoopFunction], object] = lambda loops: None
+) -> Program:
+    """Adds the loops of every kernel; `made` is told those of a launched one at once."""
     schedules = dict(program.schedules)
-    loops = tuple(apply(kernel, schedules[kernel.name]) for kernel in program.kernels)
-    return replace(program, loops=loops)
+    launched = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
+    loops = []
+    for kernel in program.kernels:
+        loops.append(apply(kernel, schedules[kernel.name]))
+        if kernel.name in launched:
+            made(loops[-1])
+    return replace(program, loops=tuple(loops))
 
 
 def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm.entry import pointer_buffers
-from dlc.compiler.llvm.program import Begin, emit_module
+from dlc.compiler.llvm.program import Functions, emit_module
 from dlc.compiler.llvm.target import target
 from dlc.compiler.options import Options
 from dlc.compiler.passes.name_sizes import SUFFIX
@@ -19,10 +19,10 @@ Json = dict[str, object]
 ABI = 4
 
 
-def emit(program: Program, options: Options, begin: Begin = lambda part: None) -> Compiled:
-    """The module and the manifest; `begin` is told each part of a large module at once."""
+def emit(program: Program, options: Options, functions: Functions | None = None) -> Compiled:
+    """The module and the manifest; some of its `functions` may be there already."""
     text, parts = emit_module(
-        program, target(options.target, options.features), options.timed, begin)
+        program, target(options.target, options.features), options.timed, functions)
     return Compiled(text, manifest(program, options), parts)
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from dlc.compiler.llvm.target import Target, new_machine, parse, target
+from dlc.compiler.llvm.target import Target, new_context, new_machine, target
+from dlc.compiler.llvm.unlocked import Module
 from dlc.compiler.pipeline import dump_graph
 from dlc.frontend.build import Built
 from dlc.frontend.driver import load
@@ -47,7 +48,8 @@ def assembly(text: str, kind: Target) -> str:
     """Assembly of IR text, with remarks on what lies on the stack."""
     machine = new_machine(kind)
     machine.set_asm_verbosity(True)
-    return str(machine.emit_assembly(parse(text)))
+    with Module(text, new_context()) as module:
+        return module.assembly(machine)
 
 
 def functions(text: str) -> Iterator[tuple[str, list[str]]]:

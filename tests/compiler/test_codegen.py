@@ -15,7 +15,7 @@ import pytest
 from dlc.compiler import pipeline
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm import codegen, program
-from dlc.compiler.llvm.target import host
+from dlc.compiler.llvm.target import compile_module, host, new_machine
 from dlc.frontend import driver
 from dlc.ir.diagnostics import InternalError
 from dlc.runtime import jit
@@ -119,7 +119,7 @@ FORK = """
 import os, sys
 from dlc.compiler.llvm import codegen
 from tests.compiler.test_codegen import TEXTS, module
-from dlc.compiler.llvm.target import host
+from dlc.compiler.llvm.target import compile_module, host, new_machine
 waits = [codegen.begin_code(module(*TEXTS), host()) for _ in range(8)]
 child = os.fork()
 codes = [wait() for wait in waits]
@@ -136,6 +136,37 @@ def test_a_fork_finds_llvm_at_rest() -> None:
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=100,
                           cwd=Path(__file__).parents[2], check=False)
     assert (done.stdout, done.returncode) == ("True 0\n", 0), done.stderr
+
+
+STRIDES = """
+define void @strides(ptr %x, i64 %n, i64 %s) {
+start:
+  br label %loop
+loop:
+  %i = phi i64 [0, %start], [%next, %loop]
+  %at = mul i64 %i, %s
+  %place = getelementptr float, ptr %x, i64 %at
+  store float 1.0, ptr %place
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}
+"""
+
+
+def test_others_find_llvm_as_it_was() -> None:
+    import llvmlite.binding as llvm
+
+    def usual() -> bytes:
+        module = llvm.parse_assembly(text, llvm.create_context())
+        return bytes(new_machine(host()).emit_object(module))
+
+    text = f'target triple = "{host().triple}"\n{STRIDES}'
+    before = usual()
+    assert compile_module(text, host()) != before  # or the test shows nothing
+    assert usual() == before
 
 
 def test_jobs_leave_no_threads() -> None:
