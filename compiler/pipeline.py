@@ -7,18 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
-from dlc.compiler.cuda.nvrtc import told_resources
 from dlc.compiler.footprint import report
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
 from dlc.compiler.llvm.codegen import Begun, begin_code
 from dlc.compiler.llvm.program import Begin, Functions
 from dlc.compiler.llvm.target import Target, emit_assembly
 from dlc.compiler.llvm.target import target as find_target
-from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import GPU, Options, check_precision
 from dlc.compiler.passes.apply_schedules import apply_schedules
 from dlc.compiler.passes.chain_products import chain_products
-from dlc.compiler.passes.choose_gpu_schedules import choose_gpu_schedules
 from dlc.compiler.passes.choose_layouts import choose_layouts
 from dlc.compiler.passes.choose_schedules import choose_schedules
 from dlc.compiler.passes.decompose import decompose
@@ -26,14 +23,12 @@ from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.eliminate_common import eliminate_common
 from dlc.compiler.passes.eliminate_dead import eliminate_dead
 from dlc.compiler.passes.emit import emit
-from dlc.compiler.passes.emit_cuda import emit_cuda
 from dlc.compiler.passes.fold_constants import fold_constants
 from dlc.compiler.passes.fuse import fuse
 from dlc.compiler.passes.fuse_updates import fuse_updates
 from dlc.compiler.passes.gather_products import gather_products
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
-from dlc.compiler.passes.launch_together import launch_together
 from dlc.compiler.passes.lower import lower
 from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.name_sizes import name_sizes
@@ -158,6 +153,10 @@ def _for_cpu(options: Options, functions: Functions | None) -> _Own:
 
 def _for_gpu(options: Options) -> _Own:
     """Schedules and code of a GPU, where all values are in row-major order."""
+    from dlc.compiler.passes.choose_gpu_schedules import choose_gpu_schedules
+    from dlc.compiler.passes.emit_cuda import emit_cuda
+    from dlc.compiler.passes.launch_together import launch_together
+
     return _Own(
         (),
         (Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
@@ -253,6 +252,8 @@ def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     if stage == "graph":
         return GRAPH.text(graph)
     if stage == "cubin":
+        from dlc.compiler.cuda.nvrtc import told_resources
+
         return told_resources(_run(graph, options, None).text, options.target.removeprefix(GPU))
     if stage == "asm" and not options.is_gpu:
         return emit_assembly(_run(graph, options, None).text, _target(options))
@@ -315,6 +316,8 @@ def _for_target(options: Options) -> Options:
     """Options with the lanes and registers of their target; a warp has the lanes of a GPU."""
     check_precision(options.precision, options.is_gpu)
     if options.is_gpu:
+        from dlc.compiler.loops.threads import WARP
+
         return replace(options, lanes=WARP, registers=255)
     target = _target(options)
     return replace(options, lanes=target.lanes(F32), registers=target.registers)

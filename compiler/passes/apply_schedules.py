@@ -20,16 +20,8 @@ from dlc.compiler.kernels.settle import parts_of, settled
 from dlc.compiler.loops.blocks import Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
-from dlc.compiler.loops.columns import InColumns
-from dlc.compiler.loops.held_rows import InHeldRows
 from dlc.compiler.loops.reduce import VECTOR_PLACE
-from dlc.compiler.loops.running import RunningSums, running_sum
-from dlc.compiler.loops.several_places import OnSeveralPlaces
-from dlc.compiler.loops.shared_chains import InSharedChains
-from dlc.compiler.loops.shared_tiles import InSharedTiles
 from dlc.compiler.loops.stripes import Striping
-from dlc.compiler.loops.tensor_tiles import InTensorTiles
-from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -55,22 +47,10 @@ def apply_schedules(
 
 def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     """The loops of one kernel."""
-    if schedule.shared is not None and schedule.part:
-        return InSharedChains(kernel, schedule).function()
-    if schedule.shared is not None:
-        return InSharedTiles(kernel, schedule).function()
-    if schedule.tensor is not None:
-        return InTensorTiles(kernel, schedule).function()
-    if schedule.beside and running_sum(kernel) is not None:
-        return RunningSums(kernel, schedule).function()
-    if schedule.beside:
-        return InColumns(kernel, schedule).function()
-    if schedule.held:
-        return InHeldRows(kernel, schedule).function()
-    if schedule.places > 1:
-        return OnSeveralPlaces(kernel, schedule).function()
     if schedule.threads:
-        return OnThreads(kernel, schedule).function()
+        from dlc.compiler.loops.on_gpu import apply_on_gpu  # nobody else waits for all this
+
+        return apply_on_gpu(kernel, schedule)
     return Applying(kernel, schedule).function()
 
 
