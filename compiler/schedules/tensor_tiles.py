@@ -200,10 +200,10 @@ def _bytes(tile: TensorTile) -> int:
 
 
 def _registers(tile: TensorTile) -> int:
-    """The likely registers of a thread: sums, what is multiplied, and places or values of what is
-    copied."""
-    copied = sum(side * tile.depth // (tile.threads * max(1, lanes)) for side, lanes in (
-        (tile.height, tile.left), (tile.width, tile.right)))
+    """The likely registers of a thread: sums, what is multiplied, and places of what is copied: of
+    single elements also whether they count."""
+    copied = sum(side * tile.depth // (tile.threads * max(1, lanes)) * (1 if lanes > 1 else 2)
+                 for side, lanes in ((tile.height, tile.left), (tile.width, tile.right)))
     return 48 + 4 * tile.down * tile.across + 4 * tile.down + 2 * tile.across + copied
 
 

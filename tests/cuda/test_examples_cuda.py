@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from dlc.compiler.cuda import nvrtc
+from dlc.compiler.cuda.nvrtc import compile_cubin
 from dlc.compiler.options import Options
+from dlc.compiler.pipeline import compile_cuda
 from dlc.frontend.build import Build
 from dlc.ir.dims import evaluate, symbols
 from dlc.ir.graph import Graph
@@ -62,3 +64,25 @@ def test_a_step_compiles_without_spills(file: str, name: str) -> None:
     found = resources(graph_of(file, name))
     assert found
     assert [r for r in found if r.spilled] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_products_on_tensor_cores_do_not_spill(precision: str) -> None:
+    """Those of likely batches: with few rows it is not worth while."""
+    graph = graph_of("lenet5.dl", "fit")
+    options = Options("cuda:sm_80", precision=precision, hints={"N": 256})
+    text = compile_cuda(graph, options).text
+    assert "= multiply_" in text
+    assert [r for r in compile_cubin(text, "sm_80")[1] if r.spilled or r.stack] == []
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_a_step_on_tensor_cores(precision: str) -> None:
+    graph = graph_of("lenet5.dl", "fit")
+    compiled = CudaGraph(graph, Options(precision=precision, hints={"N": 256}))
+    assert "= multiply_" in compiled.made.text
+    compiled.check(draw(graph), rtol=0.1, atol=0.02)
