@@ -17,7 +17,7 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
     """
     threads, group = schedule.threads, schedule.group
     if not threads:
-        if group != 1 or schedule.beside:
+        if group != 1 or schedule.beside or schedule.held or schedule.places != 1:
             fail("group", f"{group} threads of none")
         return
     if threads % WARP or not 0 < threads <= MOST_THREADS:

@@ -261,6 +261,12 @@ def test_parallel_indices_own_what_is_written(statement: str, parallel: int, fau
     ("parallel 2 threads 96 group 3 beside 32", "no power of two"),
     ("parallel 2 vector j 2 threads 256 group 8 beside 32", "lanes or tiles besides"),
     ("parallel 2 beside 32", "1 threads of none"),
+    ("parallel 2 held 2", "1 threads of none"),
+    ("parallel 2 threads 256 held 2", "no group that goes along a row"),
+    ("parallel 2 threads 256 places 4", ""),
+    ("parallel 2 vector j 4 threads 256 places 2", ""),
+    ("parallel 2 threads 256 places 0", "only where it has nothing to reduce"),
+    ("parallel 2 places 4", "1 threads of none"),
 ])
 def test_threads_of_a_gpu(rest: str, fault: str) -> None:
     kernel = kernel_of("y[8*i + j] = x[i, j]")
