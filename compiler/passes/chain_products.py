@@ -115,6 +115,8 @@ def _product(cone: Cone, copies: dict[Value, Value], builder: Builder) -> list[N
             order = tuple(sorted(range(len(axes)), key=axes.__getitem__))
             if order != tuple(range(len(axes))):
                 factor = builder.op("transpose", factor, order=order)
+            if factor.dtype is not value.dtype:  # the sum of what was rounded
+                factor = builder.op("cast", factor, to=value.dtype)
             wide = builder.op(
                 "broadcast", factor, dims=node.result.dims, axes=tuple(sorted(axes)))
             last = k == len(cone.factors) - 1
