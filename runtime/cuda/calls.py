@@ -67,6 +67,7 @@ class Placed:
         self._small_out = self.high - self.low <= PIECE
         self.state = next(of_kind(self.code.plan["buffers"], "state"), "")
         self.random = tuple(of_kind(self.code.plan["buffers"], "random"))
+        self._rest = (*self.random, *[self.state] * bool(self.state))
         self.waits = self.high > self.low  # for what the host reads
         self._moved: tuple[object, ...] = ()
         self._walks: dict[tuple[int, ...], Walk] = {}
@@ -137,13 +138,12 @@ class Placed:
 
     def _fill_rest(self, sends: bool) -> None:
         """The random state, and that no check has failed."""
-        for name, buffer in self.code.plan["buffers"].items():
-            if buffer["kind"] in ("random", "state"):
-                view = self._view(name, DTYPES["i64"], (2,))
-                view[...] = self.code.variables.random if buffer["kind"] == "random" else 0
-                if sends:
-                    start = self.layout.starts[name]
-                    self._send(start, start + view.nbytes)
+        for name in self._rest:
+            view = self._view(name, DTYPES["i64"], (2,))
+            view[...] = 0 if name == self.state else self.code.variables.random
+            if sends:
+                start = self.layout.starts[name]
+                self._send(start, start + view.nbytes)
 
     def _send(self, start: int, end: int) -> None:
         self.code.stream.to_gpu(self.arena + start, self._staging[start:end])

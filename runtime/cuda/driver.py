@@ -26,7 +26,10 @@ def driver() -> Any:
 def must(status: int, what: str) -> None:
     """GpuError if the driver could not do it."""
     if status:
-        raise GpuError(f"the driver could not {what}: status {status}")
+        told = ctypes.c_char_p()
+        driver().cuGetErrorString(status, ctypes.byref(told))
+        why = (told.value or b"").decode() or f"status {status}"
+        raise GpuError(f"the GPU's driver could not {what}: {why}")
 
 
 class Event:

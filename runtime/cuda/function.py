@@ -128,8 +128,8 @@ class CudaFunction(Function):
 
     def _run(self, frame: Frame, binding: Binding, values: list[Any]) -> Any:
         """Copies the arguments in, runs, and copies the results out."""
-        bound = cast(Bound, binding)
-        with self.holding():
+        bound, lock = cast(Bound, binding), self.variables.lock
+        with lock.writing if self._alone else lock.reading, self.on:
             try:
                 results = self._call(bound, values)
             except self.on.cuda.Error as error:

@@ -15,6 +15,7 @@ import pytest
 
 import dlc
 from dlc.compiler.cuda import cubin, nvrtc
+from dlc.runtime.cuda.driver import must
 from dlc.runtime.errors import CheckFailed, GpuError, GpuMemoryError
 from tests.cuda import __main__ as proof
 from tests.cuda.stand_in import WHY_NOT, code_of, made_driver, needs_stand_in, number
@@ -116,8 +117,15 @@ def test_a_kernel_that_faults(
 
     monkeypatch.setattr(cubin, "compile_cubin", spoiled)
     net = dlc.load(small, device="cuda")
+    x = np.ones((4, 3), np.float32)
     with pytest.raises(GpuError, match=r"the GPU failed.*memory outside of all buffers"):
-        net.Small().scaled(np.ones((4, 3), np.float32))
+        net.Small().scaled(x)
+    with pytest.raises(GpuError, match="memory outside of all buffers"):
+        net.Small().scaled.run(3, batch=2, x=x)
+    with pytest.raises(GpuError, match="memory outside of all buffers"):
+        np.asarray(net.Small().scaled(dlc.on_gpu(x)))
+    with pytest.raises(GpuError, match="could not run a CUDA graph: out of memory"):
+        must(2, "run a CUDA graph")
 
 
 @needs_stand_in
