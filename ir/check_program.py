@@ -72,7 +72,7 @@ class _Checker:
             self._fail(variant.kernel, f"is a variant of {variant.of}, and one is no kernel")
         if (kernel.symbols, kernel.params) != (first.symbols, first.params):
             self._fail(variant.kernel, f"does not take what {variant.of} takes")
-        if any(v.kernel == variant.of for v in self.program.variants):
+        if any(v.kernel == variant.of != v.of for v in self.program.variants):
             self._fail(variant.of, "is a variant, and has some")
         named = {n for c in variant.where for dim in (c.left, c.right) for n in symbols(dim)}
         if not variant.where or not named <= set(kernel.symbols):

@@ -158,7 +158,8 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class Variant:
     """`kernel` gives what the kernel `of` gives, and takes the same symbols and buffers. It runs in
-    its place at sizes of these symbols of which all of `where` holds.
+    its place at sizes of these symbols of which all of `where` holds. It may be `of` itself, at
+    sizes of which a later variant would else be the one.
 
     A call of equal sizes runs the same one: which it is decides over bits, as schedules do.
     """

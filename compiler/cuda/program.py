@@ -101,10 +101,9 @@ def emit_text(program: Program) -> str:
     functions = {f.name: f for f in launched(program)}
     together, alone = launches_together(program), _alone(program)
     names = kernel_names((*functions, *together.values()))
-    told = {v.kernel: f"// {variant_text(v)}\n" for v in program.variants}
     guarded = has_checks(program)
     inside = {name for key in together for name in key}
-    kernels = [told.get(f.name, "") + emit_kernel(f, names[f.name], guarded)
+    kernels = [_told(program, f.name) + emit_kernel(f, names[f.name], guarded)
                for f in functions.values() if f.name in alone]
     kernels += [emit_part(f, f"{names[f.name]}_part")
                 for f in functions.values() if f.name in inside]
@@ -134,6 +133,11 @@ def launches_by_kernel(program: Program) -> dict[str, list[tuple[Launch, ...]]]:
 def has_checks(program: Program) -> bool:
     """Whether a call of it may fail on the device."""
     return any(isinstance(step, Check) for step in each_step(program.steps))
+
+
+def _told(program: Program, kernel: str) -> str:
+    """Of which sizes a kernel is the one, as a comment."""
+    return "".join(f"// {variant_text(v)}\n" for v in program.variants if v.kernel == kernel)
 
 
 class Steps:

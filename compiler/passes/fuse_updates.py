@@ -11,7 +11,8 @@ Requires: launches in their last order, with schedules. Ensures: a launch is onl
 that touch nothing of what it writes and write nothing of what it reads, to where the variable was
 written before: behind the commit, and behind the last read of the old value. A gradient that is
 read again (by a norm of all gradients, by a result) stays in memory, and so does one whose vectors
-do not lie along the variable: its update is faster by itself.
+do not lie along the variable: its update is faster by itself. Where a kernel has variants, the
+update becomes part of each.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dlc.compiler.schedules.fetched import fetched
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, product, substitute, symbol
 from dlc.ir.kernel import Access, Buffer, Compute, Kernel
-from dlc.ir.program import Commit, Launch, Program, Step, each_step
+from dlc.ir.program import Commit, Launch, Program, Step, Variant, each_step
 from dlc.ir.schedule import Schedule
 
 ELEMENT = "E"  # the size of a kernel that goes over elements in a row (`kernels/flatten.py`)
@@ -42,11 +43,11 @@ def fuse_updates(program: Program) -> Program:
 
 @dataclass(frozen=True, slots=True)
 class _Gradient:
-    """What a launch makes for an update alone: by which compute, into which parameter."""
+    """What a launch makes for an update alone: by which computes, into which parameter."""
 
     place: int  # of the launch, among the steps
     name: str  # of the buffer that has the memory
-    compute: Compute
+    computes: dict[str, Compute]  # by the names of the kernel and of its variants
     param: Buffer
     operand: int  # the parameter of the update that is read there
 
@@ -62,6 +63,7 @@ class _Fusing:
     roots: dict[str, str] = field(init=False)
     readers: dict[str, int] = field(init=False)  # how many steps use a buffer
     variables: set[str] = field(init=False)
+    variants: list[Variant] = field(init=False)
     gone: set[str] = field(default_factory=set)  # buffers that nothing uses any more
     made: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
 
@@ -70,6 +72,7 @@ class _Fusing:
         self.steps = list(program.steps)
         self.kernels = {k.name: k for k in program.kernels}
         self.schedules = dict(program.schedules)
+        self.variants = list(program.variants)
         self.roots = {b.name: b.alias_of or b.name for b in program.buffers}
         self.readers = {name: len(found) for name, found in uses(program).items()}
         self.variables = {b.name for b in program.buffers if b.kind == "var" and not b.alias_of}
@@ -77,9 +80,11 @@ class _Fusing:
     def program(self) -> Program:
         """What it is now, without what nothing uses any more."""
         steps = tuple(step for step in self.steps if step is not None)
-        used = {step.kernel for step in each_step(steps) if isinstance(step, Launch)}
+        launched = {step.kernel for step in each_step(steps) if isinstance(step, Launch)}
+        variants = tuple(v for v in self.variants if v.of in launched)
+        used = launched | {v.kernel for v in variants}
         return replace(
-            self.before, steps=steps,
+            self.before, steps=steps, variants=variants,
             buffers=tuple(b for b in self.before.buffers if self.roots[b.name] not in self.gone),
             kernels=tuple(k for k in self.kernels.values() if k.name in used),
             schedules=tuple((k, s) for k, s in self.schedules.items() if k in used))
@@ -128,17 +133,22 @@ class _Fusing:
     def _made(
         self, launch: Launch, place: int, root: str, operand: int, update: Launch
     ) -> _Gradient | None:
-        """By which compute a launch makes all of `root`, in vectors along it."""
-        kernel, schedule = self.kernels[launch.kernel], self.schedules[launch.kernel]
+        """By which computes a launch makes all of `root`, in vectors along it."""
+        kernel = self.kernels[launch.kernel]
         names = [self.roots[n] for n in launch.buffers]
         param = kernel.params[names.index(root)]
         size = substitute(
             product(param.dims), dict(zip(kernel.symbols, launch.dims, strict=True)))
         if names.count(root) != 1 or param.role != "out" or size != update.dims[0] or (
-                not param.layout.is_row_major or schedule.turn):
+                not param.layout.is_row_major):
             return None
-        compute = written_along(kernel, schedule, param.name)
-        return None if compute is None else _Gradient(place, root, compute, param, operand)
+        found: dict[str, Compute] = {}
+        for name in (kernel.name, *(v.kernel for v in self.variants if v.of == kernel.name)):
+            compute = written_along(self.kernels[name], self.schedules[name], param.name)
+            if compute is None:
+                return None
+            found[name] = compute
+        return _Gradient(place, root, found, param, operand)
 
     def _may_move(self, place: int, at: int, update: Launch) -> bool:
         """Whether the launch at `place` may stand at `at`, and end with the update there."""
@@ -160,7 +170,11 @@ class _Fusing:
         assert isinstance(launch, Launch)
         key = launch.kernel, update.kernel, found.param.name, found.operand
         if key not in self.made:
-            self.made[key] = self._kernel(launch, update, found)
+            made = {name: self._kernel(name, compute, update, found)
+                    for name, compute in found.computes.items()}
+            self.made[key] = made[launch.kernel]
+            self.variants += [replace(v, kernel=made[v.kernel], of=made[v.of])
+                              for v in self.variants if v.of == launch.kernel]
         kept = [n for p, n in zip(self.kernels[launch.kernel].params, launch.buffers, strict=True)
                 if p.name != found.param.name]
         more = [n for k, n in enumerate(update.buffers) if k != found.operand]
@@ -169,14 +183,16 @@ class _Fusing:
         self.steps[found.place] = None
         self.gone.add(found.name)
 
-    def _kernel(self, launch: Launch, update: Launch, found: _Gradient) -> str:
+    def _kernel(
+        self, kernel: str, compute: Compute, update: Launch, found: _Gradient
+    ) -> str:
         """Makes the kernel of both, with the schedule of the first."""
-        first, second = self.kernels[launch.kernel], self.kernels[update.kernel]
+        first, second = self.kernels[kernel], self.kernels[update.kernel]
         name = f"{first.name}_{second.name}"
         while name in self.kernels:
             name += "_again"
         self.kernels[name] = replace(
-            appended(first, found.compute, second, found.operand), name=name)
+            appended(first, compute, second, found.operand), name=name)
         schedule, other = self.schedules[first.name], self.schedules[second.name]
         size = {ELEMENT: product(found.param.dims)}
         made = self.kernels[name]
@@ -192,7 +208,7 @@ def written_along(kernel: Kernel, schedule: Schedule, name: str) -> Compute | No
     index = next((i for i in kernel.outer if i.name == schedule.vector), None)
     here = tuple(0 if i.high == 1 else symbol(i.name) for i in kernel.outer)
     found = [c for c in kernel.body if isinstance(c, Compute) and c.target.buffer == name]
-    if len(found) != 1:
+    if len(found) != 1 or schedule.turn:
         return None
     (compute,) = found
     plain = compute.combine is None and not compute.over and not compute.where

@@ -45,9 +45,8 @@ def chain_tiles(
     fitting = [t for h in HEIGHTS for w in WIDTHS if _fits(
         kernel, parts, t := SharedTile(
             (rows.name,), (), GRID, GRID, h // GRID, w // GRID, DEPTH))]
-    blocks = prod(extent(i) for i in kernel.outer if i is not rows)
     tile = min(fitting, key=lambda t: _cycles(
-        kernel, parts, t, blocks * -(-extent(rows) // t.height), options))
+        kernel, parts, t, _blocks(kernel, parts, t, extent), options))
     order = (*(i for i in kernel.outer if i is not rows), rows)
     reduced = tuple(_own(c, parts).name for c in parts.inner)
     chunks = product(tuple(
@@ -56,6 +55,24 @@ def chain_tiles(
     return Schedule(
         options.target, tuple(i.name for i in order), len(order), chunks,
         reduce=(*reduced, parts.row.name), part=tile.width, threads=THREADS, shared=tile)
+
+
+def chain_cycles(
+    kernel: Kernel, tile: SharedTile, options: Options, extent: Callable[[Index], int]
+) -> float:
+    """The estimated cycles of a chain of products that is made in these tiles."""
+    parts = chain_parts(kernel)
+    assert parts is not None
+    blocks = _blocks(kernel, parts, tile, extent)
+    return extent(parts.row) * _cycles(kernel, parts, tile, blocks, options)
+
+
+def _blocks(
+    kernel: Kernel, parts: ChainParts, tile: SharedTile, extent: Callable[[Index], int]
+) -> int:
+    rows = rows_of(kernel, parts)
+    others = prod(extent(i) for i in kernel.outer if i is not rows)
+    return others * -(-extent(rows) // tile.height)
 
 
 def _own(compute: Compute, parts: ChainParts) -> Index:

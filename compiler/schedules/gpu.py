@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 
 from dlc.compiler.kernels.accesses import accesses, stride, uses
 from dlc.compiler.kernels.implicit_products import as_product
@@ -15,7 +15,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.schedules.chain_tiles import chain_tiles
 from dlc.compiler.schedules.columns import Columns
 from dlc.compiler.schedules.held_rows import HeldRowSearch
-from dlc.compiler.schedules.product_tiles import TileChoice, TileSearch
+from dlc.compiler.schedules.product_tiles import TileChoice
 from dlc.compiler.schedules.rows import row_of
 from dlc.compiler.schedules.several_places import places_of_thread
 from dlc.compiler.schedules.tensor_tiles import TensorChoice, TensorSearch
@@ -48,6 +48,11 @@ class ThreadSearch:
     sizes: dict[str, int]
     options: Options
     starts: dict[str, list[Dim]]
+    tiles: dict[Kernel, TensorSearch] = field(default_factory=dict)  # of forms that were seen
+
+    def at(self, sizes: dict[str, int]) -> ThreadSearch:
+        """The same search at other sizes."""
+        return replace(self, sizes=sizes)
 
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
@@ -62,14 +67,19 @@ class ThreadSearch:
         if row is not None:
             return self.kernel, self._in_groups(self._order(), row, group)
         made = as_product(self.kernel, self.sizes)
-        tile = TileSearch(made, self.sizes, self.options).choose() if made is not None else None
-        tensor = TensorSearch(made, self.sizes, self.options, self.starts).best() if made else None
+        search = self._tiles(made) if made is not None else None
+        tile, tensor = (search.choose(), search.best()) if search is not None else (None, None)
         if made is not None and tensor is not None and (
                 tile is None or tensor.cycles < tile.cycles):
             return made, replace(self, kernel=made)._in_tiles(tensor)
         if made is not None and tile is not None:
             return made, replace(self, kernel=made)._in_tiles(tile)
         return self.kernel, self._on_places()
+
+    def _tiles(self, product: Kernel) -> TensorSearch:
+        if product not in self.tiles:
+            self.tiles[product] = TensorSearch(product, self.sizes, self.options, self.starts)
+        return self.tiles[product].at(self.sizes)
 
     def _on_places(self) -> Schedule:
         """A thread for each place, or for a few side by side, or for a few of these."""
@@ -154,18 +164,34 @@ class ThreadSearch:
         places = self._places(order)
         if isinstance(places, int) and places < 1:
             return None
-        last = [i for i in self.kernel.outer if i.name == order[-1]] if order else []
-        along = self._along(row[-1])[0] > (self._neighbours(last[0]) if last else 0)
-        found = Columns(
-            self._number(places), self._extent(row[-1]), 1 if along or not last else
-            self._extent(last[0]), max(b.dtype.size for b in self.kernel.params), side,
-        ).beside(self.options.target)
+        found = self._columns(row[-1], side).beside(self.options.target)
         if found == THREADS:
             return None
         return Schedule(
             self.options.target, order, len(order), at_least_one(ceildiv(places, found)),
             reduce=tuple(i.name for i in reduce), sweep=sweep, threads=THREADS,
             group=THREADS // found, beside=found)
+
+    def _columns(self, row: Index, side: int) -> Columns:
+        order = self._order()
+        last = [i for i in self.kernel.outer if i.name == order[-1]] if order else []
+        along = self._along(row)[0] > (self._neighbours(last[0]) if last else 0)
+        return Columns(
+            self._number(self._places(order)), self._extent(row), 1 if along or not last else
+            self._extent(last[0]), max(b.dtype.size for b in self.kernel.params), side)
+
+    def columns_cycles(self, schedule: Schedule) -> float:
+        """The estimated cycles of columns side by side, or of one for each thread."""
+        if schedule.sweep:
+            row, side = self._row() or (), SIDE
+        elif schedule.reduce:
+            row, side = self._tree(), columns.NEIGHBOURS
+        else:
+            running = running_sum(self.kernel)
+            assert running is not None
+            row, side = (running.index,), running_sums.NEIGHBOURS
+        beside = schedule.beside or schedule.threads
+        return self._columns(row[-1], side).cycles(beside, self.options.target)
 
     def _tree(self) -> tuple[Index, ...]:
         """The index of a sum in a tree, which comes first in a kernel; none if there is none."""

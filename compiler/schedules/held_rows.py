@@ -62,7 +62,7 @@ class HeldRowSearch:
         found = [HeldRow(group, ceil(self._vectors() / group)) for group in GROUPS]
         found = [row for row in found if row.held * words <= min(
             MOST_WORDS, REGISTERS // row.group - ALWAYS)]
-        return min(found, key=self._cycles, default=None)
+        return min(found, key=self.cycles, default=None)
 
     def _is_held(self) -> bool:
         """Whether all that is written along the row is touched at its own place alone, and no
@@ -101,7 +101,7 @@ class HeldRowSearch:
     def _size(self, access: Access) -> int:
         return max(1, self.kernel.buffer(access.buffer).dtype.size // 4)
 
-    def _cycles(self, row: HeldRow) -> float:
+    def cycles(self, row: HeldRow) -> float:
         """Cycles of all rows: the longer of memory and of operations, and what the first and the
         last ones wait."""
         rows = prod(map(self.extent, self.kernel.outer))

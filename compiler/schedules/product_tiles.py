@@ -9,9 +9,11 @@ share the sum (slices), and large ones into tiles as large as registers allow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import product
 from math import prod
+from typing import Self
 
 from dlc.compiler.kernels.accesses import stride
 from dlc.compiler.kernels.implicit_products import likely
@@ -75,19 +77,32 @@ class TileSearch:
         factors = factors_of(kernel)
         assert factors is not None
         self.kernel, self.factors, self.options = kernel, factors, options
-        over = factors.compute.over
-        self.extents = {i.name: likely(i, sizes, kernel) for i in (*kernel.outer, *over)}
-        self.over = {i.name: i for i in over}
-        rows, columns = factors.rows, factors.columns
-        if self._runs_along(rows) > self._runs_along(columns):
-            rows, columns = columns, rows
-        self.rows, self.columns = rows, columns
-        self.batch = prod(self.extents[i.name] for i in kernel.outer
-                          if i.name not in (*rows, *columns))
+        self.over = {i.name: i for i in factors.compute.over}
         combine = factors.compute.combine
         assert combine is not None
         self.bytes = combine.dtype.size
         self.preferred = sorted(self.over, key=self._preference, reverse=True)
+        written = [c.target for c in kernel.body[1:]]  # type: ignore[union-attr]
+        # How many accesses of what follows the sum lie along each index.
+        self.along = {i.name: sum(stride(kernel, a, i, 1) == 1 for a in written)
+                      for i in kernel.outer}
+        self._set(sizes)
+
+    def at(self, sizes: dict[str, int]) -> Self:
+        """The same product at other sizes."""
+        other = copy(self)
+        other._set(sizes)
+        return other
+
+    def _set(self, sizes: dict[str, int]) -> None:
+        outer = self.kernel.outer
+        self.extents = {i.name: likely(i, sizes, self.kernel)
+                        for i in (*outer, *self.over.values())}
+        rows, columns = self.factors.rows, self.factors.columns
+        if self._runs_along(rows) > self._runs_along(columns):
+            rows, columns = columns, rows
+        self.rows, self.columns = rows, columns
+        self.batch = prod(self.extents[i.name] for i in outer if i.name not in (*rows, *columns))
 
     def choose(self) -> TileChoice | None:
         """The best tile; None if threads with a result each are as fast."""
@@ -115,10 +130,7 @@ class TileSearch:
 
     def _runs_along(self, names: tuple[str, ...]) -> int:
         """How many accesses of what follows the sum lie along the indices of one side."""
-        outer = {i.name: i for i in self.kernel.outer}
-        found = [outer[n] for n in names if self.extents[n] > 1]
-        written = [c.target for c in self.kernel.body[1:]]  # type: ignore[union-attr]
-        return sum(stride(self.kernel, a, i, 1) == 1 for a in written for i in found)
+        return sum(self.along[n] for n in names if self.extents[n] > 1)
 
     def _alone(self) -> float:
         """The cycles of threads that have a result each."""

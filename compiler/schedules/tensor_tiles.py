@@ -81,6 +81,12 @@ class TensorSearch(TileSearch):
         found = self._tensor_tiles(self.operands)
         return min(found, key=lambda c: c.cycles, default=None)
 
+    def tensor_cycles(self, tile: TensorTile, reduce: tuple[str, ...]) -> float:
+        """The estimated cycles of a tile and an order of the reduced indices."""
+        outside, inner = reduce[:tile.outside], reduce[tile.outside:]
+        turns = self._count(outside) * -(-self._count(inner) // tile.depth)
+        return self._tensor_cycles(tile, turns, len(inner))
+
     def _operands(self) -> DType | None:
         """The type of elements that are multiplied: of 16 bits, or f32 where tf32 is asked for."""
         combine = self.factors.compute.combine
@@ -114,9 +120,8 @@ class TensorSearch(TileSearch):
             tile = TensorTile(self.rows, self.columns, dtype, *warps, down, across, depth, stages,
                               len(outside), *copied[depth])
             if self._has_room(tile):
-                turns = self._count(outside) * -(-self._count(inner) // depth)
-                yield TensorChoice(tile, (*outside, *inner),
-                                   self._tensor_cycles(tile, turns, len(inner)))
+                order = (*outside, *inner)
+                yield TensorChoice(tile, order, self.tensor_cycles(tile, order))
 
     def _copied(self, dtype: DType, inner: tuple[str, ...]) -> tuple[int, int]:
         """How many elements of either factor are copied at once."""

@@ -9,6 +9,7 @@ import pytest
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import dump_graph
 from dlc.frontend.build import Build
+from dlc.frontend.records import SHARED
 
 FOLDER = Path(__file__).with_name("golden")
 STAGES = ("graph", "simplify", "fused", "kernels", "memory", "loops")
@@ -34,6 +35,17 @@ def test_dump_for_a_gpu(stage: str, update: bool, monkeypatch: pytest.MonkeyPatc
     if stage == "cuda":
         text = text[text.index('extern "C"'):]  # what stands before the kernels is prelude.cu
     golden = FOLDER / f"dense.gpu.{stage}.txt"
+    if update:
+        golden.write_text(text)
+    assert text == golden.read_text(), f"{golden.name} differs: see the diff of --update"
+
+
+def test_dump_of_variants(update: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which kernel runs at which sizes stands before the launches."""
+    monkeypatch.chdir(FOLDER)
+    graph = Build(Path("product.dl"), cached=False).model(SHARED, {}).graph("product")
+    text = dump_graph(graph, "kernels", Options(target="cuda:sm_90a"))
+    golden = FOLDER / "product.gpu.kernels.txt"
     if update:
         golden.write_text(text)
     assert text == golden.read_text(), f"{golden.name} differs: see the diff of --update"

@@ -15,9 +15,10 @@ from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.pipeline import compile_cuda
 from dlc.ir import dims
 from dlc.ir.graph import Graph
+from dlc.ir.program import Program
 from dlc.ir.scalar import Array
 from dlc.runtime.cuda.plan import chosen
-from dlc.runtime.dims import evaluate, solve
+from dlc.runtime.dims import evaluate, holds, solve
 from tests.compiler.compiled import CompiledGraph, _meant, _stored
 from tests.cuda.on_cpu import KernelFault, Memory, Module
 from tests.cuda.on_device import ON_GPU, DeviceGraph, WideDeviceGraph
@@ -118,6 +119,13 @@ class Run:
         return self.sizes[step["var"]] < evaluate(step["count"], self.sizes)
 
 
+def runs(program: Program, kernel: str, sizes: dict[str, int]) -> str:
+    """The variant of a kernel that runs at these sizes of its symbols."""
+    return next((v.kernel for v in program.variants if v.of == kernel and all(
+        holds(dims.evaluate(c.left, sizes), c.relation, dims.evaluate(c.right, sizes), {})
+        for c in v.where)), kernel)
+
+
 class CudaGraph(CompiledGraph):
     """A graph as CUDA C. A run goes forwards and backwards, which must give the same bits."""
 
@@ -194,4 +202,4 @@ if ON_GPU:
     CudaGraph, WideGraph = DeviceGraph, WideDeviceGraph  # type: ignore[assignment, misc]
 
 
-__all__ = ["ARCH", "CheckFailed", "CudaGraph", "KernelFault", "Run", "WideGraph"]
+__all__ = ["ARCH", "CheckFailed", "CudaGraph", "KernelFault", "Run", "WideGraph", "runs"]
