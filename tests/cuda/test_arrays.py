@@ -307,3 +307,17 @@ def test_numpy_reads_our_capsules_and_we_read_its(versioned: bool) -> None:
     assert ctypes.c_float.from_address(found.address + 4 * 4).value == x[1, 0]
     with pytest.raises(ValueError, match="used before"):
         dlpack.take(capsule)
+
+
+def test_large_arrays_go_in_pieces(program: Any) -> None:
+    """While one piece is on its way the host copies the next; numbers and checks are the same."""
+    x = np.random.default_rng(3).normal(size=(600_000, 4)).astype(np.float32)  # 9.6 MB
+    begun = len(asked())
+    for _ in range(3):
+        np.testing.assert_array_equal(program.twice(x), x + x)
+    assert asked()[begun:].count("C") == 3 * 4  # two pieces in, two out
+    np.testing.assert_array_equal(program.picked(x, np.array([5, 599_999], np.int32)),
+                                  x[[5, 599_999]])
+    with pytest.raises(dlc.RunError, match="600000"):
+        program.picked(x, np.array([600_000], np.int32))
+    np.testing.assert_array_equal(program.twice(dlc.on_gpu(x)), x + x)
