@@ -26,8 +26,8 @@ from dlc.ir.kernel import (
 from dlc.ir.kernel_rules import KernelError, TypeRuleError, result_dtype
 from dlc.ir.types import DType
 
-_PARAM_ROLES, _LOCAL_ROLES = ("in", "out", "inout", "partial"), ("local", "partial")
-_UNSET = ("local", "out", "partial")  # roles of buffers that hold nothing at first
+_PARAM_ROLES, _LOCAL_ROLES = ("in", "out", "inout", "placed"), ("local",)
+_UNSET = ("local", "out")  # roles of buffers that hold nothing at first
 
 
 def check_kernel(kernel: Kernel) -> None:
@@ -65,7 +65,7 @@ class _Checker:
         self._steps(self.kernel.body)
         self.place = ""
         for buffer in self.kernel.params:
-            if buffer.role == "out" and buffer.name not in self.written:
+            if buffer.role in ("out", "placed") and buffer.name not in self.written:
                 self._fail(f"{buffer.name} is an output that is never written")
 
     def _define(self, what: str, name: str) -> None:
@@ -209,6 +209,8 @@ class _Checker:
         buffer = self._element(access)
         if buffer.role in _UNSET and buffer.name not in self.written:
             self._fail(f"{buffer.name} is read before it is written")
+        if buffer.role == "placed":
+            self._fail(f"{buffer.name} is written at loaded places, and can't be read")
         if access.fill is not None:
             self._number(Number(buffer.dtype, access.fill))
         return buffer.dtype

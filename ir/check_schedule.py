@@ -213,12 +213,13 @@ class _Checker:
         for compute in self.computes:
             tree = compute.combine is not None and compute.combine.tree
             for access in (compute.target, compute.value if tree else None):
-                if isinstance(access, Access) and not self._is_local(access):
+                if isinstance(access, Access) and self._is_shared(access):
                     found.append(access)
         return found
 
-    def _is_local(self, access: Access) -> bool:
-        return any(b.name == access.buffer and b.role == "local" for b in self.kernel.locals)
+    def _is_shared(self, access: Access) -> bool:
+        """Whether it lies in memory of which it is not known that each part writes its own."""
+        return self.kernel.buffer(access.buffer).role not in ("local", "placed")
 
     def _reads(self) -> list[Access]:
         indices = [*self.kernel.outer, *_sequences(self.kernel.body)]

@@ -16,7 +16,9 @@ from dlc.ir.dims import Dim, ceildiv, floordiv, mod, symbols
 from dlc.ir.equality import equal_by_fields
 from dlc.ir.types import DType
 
-BufferRole = Literal["in", "out", "inout", "local", "partial"]
+# What is "placed" is an "out" that is written at loaded indices, and not read: its maker knows that
+# no two places of the outer indices write one element.
+BufferRole = Literal["in", "out", "inout", "local", "placed"]
 CombineKind = Literal["sum", "max", "min", "argmax", "argmin"]
 
 

@@ -25,12 +25,19 @@ class SequenceMaker(KernelMaker):
         """The kernel. A scatter finds its base in the memory of its result."""
         (node,) = self.group.nodes
         made = {"cumsum": self._cumsum, "scatter": self._scatter, "radix_pass": self._radix_pass}
-        outer, local, body = made[node.op](node)
+        return self.kernel(*made[node.op](node))
+
+    def kernel(
+        self, outer: tuple[Index, ...], local: tuple[Buffer, ...], body: Body
+    ) -> Kernel:
+        """The kernel of all parameters so far."""
         used = {s for b in self.params for d in b.dims for s in symbols(d)}
-        used |= {s for i in outer for s in symbols(i.high)}  # type: ignore[arg-type]
+        indices = (*outer, *_indices(body))
+        bounds = (b for i in indices for b in (i.low, i.high) if not isinstance(b, Access))
+        used = used.union(*map(symbols, bounds))
         for compute in computes(body):
             used |= compute.names
-        own = {i.name for i in (*outer, *_indices(body))}
+        own = {i.name for i in indices}
         return Kernel("", tuple(sorted(used - own)), tuple(self.params), local, outer, body)
 
     def _range(self, name: str, extent: Dim) -> Dim:
@@ -94,7 +101,7 @@ class SequenceMaker(KernelMaker):
         body: Body = (
             Compute(Access("count", (symbol("k0"),)), (), Number(I32, 0), (Index("k0", VALUES),)),
             Seq(Index("j0", length), ("count",), (
-                self._digit(key, keys, shift),
+                self.digit(key, keys, shift),
                 Compute(count, (ScalarOp("more", "add", (count, one), I32),), "more"))),
             Compute(Access("total"), (), Number(I32, 0)),
             Seq(Index("j1", VALUES), ("count", "total"), (
@@ -103,7 +110,7 @@ class SequenceMaker(KernelMaker):
                 Compute(Access("total"), (
                     ScalarOp("sum", "add", (Access("total"), Access("place")), I32),), "sum"))),
             Seq(Index("j0", length), ("count",), (
-                self._digit(key, keys, shift),
+                self.digit(key, keys, shift),
                 Compute(Access("place"), (), count),
                 Compute(put, (), element),
                 Compute(count, (ScalarOp("next", "add", (Access("place"), one), I32),), "next"))),
@@ -112,12 +119,12 @@ class SequenceMaker(KernelMaker):
                  Buffer("place", I32, (), "local"), Buffer("total", I32, (), "local"))
         return outer, local, body
 
-    def _digit(self, key: Access, keys: Value, shift: int) -> Compute:
-        """digit = (key >> shift) & 255, by two shifts"""
+    def digit(self, key: Access, keys: Value, shift: int, bits: int = DIGIT) -> Compute:
+        """digit = (key >> shift) & 255 (of 8 bits), by two shifts"""
         self.ops = []
         width = 8 * keys.dtype.size
         value: Arg = key
-        for op, by in (("shl", width - DIGIT - shift), ("lshr", width - DIGIT)):
+        for op, by in (("shl", width - bits - shift), ("lshr", width - bits)):
             if by:
                 value = self._op(op, (value, Number(keys.dtype, by)), keys.dtype)
         return Compute(Access("digit"), tuple(self.ops), value)

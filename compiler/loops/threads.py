@@ -16,13 +16,15 @@ from math import copysign
 from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sweep import Sweeping
-from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
-from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
+from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, mod, product, symbol
+from dlc.ir.expression_text import computes
+from dlc.ir.kernel import Access, Buffer, Compute, Index, Kernel, Opaque, Seq, storage_size
 from dlc.ir.loops import LaneOp, Let, LoopFunction, Pointer
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL, DType
 
 WARP = 32
+TABLE = 32 << 10  # bytes of shared memory for the arrays of threads
 Body = tuple[Compute | Seq | Opaque, ...]
 
 
@@ -33,6 +35,11 @@ class OnThreads(Sweeping):
         super().__init__(kernel, schedule)
         self.group = schedule.group
         self.spare: dict[DType, str] = {}  # shared memory through which warps pass values
+        self.tables: set[str] = set()  # local arrays in shared memory
+        local = {b.name for b in kernel.locals if b.dims}
+        self.looked_up = {a.buffer for c in computes(kernel.body) for a in (*c.args, c.target)
+                          if isinstance(a, Access) and any(isinstance(e, Access) for e in a.at)
+                          } & local
         self.before: list[Compute] = []  # what was computed since all threads last met
 
     def function(self) -> LoopFunction:
@@ -122,6 +129,23 @@ class OnThreads(Sweeping):
         with self.out.block() as statements:
             self.write(compute.target, value)
         self.out.when((0 - self.part,), statements)
+
+    def _array(self, name: str) -> Buffer | None:
+        """A local array; one that is indexed by data is a column of shared memory, if that holds
+        it: registers have no addresses."""
+        if name in self.looked_up and name not in self.arrays:
+            buffer = self.kernel.buffer(name)
+            size = evaluate(storage_size(buffer.layout, buffer.dims), {}) * self.schedule.threads
+            if size * buffer.dtype.size <= TABLE and self.group == self.width == 1:
+                self.arrays[name] = self.out.alloc(f"{name}.", buffer.dtype, size, shared=True)
+                self.tables.add(name)
+        return super()._array(name)
+
+    def _place(self, local: Buffer, access: Access) -> Dim:
+        place = super()._place(local, access)
+        if local.name not in self.tables:
+            return place
+        return place * self.schedule.threads + symbol("thread")
 
     def _meet_before(self, run: list[Compute]) -> None:
         """A barrier, if a thread would touch what another one touches."""

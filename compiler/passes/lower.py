@@ -20,6 +20,7 @@ from dlc.compiler.kernels.make_rows import RowMaker
 from dlc.compiler.kernels.make_sequence import SequenceMaker
 from dlc.compiler.kernels.shapes import SEQUENCES
 from dlc.compiler.lowering.control import Control
+from dlc.compiler.lowering.runs import Runs, goes_in_runs
 from dlc.compiler.lowering.scatters import scattered_over
 from dlc.compiler.lowering.splice import interface, splice
 from dlc.compiler.lowering.storage import Storage
@@ -199,6 +200,9 @@ class Lowering:
         result = self.storage.place[node.result]
         if node.op == "scatter" and not self.storage.together(node.operands[0], node.result):
             steps.append(self._copy(node.operands[0], result, (node,)))
+        if goes_in_runs(node, self.options):
+            runs = Runs(node, self.memory, self.storage, self._launch, self._copy)
+            return [*steps, *runs.steps()]
         maker = SequenceMaker(group, self.memory)
         kernel = maker.make_sequence()
         return [*steps, self._launch(kernel, maker.buffers, group.nodes, node.op)]

@@ -77,7 +77,7 @@ def test_schedules() -> None:
 
 @pytest.mark.parametrize(("before", "after", "message"), [
     ("x: f32[N", "x: f99[N", "line 1, column 26: expected an element type, found 'f99'"),
-    ("] in,", "],", "line 1, column 43: expected one of in, out, inout, local, partial"),
+    ("] in,", "],", "line 1, column 43: expected one of in, out, inout, local, placed"),
     ("v<28", "v<", "line 5, column 21: expected a size or an index expression, found ','"),
     ("a = sum", "a = tree avg", "line 6, column 12: expected one of sum, max, min, argmax"),
     ("sum r", "summed r", "line 6, column 15: expected '=', found '<'"),
