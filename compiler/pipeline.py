@@ -155,11 +155,14 @@ def _for_gpu(options: Options) -> _Own:
     """Schedules and code of a GPU, where all values are in row-major order."""
     from dlc.compiler.passes.choose_gpu_schedules import choose_gpu_schedules
     from dlc.compiler.passes.emit_cuda import emit_cuda
+    from dlc.compiler.passes.join_copies import join_copies
     from dlc.compiler.passes.launch_together import launch_together
 
     return _Own(
         (),
-        (Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
+        (Pass("join_copies", join_copies, PROGRAM, PROGRAM,
+              "after order_steps, which says what is between a copy and a kernel before it"),
+         Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
               PROGRAM, "after reuse_operands: what launches share decides what is aligned"),),
         (Pass("launch_together", partial(launch_together, options=options), PROGRAM, PROGRAM,
               "after fuse_updates, the last to change launches; memory is planned for them so"),),

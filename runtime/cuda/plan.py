@@ -18,7 +18,7 @@ __all__ = ["ALIGNMENT", "Launch", "Layout", "Places", "Step", "chosen", "is_narr
 ALIGNMENT = 256
 RANDOM_BYTES = 16
 STATE_BYTES = 16  # the code of the first check that failed, and its value
-MOST_LAUNCHES = 4096  # that are packed before a call
+MOST_LAUNCHES = 1 << 15  # that are packed before a call
 Step = Mapping[str, Any]
 
 
