@@ -56,7 +56,9 @@ def numbers(dtype: DType, *shape: int) -> Array:
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype", KINDS, ids=str)
+@pytest.mark.parametrize(("dtype", "beside"), [
+    *((F32, beside) for beside in (1, 4, 32, 128)), *((kind, 4) for kind in KINDS[1:])],
+    ids=str, indirect=["beside"])
 def test_columns(dtype: DType, beside: int) -> None:
     last = last_digits(dtype) if dtype in (F32, F64) else 2.0**-7
     for columns in (1, 33):
@@ -98,10 +100,9 @@ def test_the_first_of_the_largest(place: float, beside: int) -> None:
 
 
 @needs_compiler
-def test_each_barrier_is_needed(beside: int) -> None:
-    """Where values pass through shared memory; forwards or backwards the result is another one."""
-    if beside == 128:
-        pytest.skip("two warps of a place read what they wrote themselves after one barrier")
+@pytest.mark.parametrize("beside", [1, 32], indirect=True)
+def test_barriers_are_needed(beside: int) -> None:
+    """Where values pass through shared memory, and where that is used again."""
     graph = down(1000, 33, F32)
     compiled = CudaGraph(graph)
     values = [numbers(F32, 1000, 33)]
