@@ -3,7 +3,7 @@
     launch cell<N>(gates, c, h)                  h[i, j] = …
     launch copy<128*N>(h, hs.part)               hs[e] = h[e]
     ->
-    launch cell_copy<N>(gates, c, h, hs.part)    h[i, j] = …    hs[i, j] = h[i, j]
+    launch cell_copy<N>(gates, c, h, hs.part)    h[i, j] = …    hs[i, j] = the same
 
 A launch of a GPU takes some microseconds however little it does, and a turn of a scan has few that
 do more. A copy joins an elementwise kernel of as many places, whether that has to do with what is
@@ -162,10 +162,15 @@ class _Joining:
         source, target = (Buffer(n, b.dtype, dims, b.role)
                           for n, b in zip(names, copy.params, strict=True))
         here = _here(kernel)
-        added = Compute(Access(target.name, here), (), Access(read or source.name, here))
+        body = list(kernel.body)
+        if read:  # what was computed there is taken from where it was computed
+            at, value = next((k, c.value) for k, c in enumerate(body)
+                             if isinstance(c, Compute) and c.target.buffer == read)
+            body.insert(at + 1, Compute(Access(target.name, here), (), value))
+        else:
+            body.append(Compute(Access(target.name, here), (), Access(source.name, here)))
         params = (*kernel.params, *(() if read else (source,)), target)
-        self.kernels[name] = replace(
-            kernel, name=name, params=params, body=(*kernel.body, added))
+        self.kernels[name] = replace(kernel, name=name, params=params, body=tuple(body))
         return name
 
 
