@@ -7,7 +7,7 @@
 
 A launch of a GPU takes some microseconds however little it does, and a turn of a scan has few that
 do more. A copy joins an elementwise kernel of as many places, whether that has to do with what is
-copied or not.
+copied or not. Outside of loops a copy is one of many launches, and stays.
 
 Requires: launches in their last order, without schedules. Ensures: a copy is only moved up over
 launches that neither touch what it writes nor write what it reads.
@@ -48,15 +48,17 @@ class _Joining:
         self.kernels = {k.name: k for k in self.before.kernels}
         self.buffers = {b.name: b for b in self.before.buffers}
 
-    def each(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """Steps with what is inside them, as few as there can be."""
+    def each(self, steps: tuple[Step, ...], turn: bool = False) -> tuple[Step, ...]:
+        """Steps with what is inside them; those of a turn as few as there can be."""
         found: list[Step] = []
         for step in steps:
             if isinstance(step, Loop):
-                step = replace(step, body=self.each(step.body), test=self.each(step.test))
+                step = replace(step, body=self.each(step.body, True), test=self.each(step.test))
             elif isinstance(step, Branch):
-                step = replace(step, then=self.each(step.then), otherwise=self.each(step.otherwise))
-            elif isinstance(step, Launch) and self._is_copy(step) and self._joined(step, found):
+                step = replace(step, then=self.each(step.then, turn),
+                               otherwise=self.each(step.otherwise, turn))
+            elif turn and isinstance(step, Launch) and self._is_copy(step) and (
+                    self._joined(step, found)):
                 continue
             found.append(step)
         return tuple(found)

@@ -78,7 +78,8 @@ def launches(made: Program) -> list[tuple[str, ...]]:
     (("launch twice<N>(x, b)", "launch turned<N>(x, a)", "launch copy<8*N>(a, pair.first)"), None),
 ])
 def test_copies(steps: tuple[str, ...], expected: list[tuple[str, ...]] | None) -> None:
-    before = program(*steps)
+    assert join_copies(program(*steps)).steps == program(*steps).steps  # outside of loops
+    before = program("loop turn < N {", *steps, "}")
     after = join_copies(before)
     if expected is None:
         assert after is before
