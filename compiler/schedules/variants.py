@@ -24,6 +24,7 @@ from dlc.compiler.schedules.gpu_cycles import Cycles
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, symbol, symbols
 from dlc.ir.dims import product as product_of_dims
+from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Kernel
 from dlc.ir.program import Comparison, Launch
 from dlc.ir.schedule import Schedule
@@ -58,6 +59,8 @@ def cases(
     """The cases of a kernel, of which the last one has no conditions. `search` finds the best
     choice at some sizes."""
     found: dict[Choice, None] = {}
+    if not any(c.over for c in computes(kernel.body)):  # elementwise: all do nearly as well
+        return [Case(*search(_likely(kernel, launches, options)), ())]
     for sizes in _sizes(kernel, launches, options, MOST_SEARCHES):
         found.setdefault(search(sizes))
     choices = list(found)
@@ -71,6 +74,12 @@ def cases(
     few = _fewest(costs, 1 if _has_one(kernel, choices) else min(len(kernel.symbols) + 2, MOST))
     tree = _Tree(kernel, everywhere, costs.of(few))
     return [Case(*choices[few[at]], where) for at, where in tree.cases()]
+
+
+def _likely(kernel: Kernel, launches: Sequence[Launch], options: Options) -> Sizes:
+    """The likely sizes of the first launch."""
+    dims = launches[0].dims if launches else tuple(map(symbol, kernel.symbols))
+    return {name: options.likely(dim) for name, dim in zip(kernel.symbols, dims, strict=True)}
 
 
 def _has_one(kernel: Kernel, choices: Sequence[Choice]) -> bool:
