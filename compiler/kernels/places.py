@@ -92,7 +92,7 @@ def _operands(kernel: Kernel, compute: Compute) -> tuple[Access, Access] | None:
             isinstance(e, Access) for e in (*left.at, *right.at)) or any(
             isinstance(b, Access) for i in compute.over for b in (i.low, i.high)):
         return None
-    return left, right
+    return None if left == right else (left, right)  # a sum of squares has one factor
 
 
 def _clipped(kernel: Kernel, compute: Compute, access: Access) -> Compute | None:

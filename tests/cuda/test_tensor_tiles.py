@@ -12,7 +12,7 @@ from dlc.compiler.cuda import nvrtc
 from dlc.compiler.cuda.nvrtc import compile_cubin
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import compile_cuda, dump_graph
-from dlc.compiler.schedules import gpu, tensor_tiles
+from dlc.compiler.schedules import tensor_tiles
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops.contract import conv_spec, matmul_spec, spec
@@ -36,7 +36,7 @@ MULTIPLY = re.compile(r"= multiply_\w+\(")
 @pytest.fixture(autouse=True)
 def _on_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small products too."""
-    monkeypatch.setattr(gpu.TileSearch, "choose", lambda self: None)
+    monkeypatch.setattr(tensor_tiles.TileSearch, "choose", lambda self: None)
     monkeypatch.setattr(tensor_tiles, "FEWEST", 1)
 
 
@@ -253,8 +253,8 @@ def test_machine_code(dtype: DType, options: Options, arch: str) -> None:
         graph = dense(dtype, M, *sizes[1:])
         settings = Options(f"cuda:{arch}", hints={"M": sizes[0]}, precision=options.precision)
         code, each = compile_cubin(compile_cuda(graph, settings).text, arch)
-        (found,) = (r for r in each if r.kernel.startswith("contract"))
-        assert (found.stack, found.spilled) == (0, 0)
+        assert any(r.kernel.startswith("contract") for r in each)
+        assert [r for r in each if r.stack or r.spilled] == []
         assert products_in(code) >= 8
 
 
@@ -262,8 +262,8 @@ def test_which_tiles() -> None:
     """Large ones for large products, more of them for small ones; f32 stays f32."""
 
     def found(rows: int, inner: int, columns: int, precision: str = "bf16") -> tuple[int, ...]:
-        text = dump_graph(dense(F32, M, inner, columns), "kernels", Options(
-            "cuda:sm_90a", hints={"M": rows}, precision=precision))
+        text = dump_graph(dense(F32, rows, inner, columns), "kernels", Options(
+            "cuda:sm_90a", precision=precision))
         told = re.search(r"tensor \w+ (.*)", text)
         return tuple(map(int, told[1].split(","))) if told else ()
 

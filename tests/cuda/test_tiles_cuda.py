@@ -140,7 +140,8 @@ def test_sums_lie_in_registers(arch: str) -> None:
     for graph in (dense(M, 4096, 4096), conv):
         options = Options(target="cuda:sm_80", hints={"M": 4096, "N": 64})
         each = compile_cubin(compile_cuda(graph, options).text, arch)[1]
-        (found,) = (r for r in each if r.shared)
-        assert (found.stack, found.spilled) == (0, 0)
-        assert found.registers <= 168  # of 255 that a thread of 256 may have
-        assert found.shared >= 2 * 4 * 8 * (64 + 4)
+        tiles = [r for r in each if r.shared]
+        assert tiles
+        assert [r for r in tiles if r.stack or r.spilled] == []
+        assert max(r.registers for r in tiles) <= 168  # of 255 that a thread of 256 may have
+        assert max(r.shared for r in tiles) >= 2 * 4 * 8 * (64 + 4)
