@@ -63,6 +63,7 @@ class _Fusing:
     roots: dict[str, str] = field(init=False)
     readers: dict[str, int] = field(init=False)  # how many steps use a buffer
     variables: set[str] = field(init=False)
+    temporary: set[str] = field(init=False)  # what no caller sees
     variants: list[Variant] = field(init=False)
     gone: set[str] = field(default_factory=set)  # buffers that nothing uses any more
     made: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class _Fusing:
         self.roots = {b.name: b.alias_of or b.name for b in program.buffers}
         self.readers = {name: len(found) for name, found in uses(program).items()}
         self.variables = {b.name for b in program.buffers if b.kind == "var" and not b.alias_of}
+        self.temporary = {b.name for b in program.buffers if b.kind == "temp"}
 
     def program(self) -> Program:
         """What it is now, without what nothing uses any more."""
@@ -121,7 +123,7 @@ class _Fusing:
         """The launch that makes an operand of an update, if nothing else reads that."""
         param, name = self.kernels[update.kernel].params[operand], update.buffers[operand]
         root = self.roots[name]
-        if param.role != "in" or not param.dims or root in self.variables or (
+        if param.role != "in" or not param.dims or root not in self.temporary or (
                 self.readers.get(root) != 2 or update.buffers.count(name) != 1):
             return None
         for place in range(at - 1, -1, -1):

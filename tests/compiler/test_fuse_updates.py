@@ -104,6 +104,32 @@ def test_a_gradient_that_a_norm_reads_too_stays(tmp_path: Path) -> None:
     assert any("d_a" in n for launch in launches(program) for n in launch.buffers)
 
 
+RETURNED = """
+model M {
+    param w: f32[64, 64] = zeros(64, 64)
+    step fit(x: f32[N, 64]) -> f32[64, 64] {
+        g = grad(sum((x @ w + x) ** 2), w)
+        w := w - 0.1 * g
+        return g
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("options", [CPU, GPU], ids=["cpu", "gpu"])
+def test_a_gradient_that_is_returned_stays(options: Options, tmp_path: Path) -> None:
+    (tmp_path / "net.dl").write_text(RETURNED)
+    graph = Build(tmp_path / "net.dl").model("M", {}).graph("fit")
+    made = plan(graph, options)[0]
+    (given,) = (b.name for b in made.buffers if b.kind == "out")
+    assert any(given in launch.buffers for launch in launches(made))
+    rng = np.random.default_rng(2)
+    shapes = {"x": (5, 64)}
+    arrays = [rng.standard_normal(shapes.get(p.value.name, (64, 64))).astype(np.float32)
+              for p in graph.params]
+    CompiledGraph(graph).check(arrays, rtol=1e-4, atol=1e-3)
+
+
 N, M = symbol("N"), symbol("M")
 I0, I1, K0 = symbol("i0"), symbol("i1"), symbol("k0")
 SUM = Kernel(
