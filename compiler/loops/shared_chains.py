@@ -25,6 +25,7 @@ from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.copies import PAD, in_packs
 from dlc.compiler.loops.reduce import State
+from dlc.compiler.loops.rescaling import scale_of_sums
 from dlc.compiler.loops.shared_chain_memory import (
     Own,
     SharedChainMemory,
@@ -222,17 +223,10 @@ class InSharedChains(SharedChainMemory):
         self.locals[compute.target.buffer] = value
 
     def _rescale(self, top: Register, before: Register) -> None:
-        """Multiplies the sums so far by exp (m before - m now).
-
-        `top` is the maximum so far; where it is -inf there are no sums yet.
-        """
+        """Multiplies the sums so far by what the maximum has changed."""
         assert self.parts.shift is not None
-        now, dtype = self.locals[self.parts.shift.buffer], before.dtype
-        scale = self.out.apply("exp", (self.out.apply("sub", (before, now), dtype),), dtype)
-        for other, at, value in ((top, float("-inf"), 0.0), (before, now, 1.0)):
-            known = at if isinstance(at, Register) else self.out.constant(dtype, at)
-            same = self.out.apply("eq", (other, known), BOOL)
-            scale = self.out.apply("select", (same, self.out.constant(dtype, value), scale), dtype)
+        now = self.locals[self.parts.shift.buffer]
+        scale = scale_of_sums(self.out, top, before, now)
         for compute in self.parts.sums:
             if compute is not self.parts.top:
                 self._scale(self.numbers[compute.target.buffer], scale)
