@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn, cast
 
@@ -32,16 +33,16 @@ from dlc.ir.types import DTYPES, tensor
 __all__ = ["Delayed", "Operand", "Part", "Traced", "call", "expression", "wrap"]
 
 
-class Operand:
+class Operand(ABC):
     """What Python's operators work on. Each makes what the language's operator makes."""
 
     __slots__ = ()
     __hash__ = object.__hash__
     __array_ufunc__ = None  # NumPy leaves `array + traced` to us
 
+    @abstractmethod
     def __dl_syntax__(self, span: Span, whole: bool = False) -> syntax.Expr:
         """It as a leaf of the syntax; `whole` if a variable stands for itself, not its value."""
-        raise NotImplementedError
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return call(self, arguments, named)
