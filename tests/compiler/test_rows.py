@@ -47,6 +47,20 @@ def normed(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
     return b.op("mul", apart, b.broadcast(scale, x.dims, kept))
 
 
+def gradient(b: Builder, y: Value, g: Value, of: Value) -> Value:
+    """The gradient of `of`, if that of `y` is `g`."""
+    known: dict[Value, Value] = {y: g}
+    for node in reversed(list(b.nodes)):
+        if node.result not in known or not callable(OPS[node.op].vjp):
+            continue
+        back = OPS[node.op].vjp(b, node, (known[node.result],))  # type: ignore[operator]
+        for operand, d in zip(node.operands, back, strict=True):
+            if d is not None:
+                old = known.get(operand)
+                known[operand] = d if old is None else b.op("add", old, d)
+    return known[of]
+
+
 def fused(made: Graph) -> FusedGraph:
     return fuse(eliminate_dead(decompose(made)), Options())
 
@@ -96,16 +110,7 @@ def test_a_norm_and_its_gradient_are_one_kernel(dims: tuple[int, ...]) -> None:
     b = Builder("xg")
     x, g = value("x", *dims), value("g", *dims)
     y = normed(b, x, (len(dims) - 1,))
-    gradients: dict[Value, Value] = {y: g}
-    for node in reversed(list(b.nodes)):
-        if node.result not in gradients or not callable(OPS[node.op].vjp):
-            continue
-        back = OPS[node.op].vjp(b, node, (gradients[node.result],))  # type: ignore[operator]
-        for operand, d in zip(node.operands, back, strict=True):
-            if d is not None:
-                old = gradients.get(operand)
-                gradients[operand] = d if old is None else b.op("add", old, d)
-    made = graph(b, [x, g], [y, gradients[x]])
+    made = graph(b, [x, g], [y, gradient(b, y, g, x)])
     assert [g.row is not None for g in fused(made).groups] == [True]
     check(made)
 

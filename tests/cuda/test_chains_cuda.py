@@ -16,9 +16,20 @@ from dlc.compiler.pipeline import compile_cuda, plan
 from dlc.compiler.schedules import chain_tiles
 from dlc.ir.graph import Builder, Graph
 from dlc.ir.interpret import run_graph
-from dlc.ir.types import BF16, BOOL, F16, F32, F64, I32, DType
+from dlc.ir.types import BF16, F16, F32, F64, DType
 from tests.compiler.compiled import CompiledGraph
-from tests.compiler.test_chains import SIZES, Attention, N, S, T, draw, einsum, matrices
+from tests.compiler.test_chains import (
+    SIZES,
+    Attention,
+    N,
+    S,
+    T,
+    check_hidden_keys,
+    draw,
+    einsum,
+    matrices,
+    triangle,
+)
 from tests.compiler.test_kernels import graph, value
 from tests.cuda.compiled import HEADERS, CudaGraph
 from tests.cuda.on_cpu import Module, needs_compiler
@@ -74,27 +85,13 @@ def test_each_barrier_is_needed(barrier: int) -> None:
 
 @needs_compiler
 def test_hidden_keys_and_rows_with_none_left() -> None:
-    a = Attention()
-    keep = a.input(N, S, dtype=BOOL)
-    a.hide(a.b.broadcast(keep, a.scores.dims, (0, 3)))
-    made = a.graph()
-    arrays = draw(made, (3, 40, 70))
-    arrays[-1][0] = False
-    compiled = CudaGraph(made)
-    compiled.check(arrays, 2e-4, 2e-4)
-    y, *gradients = compiled.run(arrays)
-    assert not y[0].any()
-    assert not any(g[0].any() for g in gradients)
-    assert sum(chains(made)) == 3
+    assert sum(chains(check_hidden_keys(CudaGraph))) == 3
 
 
 @needs_compiler
 @pytest.mark.parametrize("seen", ["le", "ge"])
 def test_a_triangle_of_keys(seen: str) -> None:
-    a = Attention(dims=(N, T, T))
-    i, j = (a.b.op("iota", dtype=I32, dims=a.scores.dims, axis=axis) for axis in (2, 3))
-    a.hide(a.b.op(seen, j, i))
-    made = a.graph()
+    made = triangle(seen)
     assert sum(chains(made)) == 3
     CudaGraph(made).check(draw(made, (2, 150, 0)), 2e-4, 2e-4)
 

@@ -15,9 +15,9 @@ from dlc.compiler.pipeline import compile_cuda, plan
 from dlc.compiler.schedules import held_rows
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
-from dlc.ir.ops import OPS
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BF16, F16, F32, F64, DType, tensor
+from tests.compiler.test_rows import gradient
 from tests.cuda.compiled import ARCH, CudaGraph
 from tests.cuda.on_cpu import needs_compiler
 from tests.cuda.ptx import assembly
@@ -34,20 +34,6 @@ def value(name: str, *dims: Dim, dtype: DType = F32) -> Value:
 
 def graph(b: Builder, params: list[Value], results: list[Value]) -> Graph:
     return Graph("rows", tuple(map(Param, params)), tuple(b.nodes), tuple(results))
-
-
-def gradient(b: Builder, y: Value, g: Value, of: Value) -> Value:
-    """The gradient of `of`, if that of `y` is `g`."""
-    known: dict[Value, Value] = {y: g}
-    for node in reversed(list(b.nodes)):
-        if node.result not in known or not callable(OPS[node.op].vjp):
-            continue
-        back = OPS[node.op].vjp(b, node, (known[node.result],))  # type: ignore[operator]
-        for operand, d in zip(node.operands, back, strict=True):
-            if d is not None:
-                old = known.get(operand)
-                known[operand] = d if old is None else b.op("add", old, d)
-    return known[of]
 
 
 def normed(b: Builder, x: Value) -> Value:

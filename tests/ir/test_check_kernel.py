@@ -248,6 +248,21 @@ def test_parallel_indices_own_what_is_written(statement: str, parallel: int, fau
     assert fault in str(error.value)
 
 
+TILED_PRODUCT = "a = sum k<N: mul(x[i, k], z[k, j]) y[8*i + j] = a"
+
+
+def judged(body: str, lines: str, fault: str) -> None:
+    """A schedule of a GPU survives its text, and is refused for a fault, if it has one."""
+    kernel = kernel_of(body)
+    schedule = parse_schedule(f'schedule f for "cuda:sm_80" {{ {lines} }}')
+    assert parse_schedule(print_schedule(schedule, "f")) == schedule
+    if not fault:
+        check_schedule(kernel, schedule)
+        return
+    with pytest.raises(KernelError, match=fault):
+        check_schedule(kernel, schedule)
+
+
 @pytest.mark.parametrize(("rest", "fault"), [
     ("parallel 2 threads 256", ""),
     ("parallel 1 threads 256", "not all outer loops are split"),
@@ -267,14 +282,7 @@ def test_parallel_indices_own_what_is_written(statement: str, parallel: int, fau
     ("parallel 2 places 4", "1 threads of none"),
 ])
 def test_threads_of_a_gpu(rest: str, fault: str) -> None:
-    kernel = kernel_of("y[8*i + j] = x[i, j]")
-    schedule = parse_schedule(f'schedule f for "cuda:sm_80" {{ order i, j {rest} }}')
-    assert parse_schedule(print_schedule(schedule, "f")) == schedule
-    if not fault:
-        check_schedule(kernel, schedule)
-        return
-    with pytest.raises(KernelError, match=fault):
-        check_schedule(kernel, schedule)
+    judged("y[8*i + j] = x[i, j]", f"order i, j {rest}", fault)
 
 
 TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 16, 1, 0, 1")
@@ -293,15 +301,7 @@ TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 
     ("parallel 2", "parallel 2 vector j 4", "lanes, groups or tiles besides"),
 ])
 def test_tiles_in_shared_memory(before: str, after: str, fault: str) -> None:
-    kernel = kernel_of("a = sum k<N: mul(x[i, k], z[k, j]) y[8*i + j] = a")
-    text = f'schedule f for "cuda:sm_80" {{ order i, j {TILED.replace(before, after, 1)} }}'
-    schedule = parse_schedule(text)
-    assert parse_schedule(print_schedule(schedule, "f")) == schedule
-    if not fault:
-        check_schedule(kernel, schedule)
-        return
-    with pytest.raises(KernelError, match=fault):
-        check_schedule(kernel, schedule)
+    judged(TILED_PRODUCT, f"order i, j {TILED.replace(before, after, 1)}", fault)
 
 
 ON_TENSOR_CORES = ("parallel 2 reduce k threads 128 rows i columns j"
@@ -322,15 +322,7 @@ ON_TENSOR_CORES = ("parallel 2 reduce k threads 128 rows i columns j"
     ("parallel 2", "parallel 2 vector j 4", "lanes, groups or tiles besides"),
 ])
 def test_tiles_on_tensor_cores(before: str, after: str, fault: str) -> None:
-    kernel = kernel_of("a = sum k<N: mul(x[i, k], z[k, j]) y[8*i + j] = a")
-    text = f'schedule f for "cuda:sm_80" {{ order i, j {ON_TENSOR_CORES.replace(before, after)} }}'
-    schedule = parse_schedule(text)
-    assert parse_schedule(print_schedule(schedule, "f")) == schedule
-    if not fault:
-        check_schedule(kernel, schedule)
-        return
-    with pytest.raises(KernelError, match=fault):
-        check_schedule(kernel, schedule)
+    judged(TILED_PRODUCT, f"order i, j {ON_TENSOR_CORES.replace(before, after)}", fault)
 
 
 def test_an_index_of_one_value_is_owned_by_all() -> None:
