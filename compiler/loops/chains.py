@@ -27,17 +27,16 @@ from functools import partial
 
 from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.chain_parts import chain_parts
-from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chain_memory import ChainMemory
 from dlc.compiler.loops.reduce import VECTOR_PLACE, State
-from dlc.compiler.loops.rescaling import scale_of_sums
+from dlc.compiler.loops.rescaling import Rescaling
 from dlc.compiler.loops.sweep import States, Sweeping
 from dlc.ir.dims import Dim, ceildiv, coefficient, floordiv, maximum, minimum, mod, symbol
 from dlc.ir.kernel import Access, Compute, Index
 
 
-class Chaining(Sweeping, ChainMemory):
+class Chaining(Rescaling, Sweeping, ChainMemory):
     """Carries out a chain of products for the rows of one tile."""
 
     def chained(self) -> None:
@@ -187,19 +186,12 @@ class Chaining(Sweeping, ChainMemory):
     def _rows(self, place: Dim) -> None:
         """Elements, maxima and sums of the part, for one vector of the tile."""
         self.at_vector(place)
-        top, shift = self.parts.top, self.parts.shift
-        before: tuple[Register, Register] | None = None
-        if top is not None and shift is not None:
-            self._load_sums()
-            self._row_numbers()
-            before = self.locals[top.target.buffer], self.locals[shift.buffer]
-        for run in sweeps(list(self.parts.along)):
-            if run[0].over:
-                self._sweep_part(run)
-            else:
-                self.compute(run[0])
-            if before is not None and any(c.target == shift for c in run):
-                self._rescale(*before)
+        self.along_part()
+
+    def numbers_so_far(self) -> None:
+        """Loads the sums of the rows, and computes what follows from them."""
+        self._load_sums()
+        self._row_numbers()
 
     def _load_sums(self) -> None:
         for compute in self.parts.sums:
@@ -214,7 +206,7 @@ class Chaining(Sweeping, ChainMemory):
             if not compute.over:
                 self.compute(compute)
 
-    def _sweep_part(self, run: list[Compute]) -> None:
+    def sweep_part(self, run: list[Compute]) -> None:
         """Computes side by side over the part; sums and maxima go to those so far."""
         row, name = self.parts.row, f"{self.parts.row.name}.s"
         sums = [c for c in run if c.combine is not None]
@@ -242,11 +234,8 @@ class Chaining(Sweeping, ChainMemory):
         self.out.store(array, at, value)
         self.locals[compute.target.buffer] = value
 
-    def _rescale(self, top: Register, before: Register) -> None:
-        """Multiplies the sums so far by what the maximum has changed."""
-        assert self.parts.shift is not None
-        now = self.locals[self.parts.shift.buffer]
-        scale = scale_of_sums(self.out, top, before, now)
+    def scale_sums(self, scale: Register) -> None:
+        """Multiplies the sums so far of the vector of rows."""
         for compute in self.parts.sums:
             if compute is not self.parts.top:
                 self._scale(compute, scale, 0)

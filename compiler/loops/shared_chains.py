@@ -21,11 +21,10 @@ from __future__ import annotations
 
 from dlc.compiler.kernels.accesses import stride
 from dlc.compiler.kernels.products import reads
-from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.copies import PAD, in_packs
 from dlc.compiler.loops.reduce import State
-from dlc.compiler.loops.rescaling import scale_of_sums
+from dlc.compiler.loops.rescaling import Rescaling
 from dlc.compiler.loops.shared_chain_memory import (
     Own,
     SharedChainMemory,
@@ -37,7 +36,7 @@ from dlc.ir.kernel import Access, Arg, Compute, Index
 from dlc.ir.types import BOOL
 
 
-class InSharedChains(SharedChainMemory):
+class InSharedChains(Rescaling, SharedChainMemory):
     """Applies a schedule that has parts of rows, whose elements the threads of a block share."""
 
     def body_of_block(self) -> None:
@@ -133,22 +132,15 @@ class InSharedChains(SharedChainMemory):
     def _row(self, i: Dim) -> None:
         """Elements, maxima and sums of the part, for one row."""
         self._go_to_row(i)
-        top, shift = self.parts.top, self.parts.shift
-        before: tuple[Register, Register] | None = None
-        if top is not None and shift is not None:
-            self._load_numbers()
-            for compute in self.parts.along:
-                if not compute.over:
-                    self.compute(compute)
-            before = self.locals[top.target.buffer], self.locals[shift.buffer]
-        for run in sweeps(list(self.parts.along)):
-            if run[0].over:
-                self._sweep_part(run)
-            else:
-                self.compute(run[0])
-            if before is not None and any(c.target == shift for c in run):
-                self._rescale(*before)
+        self.along_part()
         self._store_weights()
+
+    def numbers_so_far(self) -> None:
+        """Loads the numbers of the row, and computes what follows from them."""
+        self._load_numbers()
+        for compute in self.parts.along:
+            if not compute.over:
+                self.compute(compute)
 
     def _load_numbers(self) -> None:
         for name, own in self.numbers.items():
@@ -168,7 +160,7 @@ class InSharedChains(SharedChainMemory):
             "at", minimum(at, self.length - 1), self.length - 1)
         return Register(self.out.mask(at, self.length, 1), BOOL)
 
-    def _sweep_part(self, run: list[Compute]) -> None:
+    def sweep_part(self, run: list[Compute]) -> None:
         """Computes side by side over this thread's elements; sums and maxima go to those so far."""
         sums = [c for c in run if c.combine is not None]
 
@@ -222,11 +214,8 @@ class InSharedChains(SharedChainMemory):
         self.out.store(own.name, self.i, value)
         self.locals[compute.target.buffer] = value
 
-    def _rescale(self, top: Register, before: Register) -> None:
-        """Multiplies the sums so far by what the maximum has changed."""
-        assert self.parts.shift is not None
-        now = self.locals[self.parts.shift.buffer]
-        scale = scale_of_sums(self.out, top, before, now)
+    def scale_sums(self, scale: Register) -> None:
+        """Multiplies the sums so far of the row."""
         for compute in self.parts.sums:
             if compute is not self.parts.top:
                 self._scale(self.numbers[compute.target.buffer], scale)
