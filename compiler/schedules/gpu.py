@@ -67,13 +67,12 @@ class ThreadSearch:
         if row is not None:
             return self.kernel, self._in_groups(self._order(), row, group)
         made = as_product(self.kernel, self.sizes)
-        search = self._tiles(made) if made is not None else None
-        tile, tensor = (search.choose(), search.best()) if search is not None else (None, None)
-        if made is not None and tensor is not None and (
-                tile is None or tensor.cycles < tile.cycles):
-            return made, replace(self, kernel=made)._in_tiles(tensor)
-        if made is not None and tile is not None:
-            return made, replace(self, kernel=made)._in_tiles(tile)
+        if made is not None:
+            search = self._tiles(made)
+            found = [tile for tile in (search.choose(), search.best()) if tile is not None]
+            if found:
+                best = min(found, key=lambda tile: tile.cycles)
+                return made, replace(self, kernel=made)._in_tiles(best)
         return self.kernel, self._on_places()
 
     def _tiles(self, product: Kernel) -> TensorSearch:

@@ -210,6 +210,3 @@ def _registers(tile: TensorTile) -> int:
     copied = sum(side * tile.depth // (tile.threads * max(1, lanes)) * (1 if lanes > 1 else 2)
                  for side, lanes in ((tile.height, tile.left), (tile.width, tile.right)))
     return 48 + 4 * tile.down * tile.across + 4 * tile.down + 2 * tile.across + copied
-
-
-__all__ = ["TensorChoice", "TensorSearch"]
