@@ -112,6 +112,7 @@ def test_data_that_have_no_room_come_in_parts(net: Any, monkeypatch: pytest.Monk
     there.fit(x[:400], y[:400])  # all is there but the data
     there = net()
     monkeypatch.setattr(repeat, "PART_BYTES", 2 * 400 * 17)
+    gc.collect()
     number("memory").value = number("used").value + 2 * x.nbytes - 1
     begun = len(asked())
     found = there.fit.run(10, batch=400, x=x, y=y)
