@@ -54,7 +54,12 @@ class Rescaling(Sequencing):
         `top` is the maximum so far; where it is -inf there are no sums yet, and it is 0.
         """
         assert self.parts.shift is not None
-        now, dtype, out = self.locals[self.parts.shift.buffer], before.dtype, self.out
+        made = self.parts.last[0].combine
+        assert made is not None
+        dtype, out = made.dtype, self.out  # that of the sums: elements may be of 16 bits
+        now, before, top = (
+            value if value.dtype is dtype else out.apply("cast", (value,), dtype, (("to", dtype),))
+            for value in (self.locals[self.parts.shift.buffer], before, top))
         scale = out.apply("exp", (out.apply("sub", (before, now), dtype),), dtype)
         for other, known, value in (
                 (top, out.constant(dtype, float("-inf")), 0.0), (before, now, 1.0)):

@@ -37,9 +37,21 @@ class Panel:
         return 16 // self.dtype.size
 
     @property
-    def length(self) -> int:
-        """The elements of a line."""
+    def used(self) -> int:
+        """The elements of a line that are multiplied."""
         return self.depth if self.along else self.size
+
+    @property
+    def length(self) -> int:
+        """The elements that a line has room for, so that some lines are a group, or one is some."""
+        packs = -(-self.used // self.pack)
+        room = next((n for n in (1, 2, 4, BANKS) if n >= packs), -(-packs // BANKS) * BANKS)
+        return room * self.pack
+
+    @property
+    def room(self) -> int:
+        """The elements of a stage."""
+        return self.lines * self.length
 
     @property
     def lines(self) -> int:
@@ -50,7 +62,7 @@ class Panel:
         """Where row `m` of the tile has its element at place `k` of the sum."""
         line, at = (m, k) if self.along else (k, m)
         number, within = floordiv(at, self.pack), mod(at, self.pack)
-        base = stage * (self.size * self.depth) + within
+        base = stage * self.room + within
         packs, group = self.length // self.pack, BANKS * self.pack
         if packs >= BANKS:
             # Elements of 4 bytes are read one by one across lines, two packs of each of four lines.

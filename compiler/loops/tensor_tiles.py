@@ -18,23 +18,21 @@ The reduced indices outside are counted through by the same loop. A place that d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 
-from dlc.compiler.kernels.products import needed
 from dlc.compiler.loops.builder import Register
+from dlc.compiler.loops.panel_copies import OnPanels, Piece, Source
 from dlc.compiler.loops.product_tiles import ProductTiles, Side
 from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.tensor_panels import Panel
 from dlc.compiler.loops.threads import WARP
 from dlc.ir.dims import Dim, floordiv, mod, symbol
-from dlc.ir.kernel import Access, Arg, Kernel
+from dlc.ir.kernel import Kernel
 from dlc.ir.schedule import Schedule, TensorTile
 from dlc.ir.types import F32
 
-Piece = tuple[Dim, list[Register]]  # a place in shared memory, and what goes there
 
-
-class InTensorTiles(ProductTiles):
+class InTensorTiles(OnPanels, ProductTiles):
     """Applies a schedule that has tiles on tensor cores."""
 
     def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
@@ -97,67 +95,21 @@ class InTensorTiles(ProductTiles):
         first = self.at_turn(turn)
         found: list[list[Piece]] = []
         for (side, panel), lanes in zip(both, (self.tile.left, self.tile.right), strict=True):
+            source = Source(
+                self.factors.compute, side.value, partial(self.stand, side, (turn, first)), lanes,
+                self.lies_along(side.value, self.inner[-1]))
             if lanes:
-                self._start(side, panel, lanes, (turn, first, stage))
+                self.start_copies(panel, source, stage)
                 found.append([])
             else:
-                found.append(list(self._load_pieces(side, panel, (turn, first, stage))))
+                found.append(self.load_pieces(panel, source, stage))
         return found
-
-    def _start(self, side: Side, panel: Panel, lanes: int, at: tuple[Dim, Dim, Dim]) -> None:
-        """Starts the copies of this thread, of so many elements each."""
-        turn, first, stage = at
-        access = self._narrow(side.value)
-        assert isinstance(access, Access)
-        in_line = panel.length // lanes
-        for e in range(panel.size * panel.depth // (lanes * self.schedule.threads)):
-            number = e * self.schedule.threads + symbol("thread")
-            line = self.named("m", floordiv(number, in_line), panel.lines - 1)
-            start = self.named("k", mod(number, in_line), in_line - 1) * lanes
-            m, k = (line, start) if panel.along else (start, line)
-            self.stand(side, (turn, first), m, k)
-            mask = self.keep.name if self.keep is not None else ""
-            self.out.copy((panel.memory, panel.place(stage, m, k)),
-                          (access.buffer, self._offset(access)), panel.dtype, lanes, mask)
-            self.keep = None
-
-    def _load_pieces(self, side: Side, panel: Panel, at: tuple[Dim, Dim, Dim]) -> Iterator[Piece]:
-        """Loads what goes into this thread's packs of a panel, which lie along the sum."""
-        turn, first, stage = at
-        packs = panel.depth // panel.pack
-        along = self.lies_along(side.value, self.inner[-1])
-        for e in range(panel.size * packs // self.schedule.threads):
-            number = e * self.schedule.threads + symbol("thread")
-            m = floordiv(number, packs) if along else mod(number, side.size)
-            k = mod(number, packs) if along else floordiv(number, side.size)
-            m = self.named("m", m, side.size - 1)
-            k = self.named("k", k, packs - 1) * panel.pack
-            values = []
-            for lane in range(panel.pack):
-                self.stand(side, (turn, first), m, k + lane)
-                values.append(self.kept(self.factors.compute, self._narrow(side.value)))
-                self.keep = None
-            yield panel.place(stage, m, k), values
 
     def _store(
         self, pieces: list[list[Piece]], both: tuple[tuple[Side, Panel], ...]
     ) -> None:
-        """Stores what was loaded, 16 bytes at once."""
         for (_, panel), found in zip(both, pieces, strict=True):
-            for place, values in found:
-                pack = self.out.alloc("pack", panel.dtype, panel.pack)
-                for lane, value in enumerate(values):
-                    self.out.store(pack, lane, value)
-                self.out.store(panel.memory, place,
-                               self.out.load(pack, 0, panel.dtype, panel.pack))
-
-    def _narrow(self, value: Arg) -> Arg:
-        """A factor as tensor cores take it: before it is made f32."""
-        if self.tile.dtype is F32:
-            return value
-        last = needed(self.factors.compute, value)[-1]
-        assert last.op == "cast"
-        return last.args[0]
+            self.store_pieces(panel, found)
 
     # Products
 
@@ -173,25 +125,8 @@ class InTensorTiles(ProductTiles):
         return states
 
     def _matrices(self, panel: Panel, at: tuple[str, int], k: int, rows: bool) -> Register:
-        """16 rows of the left factor, or 16 columns of the right one, at one step of the sum.
-
-        Of the four matrices of rows, two lie below each other, then the other two beside them; of
-        columns, those of one half of the step and of the other follow each other.
-        """
-        lane = symbol("in.warp")
         first = symbol(at[0]) * (panel.size // self._warps(rows)) + at[1]
-        if panel.dtype is F32 and not panel.along:
-            parts = [(r % 2, r // 2) if rows else (r // 2, r % 2) for r in range(4)]
-            m, step = first + floordiv(lane, 4), k + mod(lane, 4)
-            places = tuple(panel.place(symbol("stage"), m + 8 * below, step + 4 * beside)
-                           for below, beside in parts)
-            return self.out.matrices(panel.memory, places, F32, True)
-        in_order, other = mod(lane, 16), mod(lane, 8) + 8 * floordiv(lane, 16)
-        upper, odd = floordiv(lane, 16), mod(floordiv(lane, 8), 2)
-        line, half = (in_order, upper) if rows == panel.along else (other, odd)
-        m, step = (line, panel.pack * half) if panel.along else (8 * half, line)
-        place = panel.place(symbol("stage"), first + m, step + k)
-        return self.out.matrices(panel.memory, (place,), panel.dtype, not panel.along)
+        return self.matrices(panel, (symbol("stage"), first, k), rows)
 
     def _warps(self, rows: bool) -> int:
         return self.tile.warps_down if rows else self.tile.warps_across
