@@ -239,15 +239,25 @@ class Finder:
         return found if inner else None
 
     def _add_numbers(self, found: dict[Value, Node], row: Row, product: Node) -> None:
-        """Adds what else is computed of the rows: the sum that comes after the product."""
+        """Adds what else is computed of the rows: the sum that comes after the product, and the
+        elements in another type that it adds up."""
         waiting = list(found)
         while waiting:
             for node in self.users.get(waiting.pop(), ()):
-                if len(node.results) == 1 and node.result not in found and self._is_number(
-                        node, row, product) and all(self._is_at_hand(v, found)
-                                                    for v in node.operands):
+                if len(node.results) == 1 and node.result not in found and (
+                        self._is_number(node, row, product)
+                        or self._is_summed(node, row, product)) and all(
+                        self._is_at_hand(v, found) for v in node.operands):
                     found[node.result] = node
                     waiting.append(node.result)
+
+    def _is_summed(self, node: Node, row: Row, product: Node) -> bool:
+        """Whether it is a cast of elements that nothing but numbers of the rows are made of."""
+        value = node.results[0]
+        users = self.users.get(value, ())
+        return (node.op == "cast" and node.phase == product.phase and row.is_element(value)
+                and value not in self.shapes.kept and len(users) > 0
+                and all(self._is_number(user, row, product) for user in users))
 
     def _moved(self, value: Value) -> Value:
         """What a broadcast, or a transpose, is of."""

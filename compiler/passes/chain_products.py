@@ -106,17 +106,19 @@ def _product(cone: Cone, copies: dict[Value, Value], builder: Builder) -> list[N
     with builder.located(node.locs, node.path, node.phase):
         rounded = rest
         for dtype in cone.casts:
-            rounded = builder.op("cast", rounded, to=dtype)
+            made = [n.result for n in cone.nodes.values()
+                    if n.op == "cast" and n.operands == (rounded,) and n.result.dtype is dtype]
+            rounded = made[0] if made else builder.op("cast", rounded, to=dtype)
         operands = tuple(rounded if v == rest else v for v in operands)
         builder.nodes.append(replace(node, operands=operands, results=(value,)))
         for k, (op, factor) in enumerate(reversed(cone.factors)):
             axes = axes_of(cone, factor)
             assert axes is not None
             order = tuple(sorted(range(len(axes)), key=axes.__getitem__))
+            if factor.dtype is not value.dtype:  # the sum of what was rounded: a number of the row
+                factor = builder.op("cast", factor, to=value.dtype)
             if order != tuple(range(len(axes))):
                 factor = builder.op("transpose", factor, order=order)
-            if factor.dtype is not value.dtype:  # the sum of what was rounded
-                factor = builder.op("cast", factor, to=value.dtype)
             wide = builder.op(
                 "broadcast", factor, dims=node.result.dims, axes=tuple(sorted(axes)))
             last = k == len(cone.factors) - 1

@@ -24,7 +24,7 @@ from dlc.ir.interpret import run_graph
 from dlc.ir.ops.contract import spec
 from dlc.ir.program import Program
 from dlc.ir.scalar import Array
-from dlc.ir.types import BOOL, F32, F64, I32, DType
+from dlc.ir.types import BF16, BOOL, F16, F32, F64, I32, DType
 from tests.compiler.assembly import TARGETS, spilling
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.test_kernels import check, graph, value
@@ -177,6 +177,25 @@ def check_hidden_keys(compile: Callable[[Graph], CompiledGraph]) -> Graph:
     assert not y[0].any()
     assert not any(g[0].any() for g in gradients)
     return made
+
+
+def check_sixteen_bits(dtype: DType, compile: Callable[[Graph], CompiledGraph]) -> Graph:
+    """Nearer to the truth than the meaning itself, in which every step is rounded."""
+    made, wide = Attention(dtype=dtype).graph(), Attention().graph()
+    arrays = [np.asarray(a, dtype.numpy) for a in draw(wide, (2, 17, 70))]
+    truth = run_graph(differentiate(wide), [np.asarray(a, np.float32) for a in arrays])
+    meant = run_graph(differentiate(made), arrays)
+    for found, other, right in zip(compile(made).run(arrays), meant, truth, strict=True):
+        error, allowed = (np.abs(np.asarray(a, np.float32) - right).max() for a in (found, other))
+        assert error <= 1.1 * allowed
+    return made
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
+@pytest.mark.parametrize("cpu", ["", "haswell"])
+def test_sixteen_bits(cpu: str, dtype: DType) -> None:
+    made = check_sixteen_bits(dtype, lambda made: CompiledGraph(made, Options(target=cpu)))
+    assert matrices(program(made)) == []
 
 
 def triangle(seen: str) -> Graph:
