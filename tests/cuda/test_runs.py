@@ -3,6 +3,7 @@ may: numbers are those of as many calls, and the host does nothing between steps
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
