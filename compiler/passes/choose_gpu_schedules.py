@@ -5,18 +5,23 @@ once), so that neighbouring threads lie along memory. Where a kernel goes along 
 along them too, a warp or a block has a row together. What is a product, or can be written as one
 (`kernels/implicit_products.py`), is made in tiles. Nothing is measured, and nothing depends on
 the sizes of the first call. Where no schedule is good at all sizes that are likely, the kernel gets
-variants (`schedules/variants.py`), of which each call runs one by its sizes.
+variants (`schedules/variants.py`), of which each call runs one by its sizes. So it does where lines
+of memory begin at multiples of 16 bytes at some sizes only:
+
+    product of bf16, M x K and K x N:  copies of 16 bytes where K % 8 == 0, N % 8 == 0
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.gpu import ThreadSearch
-from dlc.compiler.schedules.variants import Case, Choice, cases
+from dlc.compiler.schedules.variants import Case, Choice, cases, likely
+from dlc.ir.dims import Dim, mod, substitute, symbol, symbols
 from dlc.ir.kernel import Kernel
-from dlc.ir.program import Launch, Program, Variant, each_step
+from dlc.ir.program import Comparison, Launch, Program, Variant, each_step
 from dlc.ir.schedule import Schedule
 
 
@@ -45,11 +50,35 @@ def choose_gpu_schedules(program: Program, options: Options) -> Program:
 def _cases(
     program: Program, kernel: Kernel, launches: list[Launch], options: Options
 ) -> list[Case]:
-    """The schedules of one kernel, each with its form of it."""
-    starts = {param.name: [program.buffer(launch.buffers[at]).offset for launch in launches]
-              for at, param in enumerate(kernel.params)}
-    search = ThreadSearch(kernel, {}, options, starts)
-    return cases(kernel, launches, options, lambda sizes: search.at(sizes).choose())
+    """The schedules of one kernel, each with its form of it: first those for sizes that are
+    multiples of what is copied at once, where this is not known and makes a difference."""
+    plain = ThreadSearch(kernel, {}, options, _starts(program, kernel, launches, {}))
+    found = cases(kernel, launches, options, lambda sizes: plain.at(sizes).choose())
+    multiples = plain.at(likely(kernel, launches, options)).wished()
+    if not multiples:
+        return found
+    wide = ThreadSearch(
+        kernel, {}, options, _starts(program, kernel, launches, multiples), multiples)
+    special = cases(kernel, launches, options, lambda sizes: wide.at(sizes).choose())
+    if [(c.kernel, c.schedule) for c in special] == [(c.kernel, c.schedule) for c in found]:
+        return found
+    held = tuple(Comparison(mod(symbol(name), number), "==", 0)
+                 for name, number in sorted(multiples.items()))
+    return [*(replace(case, where=(*held, *case.where)) for case in special), *found]
+
+
+def _starts(
+    program: Program, kernel: Kernel, launches: list[Launch], multiples: Mapping[str, int]
+) -> dict[str, list[Dim]]:
+    """Where the memory of each parameter begins in its buffer, if symbols of the kernel are such
+    multiples: so are sizes of the program that they stand for."""
+    known: list[dict[str, Dim]] = [
+        {str(dim): multiples[name] * dim for name, dim in zip(
+            kernel.symbols, launch.dims, strict=True)
+         if name in multiples and symbols(dim) == {str(dim)}} for launch in launches]
+    return {param.name: [substitute(program.buffer(launch.buffers[at]).offset, sizes)
+                         for launch, sizes in zip(launches, known, strict=True)]
+            for at, param in enumerate(kernel.params)}
 
 
 def _names(name: str, found: list[Case], taken: set[str]) -> dict[Choice, str]:

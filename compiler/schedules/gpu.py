@@ -41,18 +41,25 @@ def at_least_one(blocks: Dim) -> Dim:
 class ThreadSearch:
     """Chooses the schedule of one kernel at likely sizes.
 
-    `starts` are, for each parameter, where its memory begins in a buffer, in elements.
+    `starts` are, for each parameter, where its memory begins in a buffer, in elements; `multiples`
+    are symbols that are taken for multiples of numbers.
     """
 
     kernel: Kernel
     sizes: dict[str, int]
     options: Options
     starts: dict[str, list[Dim]]
+    multiples: Mapping[str, int] = field(default_factory=dict)
     tiles: dict[Kernel, TensorSearch] = field(default_factory=dict)  # of forms that were seen
 
     def at(self, sizes: dict[str, int]) -> ThreadSearch:
         """The same search at other sizes."""
         return replace(self, sizes=sizes)
+
+    def wished(self) -> dict[str, int]:
+        """Symbols that would have to be multiples of numbers, so that more is copied at once."""
+        made = as_product(self.kernel, self.sizes)
+        return {} if made is None else self._tiles(made).wished()
 
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
@@ -77,7 +84,8 @@ class ThreadSearch:
 
     def _tiles(self, product: Kernel) -> TensorSearch:
         if product not in self.tiles:
-            self.tiles[product] = TensorSearch(product, self.sizes, self.options, self.starts)
+            self.tiles[product] = TensorSearch(
+                product, self.sizes, self.options, self.starts, self.multiples)
         return self.tiles[product].at(self.sizes)
 
     def _on_places(self) -> Schedule:

@@ -62,7 +62,7 @@ class Cycles:
     def _tiles(self) -> TensorSearch:
         if self.other is not None:  # what does not depend on sizes is known there
             return self.other._tiles.at(self.sizes)
-        return TensorSearch(self.kernel, self.sizes, self.options, {})
+        return TensorSearch(self.kernel, self.sizes, self.options, {}, {})
 
     @cached_property
     def places(self) -> int:

@@ -8,7 +8,7 @@ that are larger read less, and leave processors without work where the product i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from math import ceil
 
@@ -29,7 +29,7 @@ from dlc.compiler.schedules.product_tiles import (
     TileSearch,
 )
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, coefficient, mod, symbol, symbols
+from dlc.ir.dims import Dim, coefficient, mod, substitute, symbol, symbols
 from dlc.ir.kernel import Access, Arg, Index, Kernel
 from dlc.ir.schedule import TensorTile
 from dlc.ir.types import BF16, F16, F32, DType
@@ -66,10 +66,12 @@ class TensorSearch(TileSearch):
     """Chooses the tile of one product, which is a kernel that `factors_of` knows."""
 
     def __init__(
-        self, kernel: Kernel, sizes: dict[str, int], options: Options, starts: dict[str, list[Dim]]
+        self, kernel: Kernel, sizes: dict[str, int], options: Options,
+        starts: dict[str, list[Dim]], multiples: Mapping[str, int]
     ) -> None:
         super().__init__(kernel, sizes, options)
         self.starts = starts
+        self.known: dict[str, Dim] = {name: n * symbol(name) for name, n in multiples.items()}
         self.operands = self._operands()
 
     def best(self) -> TensorChoice | None:
@@ -80,6 +82,19 @@ class TensorSearch(TileSearch):
             return None
         found = self._tensor_tiles(self.operands)
         return min(found, key=lambda c: c.cycles, default=None)
+
+    def wished(self) -> dict[str, int]:
+        """Symbols, and of what they would have to be multiples, so that lines of the factors are
+        multiples of 16 bytes."""
+        if self.operands is None:
+            return {}
+        pack, found = 16 // self.operands.size, dict[str, int]()
+        for access in map(self._copied_from, (self.factors.left, self.factors.right)):
+            lines = self.kernel.buffer(access.buffer).dims[1:] if access is not None else ()
+            for line in lines:
+                number = _multiple_of(line, pack)
+                found |= {n: max(number, found.get(n, 1)) for n in symbols(line)}
+        return {name: number for name, number in found.items() if number > 1}
 
     def tensor_cycles(self, tile: TensorTile, reduce: tuple[str, ...]) -> float:
         """The estimated cycles of a tile and an order of the reduced indices."""
@@ -136,10 +151,8 @@ class TensorSearch(TileSearch):
         self, dtype: DType, value: Arg, names: tuple[str, ...], where: tuple[Dim, ...],
         inner: tuple[str, ...],
     ) -> int:
-        access = value
-        if dtype is not F32:
-            access = needed(self.factors.compute, value)[-1].args[0]
-        if not isinstance(access, Access) or access.fill is not None or not access.at:
+        access = self._copied_from(value)
+        if access is None:
             return 0
         outer = {i.name: i for i in (*self.kernel.outer, *self.factors.compute.over)}
         along = stride(self.kernel, access, _plain(outer[inner[-1]]), 1) == 1
@@ -151,11 +164,19 @@ class TensorSearch(TileSearch):
                 return lanes
         return 0
 
+    def _copied_from(self, value: Arg) -> Access | None:
+        """Where a factor lies as it is multiplied; None if it has to be made first."""
+        if self.operands is not F32:
+            value = needed(self.factors.compute, value)[-1].args[0]
+        plain = isinstance(value, Access) and value.fill is None and value.at
+        return value if isinstance(value, Access) and plain else None
+
     def _are_neighbours(self, access: Access, last: Index, lanes: int) -> bool:
         """Whether so many elements along an index lie side by side, and aligned."""
-        offset = offset_of(self.kernel, access, {}, {})
         assert not isinstance(last.high, Access)
-        return (coefficient(offset, last.name) == 1 and mod(last.high, lanes) == 0
+        offset, high = (substitute(dim, self.known) for dim in (
+            offset_of(self.kernel, access, {}, {}), last.high))
+        return (coefficient(offset, last.name) == 1 and mod(high, lanes) == 0
                 and mod(offset - symbol(last.name), lanes) == 0
                 and all(mod(start, lanes) == 0 for start in self.starts.get(access.buffer, [])))
 
@@ -193,6 +214,14 @@ class TensorSearch(TileSearch):
                 COPIES / lanes if lanes else COPY + DIVISION * (inner - 1))
             copied += side * depth * size
         return max(multiplied, read + copied / SHARED, copied / BYTES) + started
+
+
+def _multiple_of(dim: Dim, number: int) -> int:
+    """Of which power of two all symbols of a dim have to be multiples, so that it is a multiple of
+    a larger one; 1 if it is always, or never for that."""
+    powers = [1 << n for n in range(number.bit_length())]
+    return next((power for power in powers if mod(substitute(
+        dim, {n: power * symbol(n) for n in symbols(dim)}), number) == 0), 1)
 
 
 def _plain(index: Index) -> Index:

@@ -60,7 +60,7 @@ def cases(
     choice at some sizes."""
     found: dict[Choice, None] = {}
     if not any(c.over for c in computes(kernel.body)):  # elementwise: all do nearly as well
-        return [Case(*search(_likely(kernel, launches, options)), ())]
+        return [Case(*search(likely(kernel, launches, options)), ())]
     for sizes in _sizes(kernel, launches, options, MOST_SEARCHES):
         found.setdefault(search(sizes))
     choices = list(found)
@@ -76,7 +76,7 @@ def cases(
     return [Case(*choices[few[at]], where) for at, where in tree.cases()]
 
 
-def _likely(kernel: Kernel, launches: Sequence[Launch], options: Options) -> Sizes:
+def likely(kernel: Kernel, launches: Sequence[Launch], options: Options) -> Sizes:
     """The likely sizes of the first launch."""
     dims = launches[0].dims if launches else tuple(map(symbol, kernel.symbols))
     return {name: options.likely(dim) for name, dim in zip(kernel.symbols, dims, strict=True)}
