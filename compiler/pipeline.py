@@ -29,6 +29,7 @@ from dlc.compiler.passes.fuse_updates import fuse_updates
 from dlc.compiler.passes.gather_products import gather_products
 from dlc.compiler.passes.hoist_from_loops import hoist_from_loops
 from dlc.compiler.passes.inline import inline_structure
+from dlc.compiler.passes.interchange_loops import interchange_loops
 from dlc.compiler.passes.lower import lower
 from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.name_sizes import name_sizes
@@ -40,6 +41,7 @@ from dlc.compiler.passes.reuse_operands import reuse_operands
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.compiler.passes.split_reductions import split_reductions
+from dlc.compiler.passes.turn_operands import turn_operands
 from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
 from dlc.compiler.traffic import told, traffic
 from dlc.ir.diagnostics import Diagnostic, UserError
@@ -77,6 +79,8 @@ def graph_passes(options: Options) -> tuple[Pass, ...]:
              "after simplify, which may drop products; rounded weights leave the loops next"),
         Pass("hoist_from_loops", hoist_from_loops, GRAPH, GRAPH,
              "again, for loops that differentiate made; few products read moved weights now"),
+        Pass("turn_operands", partial(turn_operands, options=options), GRAPH, GRAPH,
+             "after the last that moves operands of products out of loops, or folds transposes"),
         Pass("eliminate_dead", eliminate_dead, GRAPH, GRAPH,
              "what simplify left without readers would be fused and computed"),
     )
@@ -144,7 +148,9 @@ def _for_cpu(options: Options, functions: Functions | None) -> _Own:
               "after fuse: only what lies in memory has a layout"),),
         (Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
               "after choose_layouts, whose strides decide which index is the vector's"),),
-        (),
+        (Pass("interchange_loops", partial(interchange_loops, options=options), PROGRAM, PROGRAM,
+              "after fuse_updates, the last to change launches; memory is planned for threads that "
+              "are at different steps"),),
         apply,
         (Pass("emit", partial(emit, options=options, functions=functions), LOOPS, MODULE,
               "last: prints what was decided"),),

@@ -1,7 +1,8 @@
 """How many stages a program has for threads to meet at, and how many bytes its kernels move.
 
 Counted at likely sizes: what each launch reads and writes, each byte once a launch, turns of loops
-as often as they run. A stage is a launch that threads share: they meet at its end. Of a branch the
+as often as they run. A stage is a launch that threads share, or what they run in parallel: they
+meet at its end. Of a branch the
 side counts that moves more; a `while` counts as one turn.
 """
 
@@ -13,7 +14,7 @@ from dlc.compiler.kernels.work import work
 from dlc.compiler.passes.plan_memory import at_sizes, byte_size
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import evaluate
-from dlc.ir.program import Branch, Launch, Loop, Program, Step
+from dlc.ir.program import Branch, Launch, Loop, Parallel, Program, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,18 @@ class _Counting:
                 inside = sizes | {step.var: turns // 2}
                 once = _sum(self.steps(step.test, inside), self.steps(step.body, inside))
                 return once[0] * turns, once[1] * turns, once[2] * turns
+            case Parallel():
+                return self._parallel(step, sizes)
             case _:
                 return 0, 0, 0
+
+    def _parallel(self, step: Parallel, sizes: dict[str, int]) -> Counts:
+        """A stage, if there are several pieces; else the body's own stages."""
+        count = evaluate(step.count, sizes)
+        total = (0, 0, 0)
+        for at in range(count):
+            total = _sum(total, self.steps(step.body, sizes | {step.var: at}))
+        return total if count <= 1 else (total[0], 1, total[2])
 
     def _launch(self, launch: Launch, sizes: dict[str, int]) -> Counts:
         kernel, schedule = self.kernels[launch.kernel], self.schedules[launch.kernel]

@@ -15,6 +15,7 @@ from dlc.ir.program import (
     Commit,
     Launch,
     Loop,
+    Parallel,
     Print,
     Program,
     ProgramBuffer,
@@ -32,7 +33,8 @@ def check_program(program: Program) -> None:
     that there are, as many and of the types that the kernel takes; dims and offsets are over
     symbols, and over variables of loops around the step, or of loops that ended before it. There is
     one commit at most, in no loop, with no check or print after it and no write of a variable
-    before it. Checks and prints are numbered from 1. A variant is a kernel of the same parameters
+    before it. What runs in parallel are launches and counted loops. Checks and prints are numbered
+    from 1. A variant is a kernel of the same parameters
     and symbols as the one in whose place it runs, which is no variant; sizes decide over it.
     """
     _Checker(program).run()
@@ -104,6 +106,8 @@ class _Checker:
                     self._scalar(step.condition, BOOL)
                     self._steps(step.then, depth + 1)
                     self._steps(step.otherwise, depth + 1)
+                case Parallel():
+                    self._parallel(step, depth)
                 case Commit():
                     if self.committed or depth:
                         self._fail("commit", "stands where no commit may")
@@ -158,6 +162,15 @@ class _Checker:
             self._scalar(loop.condition, BOOL)
         self._steps(loop.body, depth + 1)
         self.known = before | {loop.var}
+
+    def _parallel(self, step: Parallel, depth: int) -> None:
+        for inner in each_step(step.body):
+            if not isinstance(inner, Launch | Loop) or (
+                    isinstance(inner, Loop) and inner.condition):
+                self._fail(step.var, "stands round what threads may not do at once")
+        self._dim(step.var, step.cost)
+        self._loop(Loop(step.var, step.count, step.body), depth)
+        self.known.remove(step.var)
 
     def _launch(self, launch: Launch) -> None:
         kernel = self.kernels.get(launch.kernel)

@@ -118,7 +118,21 @@ class Branch:
     otherwise: tuple[Step, ...]
 
 
-Step = Launch | Check | Print | Commit | Loop | Branch
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Runs `body` for `var` = 0 … count - 1, in any order and by several threads at once.
+
+    Its steps are launches, and loops of a known count; what they write for one value of `var` they
+    touch for no other. `cost` is what all of it likely takes on one thread, in nanoseconds.
+    """
+
+    var: str
+    count: Dim
+    cost: Dim
+    body: tuple[Step, ...]
+
+
+Step = Launch | Check | Print | Commit | Loop | Branch | Parallel
 
 
 def each_step(steps: tuple[Step, ...]) -> Iterator[Step]:
@@ -132,6 +146,8 @@ def each_step(steps: tuple[Step, ...]) -> Iterator[Step]:
             case Branch():
                 yield from each_step(step.then)
                 yield from each_step(step.otherwise)
+            case Parallel():
+                yield from each_step(step.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@
       loop t < N {
         launch row(x, y.row)
       }
+      parallel piece < (N + 7) // 8 cost 900*N {
+        launch row(x.piece, y.piece)
+      }
       while t.2 more {
         launch test(y, more)
       } do {
@@ -51,6 +54,7 @@ from dlc.ir.program import (
     Comparison,
     Launch,
     Loop,
+    Parallel,
     Print,
     Program,
     ProgramBuffer,
@@ -161,6 +165,9 @@ def _step(step: Step, indent: str) -> list[str]:
             return [f"{indent}if {name_text(step.condition)} {{",
                     *_steps(step.then, f"{indent}  "), f"{indent}}} else {{",
                     *_steps(step.otherwise, f"{indent}  "), f"{indent}}}"]
+        case Parallel():
+            return [f"{indent}parallel {name_text(step.var)} < {step.count} cost {step.cost} {{",
+                    *_steps(step.body, f"{indent}  "), f"{indent}}}"]
         case Launch():
             return _launch(step, indent)
 
@@ -338,6 +345,12 @@ class _ProgramParser:
             name = scan.name()
             scan.expect("<")
             return Loop(name, scan.dim(), self._block_of_steps())
+        if scan.take("parallel"):
+            name = scan.name()
+            scan.expect("<")
+            count = scan.dim()
+            scan.expect("cost")
+            return Parallel(name, count, scan.dim(), self._block_of_steps())
         if scan.take("while"):
             name, condition, test = scan.name(), scan.name(), self._block_of_steps()
             scan.expect("do")

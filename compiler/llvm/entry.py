@@ -12,7 +12,7 @@ looks there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import Final
 
@@ -31,6 +31,7 @@ from dlc.ir.program import (
     Commit,
     Launch,
     Loop,
+    Parallel,
     Print,
     Program,
     ProgramBuffer,
@@ -77,6 +78,8 @@ class EntryEmitter:
         self.shares = any(self.loops[step.kernel].chunks != 1 for step in each_step(program.steps)
                           if isinstance(step, Launch))  # whether it may take the pool
         self.committed = False  # whether variables have begun to change
+        self.alone = False  # whether one thread does all: it is a piece of what threads share
+        self.pieces: list[str] = []  # the functions that threads call for a piece
         self.args: dict[int, str] = {}  # what each slot of the block of arguments holds
 
     def emit(self) -> str:
@@ -90,7 +93,8 @@ class EntryEmitter:
         self._leave_pool()
         self._restore_mode()
         self.writer.line("ret void")
-        return f"define void @dlc_entry(ptr %ctx) #0 {{\n{self.writer.text()}\n}}\n"
+        entry = f"define void @dlc_entry(ptr %ctx) #0 {{\n{self.writer.text()}\n}}\n"
+        return "\n".join((*self.pieces, entry))
 
     def _reserve(self) -> None:
         """The blocks of arguments of kernels, and of prints."""
@@ -126,6 +130,8 @@ class EntryEmitter:
                     self._loop(step)
                 case Branch():
                     self._branch(step)
+                case Parallel():
+                    self._parallel(step)
                 case Commit():
                     self.committed = True
 
@@ -186,8 +192,13 @@ class EntryEmitter:
         if chunks == "1":
             self.writer.line(f"call void {function_name(function)}(ptr %args, i64 0)")
             return
-        self.writer.line(f"call void @launch(ptr {self._field('pool')}, ptr %owned,"
-                         f" ptr {self.code(function)}, ptr %args, i64 {chunks}, i64 {cost})")
+        self._share(self.code(function), "%args", chunks, cost)
+
+    def _share(self, code: str, args: str, chunks: str, cost: str) -> None:
+        """Shares chunks out to the threads of the pool, if it may be used."""
+        pool, owned = ("null", "null") if self.alone else (self._field("pool"), "%owned")
+        self.writer.line(f"call void @launch(ptr {pool}, ptr {owned}, ptr {code}, ptr {args},"
+                         f" i64 {chunks}, i64 {cost})")
 
     def _leave_pool(self) -> None:
         """Others may have the pool, if this step has taken it; its next stage takes it again."""
@@ -312,13 +323,50 @@ class EntryEmitter:
 
     def _branch(self, branch: Branch) -> None:
         """One of two ways."""
+        self._either(self._is_true(branch.condition), {
+            "then": lambda: self.steps(branch.then), "else": lambda: self.steps(branch.otherwise)})
+
+    def _parallel(self, step: Parallel) -> None:
+        """Several pieces are shared out; in one alone each launch is."""
+        count = self.indices.value(step.count)
+        code = self._piece(step)
+
+        def whole() -> None:
+            self.indices.define(step.var, Name("0", 0, (0, 0)))
+            self.steps(step.body)
+
+        several = self.writer.emit(f"icmp sgt i64 {count}, 1", "several")
+        self._either(several, {"pieces": lambda: self._share(
+            code, "%ctx", count, self.indices.value(step.cost)), "whole": whole})
+
+    def _piece(self, step: Parallel) -> str:
+        """The function that does a piece, by one thread; its name."""
+        inside = self._inside()
+        inside.alone = inside.committed = True
+        size = max(inside.args_size(), 1)
+        inside.writer.allocas.append(f"  %args = alloca [{size} x i64], align {ALIGNMENT}")
+        load_symbols(inside.indices, self.program.symbols, inside._field("dims"))
+        inside.indices.define(step.var, Name("%piece", 0, (0, inf)))
+        inside.steps(step.body)
+        inside.writer.line("ret void")
+        name = f"@piece.{mangle(step.var)}"
+        self.pieces.append(f"define internal void {name}(ptr %ctx, i64 %piece) #0 {{\n"
+                           f"{inside.writer.text()}\n}}\n")
+        return name
+
+    def _inside(self) -> EntryEmitter:
+        """An emitter of what stands next in the program, in a function of its own."""
+        return EntryEmitter(self.program, self.target)
+
+    def _either(self, chosen: str, either: dict[str, Callable[[], None]]) -> None:
+        """One of two ways, by a register: labels, and what emits their code."""
         writer = self.writer
-        chosen, end = self._is_true(branch.condition), writer.label("end")
+        end = writer.label("end")
         ways = []
-        for hint, steps in (("then", branch.then), ("else", branch.otherwise)):
+        for hint, emit in either.items():
             label = writer.label(hint)
             self._enter(label)
-            self.steps(steps)
+            emit()
             writer.line(f"br label %{end}")
             ways.append((label, writer.pop()))
         writer.line(f"br i1 {chosen}, label %{ways[0][0]}, label %{ways[1][0]}")

@@ -43,6 +43,11 @@ class TimedEntry(EntryEmitter):
         """The block of arguments also holds the block of times, and the launch's number."""
         return self.slots_of_args + 2
 
+    def _inside(self) -> EntryEmitter:
+        inside = TimedEntry(self.program, self.target)
+        inside.launches = self.launches
+        return inside
+
     def launch(self, launch: Launch) -> None:
         times = self._field("times")
         self._argument(self.slots_of_args, "ptr", times)

@@ -13,7 +13,16 @@ from dlc.compiler.passes.name_sizes import SUFFIX
 from dlc.compiler.passes.plan_memory import planned
 from dlc.ir.dims import Atom, Dim, Factor, evaluate, substitute, symbol, symbols
 from dlc.ir.graph import Loc
-from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, each_step
+from dlc.ir.program import (
+    Branch,
+    Check,
+    Launch,
+    Loop,
+    Print,
+    Program,
+    ProgramBuffer,
+    each_step,
+)
 
 Json = dict[str, object]
 ABI = 4

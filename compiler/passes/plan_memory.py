@@ -7,6 +7,7 @@ meet.
 
 Steps are numbered in the order of the text. What lies in memory inside a loop and outside it lives
 over the whole loop; what is only there within a turn can share its place with the turn's others.
+Steps in parallel are one step: threads are at different ones of them at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ from dlc.compiler.options import Options
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, symbols
 from dlc.ir.kernel import storage_size
-from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, ProgramBuffer, Step
+from dlc.ir.program import (
+    Branch,
+    Check,
+    Launch,
+    Loop,
+    Parallel,
+    Print,
+    Program,
+    ProgramBuffer,
+    Step,
+    each_step,
+)
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 RETRIES = 3  # of each greedy order, with what was highest in front
@@ -92,6 +104,10 @@ class _Uses:
                     self._touch((step.condition,), loops)
                     self.walk(step.then, loops)
                     self.walk(step.otherwise, loops)
+                case Parallel():
+                    for launch in each_step(step.body):
+                        if isinstance(launch, Launch):
+                            self._touch(launch.buffers, loops)
                 case Loop():
                     start = self.at
                     self.walk(step.test, (*loops, start))

@@ -27,7 +27,7 @@ from dlc.ir.loops import (
     Store,
 )
 from dlc.ir.ops import OPS
-from dlc.ir.program import Branch, Check, Launch, Loop, Program, ProgramBuffer, Step
+from dlc.ir.program import Branch, Check, Launch, Loop, Parallel, Program, ProgramBuffer, Step
 from dlc.ir.scalar import PRIMITIVES, Array, NumpyBuilder
 
 
@@ -231,8 +231,16 @@ class Steps:
                     self.run(step.then if self.view(step.condition)[0] else step.otherwise)
                 case Loop():
                     self.loop(step)
+                case Parallel():
+                    self.parallel(step)
                 case Launch():
                     self.launch(step)
+
+    def parallel(self, step: Parallel) -> None:
+        pieces = range(evaluate(step.count, self.env))
+        for piece in reversed(pieces) if self.backwards else pieces:
+            self.env[step.var] = piece
+            self.run(step.body)
 
     def loop(self, loop: Loop) -> None:
         self.env[loop.var] = 0
