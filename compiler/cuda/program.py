@@ -29,6 +29,7 @@ from dlc.ir.program import (
     Commit,
     Launch,
     Loop,
+    Parallel,
     Print,
     Program,
     ProgramBuffer,
@@ -202,6 +203,8 @@ class Steps:
             case Branch():
                 return {"step": "branch", "condition": step.condition,
                         "then": self.steps(step.then), "otherwise": self.steps(step.otherwise)}
+            case Parallel():
+                raise ValueError(f"{step.var}: a GPU has no pieces")
 
     def _check(self, check: Check) -> Json:
         """A check, and the launch that notes it where nobody waits for it."""

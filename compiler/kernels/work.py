@@ -42,6 +42,14 @@ class Work:
         """All bytes that pass between memory and the kernel."""
         return self.read + self.written
 
+    def mean(self, last: Work, count: int) -> Work:
+        """That of one of `count` launches, the last of which does `last`."""
+        def mean(a: int, b: int) -> int:
+            return (a * (count - 1) + b) // count
+
+        return Work(mean(self.operations, last.operations), mean(self.read, last.read),
+                    mean(self.written, last.written))
+
 
 def work(kernel: Kernel, sizes: Sizes) -> Work:
     """The work of one launch, in which the kernel's symbols have these sizes."""

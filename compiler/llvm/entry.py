@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import Final
 
-from dlc.compiler.llvm.index import Indices
+from dlc.compiler.llvm.float_mode import FloatMode
+from dlc.compiler.llvm.index import Indices, load_symbols
 from dlc.compiler.llvm.loops import function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, mangle, stored
@@ -71,8 +72,7 @@ class EntryEmitter:
         self.slots = {b.name: at for at, b in enumerate(pointer_buffers(program))}
         self.temps = {b.name: at for at, b in enumerate(planned(program), 1)}
         self.places: dict[str, str] = {}
-        self.mode = "%mode"  # where the caller's floating-point mode is kept
-        self.flushing = ""  # the mode of this function, where it is in a register
+        self.mode = FloatMode(self.writer, target)
         self.costs = {name: schedule.cost for name, schedule in program.schedules}
         self.loops = {f.name: f for f in program.loops}
         self.shares = any(self.loops[step.kernel].chunks != 1 for step in each_step(program.steps)
@@ -86,12 +86,12 @@ class EntryEmitter:
         """The definition as text."""
         self._reserve()
         load_symbols(self.indices, self.program.symbols, self._field("dims"))
-        self._flush_denormals()
+        self.mode.flush_denormals()
         self.steps(self.program.steps)
         self.writer.line("br label %leave")
         self.writer.start("leave")
         self._leave_pool()
-        self._restore_mode()
+        self.mode.restore()
         self.writer.line("ret void")
         entry = f"define void @dlc_entry(ptr %ctx) #0 {{\n{self.writer.text()}\n}}\n"
         return "\n".join((*self.pieces, entry))
@@ -279,9 +279,9 @@ class EntryEmitter:
 
         Python may fork there, or change how many threads there are."""
         self._leave_pool()
-        self._restore_mode()
+        self.mode.restore()
         answer = self.writer.emit(f"call i64 {call}", "answer")
-        self._set_mode()
+        self.mode.set()
         if self.committed:
             self.writer.line(f"br label %{on}")
         else:
@@ -336,12 +336,17 @@ class EntryEmitter:
             self.steps(step.body)
 
         several = self.writer.emit(f"icmp sgt i64 {count}, 1", "several")
-        self._either(several, {"pieces": lambda: self._share(
-            code, "%ctx", count, self.indices.value(step.cost)), "whole": whole})
+        self._either(several, {
+            "pieces": lambda: self.in_pieces(code, count, self.indices.value(step.cost)),
+            "whole": whole})
+
+    def in_pieces(self, code: str, count: str, cost: str) -> None:
+        """Shares pieces out: `code` is the function that does one."""
+        self._share(code, "%ctx", count, cost)
 
     def _piece(self, step: Parallel) -> str:
         """The function that does a piece, by one thread; its name."""
-        inside = self._inside()
+        inside = self.inside()
         inside.alone = inside.committed = True
         size = max(inside.args_size(), 1)
         inside.writer.allocas.append(f"  %args = alloca [{size} x i64], align {ALIGNMENT}")
@@ -354,7 +359,7 @@ class EntryEmitter:
                            f"{inside.writer.text()}\n}}\n")
         return name
 
-    def _inside(self) -> EntryEmitter:
+    def inside(self) -> EntryEmitter:
         """An emitter of what stands next in the program, in a function of its own."""
         return EntryEmitter(self.program, self.target)
 
@@ -381,33 +386,6 @@ class EntryEmitter:
         self.writer.push(label)
         self.args.clear()
 
-    def _flush_denormals(self) -> None:
-        """Numbers too small to be normal count as 0: working on them takes a hundred cycles."""
-        if self.target.is_arm:
-            before = self.writer.emit("call i64 @llvm.aarch64.get.fpcr()", "fpcr")
-            self.mode = before
-            self.flushing = self.writer.emit(f"or i64 {before}, {1 << 24}", "fpcr")
-            self._set_mode()
-            return
-        self.writer.allocas += ["  %mode = alloca i32", "  %flush = alloca i32"]
-        self.writer.line("call void @llvm.x86.sse.stmxcsr(ptr %mode)")
-        before = self.writer.emit("load i32, ptr %mode", "mxcsr")
-        after = self.writer.emit(f"or i32 {before}, {0x8040}", "mxcsr")
-        self.writer.line(f"store i32 {after}, ptr %flush")
-        self._set_mode()
-
-    def _set_mode(self) -> None:
-        if self.target.is_arm:
-            self.writer.line(f"call void @llvm.aarch64.set.fpcr(i64 {self.flushing})")
-        else:
-            self.writer.line("call void @llvm.x86.sse.ldmxcsr(ptr %flush)")
-
-    def _restore_mode(self) -> None:
-        if self.target.is_arm:
-            self.writer.line(f"call void @llvm.aarch64.set.fpcr(i64 {self.mode})")
-        else:
-            self.writer.line(f"call void @llvm.x86.sse.ldmxcsr(ptr {self.mode})")
-
 
 def _launches(steps: tuple[Step, ...]) -> Iterator[Launch]:
     """What each turn of a loop launches, or may launch, beside inner loops."""
@@ -419,11 +397,3 @@ def _launches(steps: tuple[Step, ...]) -> Iterator[Launch]:
                 yield from _launches((*step.then, *step.otherwise))
             case _:
                 pass
-
-
-def load_symbols(indices: Indices, names: tuple[str, ...], dims: str) -> None:
-    """Defines the symbols of a program, whose sizes lie in a block."""
-    for at, name in enumerate(names):
-        place = indices.address(dims, "i64", at)
-        register = indices.writer.emit(f"load i64, ptr {place}", name)
-        indices.define(name, Name(register, 0, (0, inf)))

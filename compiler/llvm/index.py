@@ -9,9 +9,10 @@ of values decide where a plain division serves for one that floors.
 from __future__ import annotations
 
 from dataclasses import field
+from math import inf
 
 from dlc.compiler.llvm.text import Writer
-from dlc.compiler.loops.names import Names
+from dlc.compiler.loops.names import Name, Names
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Atom, Dim, Factor, Monomial, symbols
 
@@ -280,3 +281,11 @@ def _names(factor: Factor) -> frozenset[str]:
     if isinstance(factor, str):
         return frozenset((factor,))
     return symbols(factor.left) | symbols(factor.right)
+
+
+def load_symbols(indices: Indices, names: tuple[str, ...], dims: str) -> None:
+    """Defines the symbols of a program, whose sizes lie in a block."""
+    for at, name in enumerate(names):
+        place = indices.address(dims, "i64", at)
+        register = indices.writer.emit(f"load i64, ptr {place}", name)
+        indices.define(name, Name(register, 0, (0, inf)))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dlc.compiler.llvm.entry import EntryEmitter, load_symbols, table_name
-from dlc.compiler.llvm.index import Indices
+from dlc.compiler.llvm.entry import EntryEmitter, table_name
+from dlc.compiler.llvm.index import Indices, load_symbols
 from dlc.compiler.llvm.loops import emit_function, function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, number, stored

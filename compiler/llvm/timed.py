@@ -4,12 +4,14 @@ The caller gives a block of i64 at `times` of the context:
 
     events, capacity                        what has been seen, and for how many there is room
     for each launch:    ns, turns, busy     of the caller; how often; of all threads in its chunks
+    for each parallel:  ns, 0, 0            of the caller, while its pieces are done
     for each event:     launch, chunk, thread, begin, end
 
 Launches are numbered as they stand in the program. A launch is an event with the chunk -1, and so
 is each of its chunks, with the thread that ran it, unless chunks are so short that the clock would
-take a good part of the time (then `busy` stays 0). Times are of the monotonic clock, in ns; events
-for which there is no room are counted and left out.
+take a good part of the time (then `busy` stays 0). A launch in a piece is an event with the piece's
+number; the time of threads is known of it, not that of the caller. Times are of the monotonic
+clock, in ns; events for which there is no room are counted and left out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dlc.compiler.llvm.loops import function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import mangle
 from dlc.ir.loops import LoopFunction
-from dlc.ir.program import Launch, Program, each_step
+from dlc.ir.program import Launch, Parallel, Program, each_step
 
 HEADER: Final = ("events", "capacity")
 TOTALS: Final = ("ns", "turns", "busy")
@@ -38,12 +40,13 @@ class TimedEntry(EntryEmitter):
         self.launches = 0
         self.slots_of_args = _most_slots(program)
         self.told = _told(program)
+        self.whole = _launches(program)
 
     def args_size(self) -> int:
         """The block of arguments also holds the block of times, and the launch's number."""
         return self.slots_of_args + 2
 
-    def _inside(self) -> EntryEmitter:
+    def inside(self) -> EntryEmitter:
         inside = TimedEntry(self.program, self.target)
         inside.launches = self.launches
         return inside
@@ -54,12 +57,23 @@ class TimedEntry(EntryEmitter):
         self._argument(self.slots_of_args + 1, "i64", str(self.launches))
         begin = self.writer.emit("call i64 @now()", "begin")
         super().launch(launch)
+        what = "@stamp_piece" if self.alone else "@stamp"
+        piece = ", i64 %piece" if self.alone else ""
         self.writer.line(
-            f"call void @stamp(ptr {times}, i64 {self.launches}, i64 {begin})")
+            f"call void {what}(ptr {times}, i64 {self.launches}, i64 {begin}{piece})")
         self.launches += 1
 
+    def in_pieces(self, code: str, count: str, cost: str) -> None:
+        begin = self.writer.emit("call i64 @now()", "begin")
+        super().in_pieces(code, count, cost)
+        end = self.writer.emit("call i64 @now()", "end")
+        ns = self.writer.emit(f"sub i64 {end}, {begin}", "ns")
+        place = self.whole + len(self.pieces) - 1
+        self.writer.line(f"call void @total(ptr {self._field('times')}, i64 {place},"
+                         f" i64 {TOTALS.index('ns')}, i64 {ns})")
+
     def code(self, function: LoopFunction) -> str:
-        timed = function.name in self.told
+        timed = function.name in self.told and not self.alone
         return _timed_name(function) if timed else super().code(function)
 
 
@@ -67,9 +81,17 @@ def emit_timed(program: Program, target: Target) -> str:
     """`dlc_entry`, and what it calls to take times."""
     slots, told = _most_slots(program), _told(program)
     wrappers = [_wrapper(f, slots) for f in program.loops if f.name in told]
-    launches = sum(isinstance(step, Launch) for step in each_step(program.steps))
-    events = 8 * (len(HEADER) + len(TOTALS) * launches)
+    events = 8 * (len(HEADER) + len(TOTALS) * (_launches(program) + len(parallel_of(program))))
     return "\n".join((_CLOCK, _stamp(events), *wrappers, TimedEntry(program, target).emit()))
+
+
+def parallel_of(program: Program) -> list[Parallel]:
+    """What is done in pieces, in the order of the program."""
+    return [step for step in each_step(program.steps) if isinstance(step, Parallel)]
+
+
+def _launches(program: Program) -> int:
+    return sum(isinstance(step, Launch) for step in each_step(program.steps))
 
 
 def _told(program: Program) -> set[str]:
@@ -141,6 +163,15 @@ write:
   store i64 %end, ptr %end.at
   br label %done
 done:
+  ret void
+}}
+
+define internal void @stamp_piece(ptr %times, i64 %launch, i64 %begin, i64 %piece) #0 {{
+  %end = call i64 @now()
+  %ns = sub i64 %end, %begin
+  call void @total(ptr %times, i64 %launch, i64 {TOTALS.index("busy")}, i64 %ns)
+  call void @total(ptr %times, i64 %launch, i64 {TOTALS.index("turns")}, i64 1)
+  call void @event(ptr %times, i64 %launch, i64 %piece, i64 %begin, i64 %end)
   ret void
 }}
 

@@ -15,6 +15,7 @@ from dlc.ir.program import (
     Commit,
     Launch,
     Loop,
+    Parallel,
     Print,
     Program,
     ProgramBuffer,
@@ -104,6 +105,8 @@ class _Splicing:
                               self.steps(step.otherwise))
             case Commit():
                 return step
+            case Parallel():
+                raise ValueError(f"{step.var}: loops are interchanged after all is in one program")
 
     def _launch(self, launch: Launch) -> Launch:
         path, locs = launch.path, launch.locs

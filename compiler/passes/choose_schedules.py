@@ -15,7 +15,7 @@ from dlc.compiler.kernels.places import places_of
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chains import chain_schedule
-from dlc.compiler.schedules.chunks import CYCLES_PER_NS, size_of, split
+from dlc.compiler.schedules.chunks import CYCLES_PER_NS, idle, size_of, split
 from dlc.compiler.schedules.places import place_schedule
 from dlc.compiler.schedules.rows import row_schedule
 from dlc.compiler.schedules.tiles import SPARE, TileSearch, loop_order
@@ -31,6 +31,7 @@ MANY = 16  # lanes: with AVX-512, constants lie in memory, and registers do for 
 LEAST_REGISTERS = 14  # that are worth sharing
 LONG = 16  # cost of a formula that needs many registers itself
 MOST_UNROLLED = 8  # turns
+UNEVEN = 0.05  # of the work of threads, that they wait for each other
 UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 25 us a line
 
 
@@ -93,7 +94,19 @@ class Chooser:
                 return self._turned(*turned, computes)
         vector = self._vector(computes, reduction)
         lanes = self._lanes(vector, computes) if vector else 1
-        tiles = self._tiles(reduction, vector, lanes) if reduction else ()
+        found = self._with_tiles(computes, reduction, vector, lanes)
+        if found.panel and idle(self.number(found.chunks)) > UNEVEN:
+            even = self._with_tiles(computes, reduction, vector, lanes, even=True)
+            if idle(self.number(even.chunks)) < idle(self.number(found.chunks)):
+                return even
+        return found
+
+    def _with_tiles(
+        self, computes: list[Compute], reduction: Compute | None, vector: str, lanes: int,
+        even: bool = False,
+    ) -> Schedule:
+        """A schedule with the lanes along an index; `even`: tiles along it come out even."""
+        tiles = self._tiles(reduction, vector, lanes, even) if reduction else ()
         reduce = tuple(i.name for i in reduction.over) if reduction else ()
         schedule = Schedule(
             self.options.target, self._order(reduction, vector, tiles), vector=vector, lanes=lanes,
@@ -259,7 +272,9 @@ class Chooser:
             self.kernel, reduction, access, index, lanes, self.extent)
         return 1.5 if turned else 3.0 * lanes
 
-    def _tiles(self, reduction: Compute, vector: str, lanes: int) -> tuple[Tile, ...]:
+    def _tiles(
+        self, reduction: Compute, vector: str, lanes: int, even: bool
+    ) -> tuple[Tile, ...]:
         """The register tile that needs the fewest cycles a multiply-add."""
         combine = reduction.combine
         masks = self._masks  # without, many vectors side by side would be too many
@@ -282,7 +297,7 @@ class Chooser:
             self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
         while True:
             found = TileSearch(
-                reads, free, wide, lanes, registers, self.extent, streams, folds=masks).best()
+                reads, free, wide, lanes, registers, self.extent, streams, masks, even).best()
             registers -= 2
             if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
                     reduction, vector, found):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil, prod
 
 from dlc.compiler.kernels.accesses import stride, uses
-from dlc.compiler.schedules.chunks import size_of
+from dlc.compiler.schedules.chunks import idle, size_of
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule
@@ -25,7 +25,6 @@ FAST_LINES = 704  # vectors that the first cache holds beside others
 LEAST_TURNS = 12  # of the loops for which sums are loaded and stored
 LEAST_DEPTH = 32  # of a reduction whose operand is worth copying
 COPY_ROWS = 16.0  # what copying a panel costs, in rows of multiplications with it
-THREADS = (2, 4, 8)  # for which the blocks are to come out even
 FEW_TURNS = 8  # of loops do not come out even for threads
 SHARED_ROWS = 192  # of a block, if there are several for the sake of threads alone
 
@@ -192,9 +191,8 @@ def _depth(index: Index, lanes: int, limit: int) -> tuple[int, int]:
 def _overhead(block: int, size: int, tiles: int, others: int) -> float:
     """What blocks of so many tiles cost beside the multiplications, as a part of these."""
     turns = ceil(tiles / block) * others
-    idle = sum(ceil(turns / threads) * threads / turns - 1 for threads in THREADS) / len(THREADS)
     uneven = ceil(tiles / block) * block / tiles - 1
-    return COPY_ROWS / (block * size) + idle + uneven
+    return COPY_ROWS / (block * size) + idle(turns) + uneven
 
 
 def can_turn(

@@ -13,6 +13,12 @@ CHUNK_NS = 1500  # a chunk should take at least as long
 MOST_CHUNKS = 64  # enough to even out a few threads
 CYCLES_PER_NS = 3.0
 ENOUGH_TURNS = 16  # of the loops that are split
+THREADS = (2, 4, 8)  # for which chunks are to come out even
+
+
+def idle(chunks: int) -> float:
+    """How long threads wait for the last of as many equal chunks, as a part of all their work."""
+    return sum(ceil(chunks / n) * n / max(chunks, 1) - 1 for n in THREADS) / len(THREADS)
 
 
 def size_of(kernel: Kernel, index: Index, extent: Callable[[Index], int]) -> Dim:

@@ -12,6 +12,7 @@ from itertools import permutations, product
 from math import ceil, inf, prod
 
 from dlc.compiler.kernels.accesses import uses
+from dlc.compiler.schedules.chunks import idle
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
 from dlc.ir.kernel import Access, Buffer, Compute, Index, Kernel, storage_size
@@ -21,7 +22,7 @@ SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 VECTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 LOADS_PER_CYCLE = 2.0
 PRODUCTS_PER_CYCLE = 2.0
-LINE_CYCLES = 2.0  # a vector from the second cache: few panels fit into the first
+LINE_CYCLES = 2.2  # a vector from the second cache: few panels fit into the first
 LOOP_CYCLES = 1.0  # of a turn, beside its work
 IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times products a cycle
 FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no cost
@@ -44,6 +45,8 @@ class TileSearch:
     streams:   whether rows along the vector index are read once, from memory: long pieces of them
                are best, whatever sticks out.
     folds:     whether multiply-adds take an operand from memory; else all is loaded before.
+    even:      whether threads share the tiles along the vector index alone, which are to come out
+               even for them then.
     """
 
     reads: tuple[Access, ...]
@@ -54,6 +57,7 @@ class TileSearch:
     extent: Callable[[Index], int]
     streams: bool = False
     folds: bool = True
+    even: bool = False
 
     def best(self) -> tuple[Tile, ...]:
         """The tiles that need the fewest cycles a multiply-add."""
@@ -111,6 +115,8 @@ class TileSearch:
         latency = max(1.0, IN_FLIGHT / products)
         cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
                      wide * LINE_CYCLES)
+        if self.even and self.vector:
+            waste *= 1 + idle(ceil(self.extent(self.vector) / (vectors * self.lanes)))
         return (cycles + LOOP_CYCLES + 0.08 * loads) * waste / products
 
     def _waste(self, index: Index, size: int) -> float:
@@ -123,7 +129,7 @@ class TileSearch:
             return 1.0
         # Beside weights, whose sizes are numbers, a symbol is likely the size of a batch.
         batch = index is not self.vector and self.vector and isinstance(self.vector.high, int)
-        near = [max(extent // 2, 1), extent, 2 * extent] if batch else [
+        near = [max(extent // 4, 1), max(extent // 2, 1), extent, 2 * extent] if batch else [
             extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)
 

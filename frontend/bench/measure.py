@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.compiler.llvm.timed import EVENT, HEADER, TOTALS
+from dlc.compiler.llvm.timed import EVENT, HEADER, TOTALS, parallel_of
 from dlc.compiler.pipeline import compile_timed
 from dlc.ir.dataclass import dataclass
-from dlc.ir.program import Launch, Program, each_step
+from dlc.ir.program import Launch, Parallel, Program, each_step
 from dlc.runtime.arguments import Arguments
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.function import Function
@@ -52,8 +52,9 @@ class Timed:
     def __init__(self, model: Model, name: str) -> None:
         built = model.built
         code, manifest, self.program = compile_timed(built.graph(name), built.options(name))
-        launches = launches_of(self.program)
-        self._totals = len(HEADER), len(HEADER) + len(TOTALS) * len(launches)
+        self._launches = len(launches_of(self.program))
+        places = self._launches + len(parallel_of(self.program))
+        self._totals = len(HEADER), len(HEADER) + len(TOTALS) * places
         self._block: Numbers = np.zeros(self._totals[1] + CAPACITY * len(EVENT), np.int64)
         self._block[HEADER.index("capacity")] = CAPACITY
         self.call = Function(
@@ -65,9 +66,17 @@ class Timed:
         self._block[self._totals[0]:self._totals[1]] = 0
 
     def totals(self) -> Numbers:
-        """For each launch `TOTALS`, since they were cleared."""
+        """For each launch `TOTALS`, since they were cleared. Launches in pieces share the time in
+        which the caller waited for these, by the time that threads spent in them."""
         start, end = self._totals
-        return self._block[start:end].reshape(-1, len(TOTALS)).copy()
+        found = self._block[start:end].reshape(-1, len(TOTALS)).copy()
+        ns, busy = TOTALS.index("ns"), TOTALS.index("busy")
+        for waited, (_, inside) in zip(
+                found[self._launches:, ns], pieces_of(self.program), strict=True):
+            spent = found[inside, busy]
+            if waited:
+                found[inside, ns] = spent * waited // max(1, spent.sum())
+        return found[:self._launches]
 
     def events(self) -> tuple[Numbers, int]:
         """What was seen since, and how many events there was no room for."""
@@ -81,6 +90,18 @@ class Timed:
 def launches_of(program: Program) -> list[Launch]:
     """The launches in the order of their numbers."""
     return [step for step in each_step(program.steps) if isinstance(step, Launch)]
+
+
+def pieces_of(program: Program) -> list[tuple[Parallel, slice]]:
+    """What is done in pieces, and the numbers of the launches in it."""
+    found = []
+    steps = list(each_step(program.steps))
+    for at, step in enumerate(steps):
+        if isinstance(step, Parallel):
+            first = sum(isinstance(s, Launch) for s in steps[:at])
+            own = sum(isinstance(s, Launch) for s in each_step(step.body))
+            found.append((step, slice(first, first + own)))
+    return found
 
 
 def sizes_of(timed: Timed, arguments: Mapping[str, Any]) -> dict[str, int]:

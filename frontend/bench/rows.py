@@ -12,10 +12,11 @@ from dlc.compiler.kernels.work import Work, work
 from dlc.compiler.llvm.timed import TOTALS
 from dlc.compiler.passes.emit import users_place
 from dlc.compiler.passes.plan_memory import at_sizes, byte_size
-from dlc.frontend.bench.measure import Times, launches_of
+from dlc.frontend.bench.measure import Times, launches_of, pieces_of
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import evaluate, symbols
 from dlc.ir.graph import Loc
+from dlc.ir.kernel import Kernel
 from dlc.ir.program import Launch, Program
 from dlc.runtime.pool import SERIAL_NS
 
@@ -24,7 +25,8 @@ from dlc.runtime.pool import SERIAL_NS
 class Site:
     """A launch of the program: what it does each time, and the lines that it came from.
 
-    `shared`: whether its chunks are worth sharing out, so that threads meet after it.
+    `shared`: whether its chunks are worth sharing out, so that threads meet after it. What is done
+    in pieces, of which the last may be smaller, does their mean.
     """
 
     launch: Launch
@@ -67,7 +69,7 @@ class Profile:
 
     `seconds` and `fastest` are the median and the minimum of the usual build; `timed` is what the
     rows and `between` (launches, for the call itself too) add up to. `given` are the bytes of
-    arguments, results and variables.
+    arguments, results and variables; `stages` are done in pieces.
     """
 
     rows: tuple[Row, ...]
@@ -77,6 +79,7 @@ class Profile:
     timed: float
     memory: Footprint
     given: int
+    stages: int
 
     @property
     def moved(self) -> float:
@@ -95,8 +98,9 @@ class Profile:
 
     @property
     def barriers(self) -> float:
-        """Launches after which threads wait for each other, where there are several."""
-        return sum(row.barriers for row in self.rows)
+        """Launches, and what is done in pieces, after which threads wait for each other, where
+        there are several."""
+        return sum(row.barriers for row in self.rows) + self.stages
 
 
 def profile(program: Program, sizes: Mapping[str, int], times: Times, apart: bool) -> Profile:
@@ -110,8 +114,9 @@ def profile(program: Program, sizes: Mapping[str, int], times: Times, apart: boo
     timed = sum(times.timed) / len(times.timed)
     given = sum(at_sizes(byte_size(b), sizes) for b in program.buffers
                 if b.kind in ("in", "out", "var") and not b.alias_of)
+    stages = len({var for var, _ in _pieces(program, sizes).values()})
     return Profile(tuple(rows), tuple(sites), median(times.plain), min(times.plain), timed,
-                   footprint(program, sizes), given)
+                   footprint(program, sizes), given, stages)
 
 
 def make_sites(program: Program, sizes: Mapping[str, int]) -> list[Site]:
@@ -119,22 +124,38 @@ def make_sites(program: Program, sizes: Mapping[str, int]) -> list[Site]:
     kernels = {kernel.name: kernel for kernel in program.kernels}
     loops = {function.name: function for function in program.loops}
     costs = {name: schedule.cost for name, schedule in program.schedules}
+    pieces = _pieces(program, sizes)
     sites = []
-    for launch in launches_of(program):
+    for number, launch in enumerate(launches_of(program)):
         kernel = kernels[launch.kernel]
-        inside = _inside(launch, sizes)
-        own = {name: evaluate(dim, inside)
-               for name, dim in zip(kernel.symbols, launch.dims, strict=True)}
+        own = _own(kernel, launch, sizes)
         chunks = evaluate(loops[launch.kernel].chunks, own)
         shared = chunks > 1 and evaluate(costs.get(launch.kernel, 0), own) >= SERIAL_NS
-        sites.append(Site(launch, own, chunks, shared, work(kernel, own), lines_of(launch.locs)))
+        done = work(kernel, own)
+        if number in pieces:
+            var, count = pieces[number]
+            last = work(kernel, _own(kernel, launch, {**sizes, var: count - 1}))
+            shared, done = False, done.mean(last, count)
+        sites.append(Site(launch, own, chunks, shared, done, lines_of(launch.locs)))
     return sites
 
 
-def _inside(launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
-    """All names that dims of a launch may have; the variable of a loop counts as its first turn."""
+def _pieces(program: Program, sizes: Mapping[str, int]) -> dict[int, tuple[str, int]]:
+    """The launches that are done in several pieces, by number: what counts these, and how many."""
+    found: dict[int, tuple[str, int]] = {}
+    for step, inside in pieces_of(program):
+        count = evaluate(step.count, sizes)
+        if count > 1:
+            found |= dict.fromkeys(range(inside.start, inside.stop), (step.var, count))
+    return found
+
+
+def _own(kernel: Kernel, launch: Launch, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes of a kernel; the variable of a loop counts as its first turn."""
     names = frozenset[str]().union(*map(symbols, launch.dims))
-    return dict.fromkeys(names, 0) | dict(sizes)
+    known = dict.fromkeys(names, 0) | dict(sizes)
+    return {name: evaluate(dim, known)
+            for name, dim in zip(kernel.symbols, launch.dims, strict=True)}
 
 
 def lines_of(locs: Iterable[Loc]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.rematerialise import rematerialise
 from dlc.compiler.passes.simplify import simplify
 from dlc.compiler.passes.sink_constants import sink_constants
+from dlc.compiler.passes.turn_operands import turn_operands
 from dlc.ir.graph import Graph
 from dlc.ir.parse import parse_graph
 from dlc.ir.text import print_graph
@@ -52,6 +53,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
     "rematerialise": lambda graph: eliminate_dead(verified(rematerialise(graph, Options()))),
     "sink_constants": sink_constants,
     # hoist_from_loops and rules leave what nobody reads now behind; what stays is easier to read.
+    "turn_operands": lambda graph: eliminate_dead(verified(turn_operands(graph, Options()))),
     "simplify": lambda graph: eliminate_dead(simplify(graph)),
 }
 

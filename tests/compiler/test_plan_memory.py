@@ -27,6 +27,7 @@ from dlc.ir.program import (
     Commit,
     Launch,
     Loop,
+    Parallel,
     Print,
     Program,
     ProgramBuffer,
@@ -142,6 +143,13 @@ def test_results_and_the_stack_are_part_of_the_footprint() -> None:
     assert found.alive == 256 + 192  # x and w, then w and y, then y and z
     assert found.peak == 256 + 128 + 192
     assert found.ratio == found.peak / found.alive
+
+
+def test_what_threads_do_in_parallel_is_one_step() -> None:
+    """One thread may be at the last of the steps while another one is at the first."""
+    pieces = Parallel("piece", 3, 1, (_launch("a", "b"), Loop("t", 2, (_launch("b", "c"),))))
+    lives = _lives("abcd", _launch("a"), pieces, _launch("c", "d"))
+    assert lives == {"a": (0, 1), "b": (1, 1), "c": (1, 2), "d": (2, 2)}
 
 
 def test_a_better_order_of_temps_is_found() -> None:

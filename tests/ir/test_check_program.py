@@ -17,6 +17,8 @@ program f<N> {
   buffer h.old: f32[4] temp alias h + 4*(t % 2)
   buffer h.last: f32[4] temp alias h + 4*(u % 2)
   buffer x.row: f32[4] in alias x + 4*t
+  buffer x.row.2: f32[4] in alias x + 8*piece
+  buffer y.row: f32[4] out alias y + 8*piece
   buffer more: bool temp
   buffer bad: i64 temp
   variant copy.large of copy where E >= 1000, E % 4 == 0
@@ -24,6 +26,12 @@ program f<N> {
     launch copy<4>(x.row, h.old)
     check more 1 "well {value}" value bad
     print 1 ["h is ", ""](h.old)
+  }
+  parallel piece < 2 cost 100*N {
+    launch copy<4>(x.row.2, y.row)
+    loop v < N {
+      launch copy<2>(x.row.2, y.row)
+    }
   }
   while u more {
     launch test(h, more)
@@ -79,6 +87,13 @@ def test_a_good_program() -> None:
     ("loop t < N", "loop u < N", "x.row: t is not known here"),
     ("while u more", "while t more", "t: is the variable of another loop, or a symbol"),
     ("while u more", "while u bad", "bad: is no bool"),
+    ("parallel piece < 2", "parallel t < 2",
+     "t: is the variable of another loop, or a symbol"),
+    ("parallel piece < 2", "parallel piece < M", "piece: M is not known here"),
+    ("cost 100*N", "cost 100*piece", "piece: piece is not known here"),
+    ("    loop v < N {", "    print 2 [\"\"]()\n    loop v < N {",
+     "piece: stands round what threads may not do at once"),
+    ("copy<4*N>(x, y)", "copy<4>(x.row.2, y)", "x.row.2: piece is not known here"),
     ("check more 1", "check bad 1", "bad: is no bool"),
     ("value bad", "value more", "more: is no i64"),
     ("check more 1", "check more 3", "check: codes are [2, 3]"),

@@ -13,7 +13,7 @@ from dlc.ir.dims import symbol
 from dlc.ir.graph import Loc
 from dlc.ir.kernel_text import parse_kernel
 from dlc.ir.parse import TextError
-from dlc.ir.program import Branch, Check, Launch, Loop, Print, Program, Size
+from dlc.ir.program import Branch, Check, Launch, Loop, Parallel, Print, Program, Size
 from dlc.ir.program_text import parse_program, print_program
 from dlc.ir.schedule_text import parse_schedule
 from tests.ir.kernel_examples import CONV, CONV_SCHEDULE, GATHER
@@ -45,6 +45,12 @@ program fit<N> {
     launch one(y.row)
     loop "loop 2" < 3 {
       commit
+    }
+  }
+  parallel piece < (N + 7) // 8 cost 900*N {
+    launch one(y.row)
+    loop u < N {
+      launch one(y.back)
     }
   }
   while t.2 more {
@@ -106,9 +112,12 @@ def test_what_is_parsed() -> None:
 
 
 def test_steps_of_control_flow() -> None:
-    *_, loop, turns = parse_program(STEPS).steps
+    *_, loop, pieces, turns = parse_program(STEPS).steps
     assert isinstance(loop, Loop)
     assert (loop.var, loop.count, loop.condition, len(loop.body)) == ("t", symbol("N") * 2, "", 2)
+    assert isinstance(pieces, Parallel)
+    assert (pieces.var, pieces.count, pieces.cost, len(pieces.body)) == (
+        "piece", (symbol("N") + 7) // 8, symbol("N") * 900, 2)
     assert isinstance(turns, Loop)
     assert (turns.condition, len(turns.test)) == ("more", 1)
     (branch,) = turns.body
@@ -154,8 +163,9 @@ def test_random_programs(seed: int) -> None:
     ("t < 2*N", "t 2*N", "line 22, column 10: expected '<', found '2'"),
     ("where N >= 512", "N >= 512", "line 15, column 33: expected 'where', found 'N'"),
     (">= 512,", "512,", "line 15, column 41: expected one of ==, >=, >, <=, <, found '512'"),
-    ("} do {", "} {", "line 30, column 5: expected 'do', found '{'"),
-    ("else {", "other {", "line 34, column 7: expected 'else', found 'other'"),
+    ("(N + 7) // 8 cost", "(N + 7) // 8", "line 28, column 33: expected 'cost', found '900'"),
+    ("} do {", "} {", "line 36, column 5: expected 'do', found '{'"),
+    ("else {", "other {", "line 40, column 7: expected 'else', found 'other'"),
 ])
 def test_errors_say_where(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:
