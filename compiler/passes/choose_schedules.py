@@ -18,7 +18,7 @@ from dlc.compiler.schedules.chains import chain_schedule
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, idle, size_of, split
 from dlc.compiler.schedules.places import place_schedule
 from dlc.compiler.schedules.rows import row_schedule
-from dlc.compiler.schedules.tiles import SPARE, TileSearch, loop_order
+from dlc.compiler.schedules.tiles import FEW_THREADS, SPARE, TileSearch, loop_order
 from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, floordiv, symbols
@@ -95,11 +95,17 @@ class Chooser:
         vector = self._vector(computes, reduction)
         lanes = self._lanes(vector, computes) if vector else 1
         found = self._with_tiles(computes, reduction, vector, lanes)
-        if found.panel and idle(self.number(found.chunks)) > UNEVEN:
+        if found.panel and self._idle(found) > UNEVEN:
             even = self._with_tiles(computes, reduction, vector, lanes, even=True)
-            if idle(self.number(even.chunks)) < idle(self.number(found.chunks)):
-                return even
+            return min(found, even, key=self._idle)
         return found
+
+    def _idle(self, schedule: Schedule) -> float:
+        """How long threads wait for each other; 0 if sizes that are not known decide over it."""
+        wide = next((i for i in self.kernel.outer if i.name == schedule.vector), None)
+        if wide is None or not isinstance(wide.high, int):
+            return 0.0
+        return idle(self.number(schedule.chunks), FEW_THREADS)
 
     def _with_tiles(
         self, computes: list[Compute], reduction: Compute | None, vector: str, lanes: int,

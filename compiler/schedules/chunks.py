@@ -16,9 +16,9 @@ ENOUGH_TURNS = 16  # of the loops that are split
 THREADS = (2, 4, 8)  # for which chunks are to come out even
 
 
-def idle(chunks: int) -> float:
+def idle(chunks: int, threads: tuple[int, ...] = THREADS) -> float:
     """How long threads wait for the last of as many equal chunks, as a part of all their work."""
-    return sum(ceil(chunks / n) * n / max(chunks, 1) - 1 for n in THREADS) / len(THREADS)
+    return sum(ceil(chunks / n) * n / max(chunks, 1) - 1 for n in threads) / len(threads)
 
 
 def size_of(kernel: Kernel, index: Index, extent: Callable[[Index], int]) -> Dim:

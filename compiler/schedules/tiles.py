@@ -22,11 +22,12 @@ SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 VECTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 LOADS_PER_CYCLE = 2.0
 PRODUCTS_PER_CYCLE = 2.0
-LINE_CYCLES = 2.2  # a vector from the second cache: few panels fit into the first
+LINE_CYCLES = 2.0  # a vector from the second cache: few panels fit into the first
 LOOP_CYCLES = 1.0  # of a turn, beside its work
 IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times products a cycle
 FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no cost
 FEW_TURNS = 32  # of a reduction that does little with what it reads
+FEW_THREADS = (2, 4)  # for which vectors are to come out even: more have rows to share as well
 FREE_REGISTERS = 8  # for what is loaded
 SPARE_REGISTERS = 3  # beside sums and vectors: an element, and what a loop keeps
 SPARE = 2  # registers that LLVM needs beside all that is in use
@@ -116,7 +117,7 @@ class TileSearch:
         cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
                      wide * LINE_CYCLES)
         if self.even and self.vector:
-            waste *= 1 + idle(ceil(self.extent(self.vector) / (vectors * self.lanes)))
+            waste *= 1 + idle(ceil(self.extent(self.vector) / (vectors * self.lanes)), FEW_THREADS)
         return (cycles + LOOP_CYCLES + 0.08 * loads) * waste / products
 
     def _waste(self, index: Index, size: int) -> float:
@@ -129,7 +130,7 @@ class TileSearch:
             return 1.0
         # Beside weights, whose sizes are numbers, a symbol is likely the size of a batch.
         batch = index is not self.vector and self.vector and isinstance(self.vector.high, int)
-        near = [max(extent // 4, 1), max(extent // 2, 1), extent, 2 * extent] if batch else [
+        near = [max(extent // 2, 1), extent, 2 * extent] if batch else [
             extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)
 
