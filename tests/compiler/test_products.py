@@ -90,6 +90,16 @@ def test_rows_of_symbols_make_even_blocks() -> None:
     assert found == [1, 1, 1, 3, 2, 8, 4]
 
 
+@pytest.mark.parametrize(("columns", "turns"), [(512, 8), (384, 8), (192, 4)])
+def test_columns_come_out_even_for_threads(columns: int, turns: int) -> None:
+    """Where they alone are shared out: tiles of three vectors would make eleven turns of 512."""
+    text = dump_graph(product("nn", M, 784, columns), "kernels", Options(
+        target="x86-64-v4", hints={"M": 64}))
+    line = next(x for x in text.splitlines() if x.startswith("  chunks "))
+    chunks = parse_dim(line.removeprefix("  chunks "))
+    assert evaluate(chunks, {"M": 64}) == turns
+
+
 @pytest.mark.parametrize("k", [511, 512, 513, 1025])
 def test_sums_go_over_panels(k: int) -> None:
     """With a symbol for the depth: in one panel, or in several, the last of them ragged."""
