@@ -47,6 +47,8 @@ STOPPED: Final = -1
 FIRST_TURNS: Final = 64
 FIRST_NS: Final = 1_000_000
 """After how many turns, and after how long, a loop first calls `watch`, at most."""
+LONG_NS: Final = 1_000_000_000
+"""How long steps in parallel may take, on one thread: `watch` is not called meanwhile."""
 POINTER_KINDS: Final[tuple[BufferKind, ...]] = ("in", "out", "var")
 
 
@@ -327,8 +329,9 @@ class EntryEmitter:
             "then": lambda: self.steps(branch.then), "else": lambda: self.steps(branch.otherwise)})
 
     def _parallel(self, step: Parallel) -> None:
-        """Several pieces are shared out; in one alone each launch is."""
-        count = self.indices.value(step.count)
+        """Several pieces are shared out; in one alone each launch is, and where nobody could stop
+        the pieces for long."""
+        count, cost = self.indices.value(step.count), self.indices.value(step.cost)
         code = self._piece(step)
 
         def whole() -> None:
@@ -336,9 +339,10 @@ class EntryEmitter:
             self.steps(step.body)
 
         several = self.writer.emit(f"icmp sgt i64 {count}, 1", "several")
-        self._either(several, {
-            "pieces": lambda: self.in_pieces(code, count, self.indices.value(step.cost)),
-            "whole": whole})
+        short = self.writer.emit(f"icmp slt i64 {cost}, {LONG_NS}", "short")
+        both = self.writer.emit(f"and i1 {several}, {short}", "both")
+        self._either(both, {
+            "pieces": lambda: self.in_pieces(code, count, cost), "whole": whole})
 
     def in_pieces(self, code: str, count: str, cost: str) -> None:
         """Shares pieces out: `code` is the function that does one."""

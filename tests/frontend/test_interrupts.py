@@ -45,17 +45,33 @@ model.load_function("spin")
 for turn in range(2):
     print("ready", flush=True)
     try:
-        model.spin(numpy.ones(3000, numpy.float32))
+        model.spin(numpy.ones(list(map(int, sys.argv[2:])), numpy.float32))
     except KeyboardInterrupt:
         print("\\nended", model.n, random.tolist() == before, flush=True)
 """
 
 
-@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
-def test_ctrl_c_ends_a_loop(turn: str, tmp_path: Path) -> None:
+ROWS = """
+model Endless {
+    param w: f32[64, 64] = zeros(64, 64)
+    state n: f32 = 1.0
+    step spin(x: f32[N, 64]) -> f32[N, 64] {
+        n += uniform(1, low=1.0, high=2.0)[0]
+        scan i in range(1000000000) carry h = x { h = tanh(h @ w + x) }
+        n += h[0, 0]
+        return h
+    }
+}
+"""
+PROGRAMS = {name: (MODEL.replace("TURN", turn), ("3000",)) for name, turn in TURNS.items()}
+PROGRAMS |= {"rows by themselves": (ROWS, ("16", "64"))}
+
+
+@pytest.mark.parametrize(("program", "sizes"), PROGRAMS.values(), ids=PROGRAMS)
+def test_ctrl_c_ends_a_loop(program: str, sizes: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "endless.dl"
-    path.write_text(MODEL.replace("TURN", turn))
-    process = subprocess.Popen([sys.executable, "-c", RUN, path], stdout=subprocess.PIPE,
+    path.write_text(program)
+    process = subprocess.Popen([sys.executable, "-c", RUN, path, *sizes], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
