@@ -100,18 +100,19 @@ class EntryEmitter:
 
     def _reserve(self) -> None:
         """The blocks of arguments of kernels, and of prints."""
-        steps = list(each_step(self.program.steps))
-        prints = [s for s in steps if isinstance(s, Print)]
-        sizes = {"args": self.args_size()}
-        if prints:
-            sizes["printed"] = max(
-                1 + sum(1 + len(self.buffers[b].dims) for b in s.buffers) for s in prints)
-        for name, size in sizes.items():
-            self.writer.allocas.append(
-                f"  %{name} = alloca [{max(size, 1)} x i64], align {ALIGNMENT}")
+        self.reserve("args", self.args_size())
+        printed = [1 + sum(1 + len(self.buffers[b].dims) for b in s.buffers)
+                   for s in each_step(self.program.steps) if isinstance(s, Print)]
+        if printed:
+            self.reserve("printed", max(printed))
         if self.shares:
             self.writer.allocas += ["  %owned = alloca i64", "  store i64 0, ptr %owned"]
             self._field("pool")  # known on all ways
+
+    def reserve(self, name: str, size: int) -> None:
+        """A block of so many slots."""
+        kind = f"[{max(size, 1)} x i64]"
+        self.writer.allocas.append(f"  %{name} = alloca {kind}, align {ALIGNMENT}")
 
     def args_size(self) -> int:
         """How many slots the block of arguments needs."""
@@ -329,10 +330,8 @@ class EntryEmitter:
             "then": lambda: self.steps(branch.then), "else": lambda: self.steps(branch.otherwise)})
 
     def _parallel(self, step: Parallel) -> None:
-        """Several pieces are shared out; in one alone each launch is, and where nobody could stop
-        the pieces for long."""
+        """Several pieces are shared out. In one alone each launch is, and in what takes long."""
         count, cost = self.indices.value(step.count), self.indices.value(step.cost)
-        code = self._piece(step)
 
         def whole() -> None:
             self.indices.define(step.var, Name("0", 0, (0, 0)))
@@ -340,9 +339,8 @@ class EntryEmitter:
 
         several = self.writer.emit(f"icmp sgt i64 {count}, 1", "several")
         short = self.writer.emit(f"icmp slt i64 {cost}, {LONG_NS}", "short")
-        both = self.writer.emit(f"and i1 {several}, {short}", "both")
-        self._either(both, {
-            "pieces": lambda: self.in_pieces(code, count, cost), "whole": whole})
+        self._either(self.writer.emit(f"and i1 {several}, {short}", "both"), {
+            "pieces": lambda: self.in_pieces(self._piece(step), count, cost), "whole": whole})
 
     def in_pieces(self, code: str, count: str, cost: str) -> None:
         """Shares pieces out: `code` is the function that does one."""
@@ -352,8 +350,7 @@ class EntryEmitter:
         """The function that does a piece, by one thread; its name."""
         inside = self.inside()
         inside.alone = inside.committed = True
-        size = max(inside.args_size(), 1)
-        inside.writer.allocas.append(f"  %args = alloca [{size} x i64], align {ALIGNMENT}")
+        inside.reserve("args", inside.args_size())
         load_symbols(inside.indices, self.program.symbols, inside._field("dims"))
         inside.indices.define(step.var, Name("%piece", 0, (0, inf)))
         inside.steps(step.body)
