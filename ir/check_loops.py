@@ -18,6 +18,7 @@ from dlc.ir.loops import (
     Exchange,
     Fetch,
     For,
+    Fragments,
     If,
     IndexOf,
     LaneReduce,
@@ -72,7 +73,8 @@ class _Checker:
             LaneReduce: self._lane_reduce, For: self._for, If: self._if, Let: self._let,
             LoadIndex: self._load_index, AsIndex: self._as_index, Exchange: self._exchange,
             Fetch: self._fetch, Shuffle: self._shuffle, Barrier: self._barrier,
-            Copy: self._copy, Copies: self._copies, Matrices: self._matrices, Tensor: self._tensor,
+            Copy: self._copy, Copies: self._copies, Matrices: self._matrices,
+            Fragments: self._fragments, Tensor: self._tensor,
         }
 
     def run(self) -> None:
@@ -242,6 +244,13 @@ class _Checker:
         if s.dtype not in (F16, BF16, F32) or len(s.places) != (
                 4 if s.turned and s.dtype is F32 else 1):
             self._fail(f"{len(s.places)} places of {s.dtype} are no matrices")
+        self._define(s.name, s.word, 4)
+
+    def _fragments(self, s: Fragments) -> None:
+        for name in s.values:
+            self._expect(name, F32, 1)
+        if s.dtype not in (F16, BF16, F32) or len(s.values) * s.dtype.size != 16:
+            self._fail(f"{len(s.values)} values are no matrices of {s.dtype}")
         self._define(s.name, s.word, 4)
 
     def _tensor(self, s: Tensor) -> None:

@@ -151,7 +151,8 @@ class _Checker:
                 for i in c.over if c.target.at == (symbol(i.name),)}
         if not schedule.part:
             return
-        tiled = (schedule.vector,) if schedule.shared is None else schedule.shared.rows
+        tile = schedule.shared or schedule.chain
+        tiled = (schedule.vector,) if tile is None else tile.rows
         if not rows or len(tiled) != 1 or tiled[0] not in self.outer:
             self._fail("part", "there are no rows in the lanes that are made of products")
         if schedule.part < 0 or any(

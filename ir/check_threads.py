@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.ir.schedule import Schedule, SharedTile, TensorTile
+from dlc.ir.schedule import ChainTile, Schedule, SharedTile, TensorTile
 from dlc.ir.types import BF16, F16, F32
 
 WARP, MOST_THREADS = 32, 1024  # threads of a warp, and the most of a block
@@ -31,10 +31,16 @@ def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
     elif group > 1 and not schedule.sweep:
         fail("group", "there is no sweep along a row")
     _check_places(schedule, fail)
+    _check_tiles(schedule, fail)
+
+
+def _check_tiles(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
     if schedule.shared is not None:
         _check_tile(schedule, schedule.shared, fail)
     if schedule.tensor is not None:
         _check_tensor(schedule, schedule.tensor, fail)
+    if schedule.chain is not None:
+        _check_chain(schedule, schedule.chain, fail)
 
 
 def _check_places(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
@@ -92,11 +98,26 @@ def _check_tensor(
     _check_product(schedule, "tensor", (*tile.rows, *tile.columns), fail)
 
 
+def _check_chain(
+    schedule: Schedule, tile: ChainTile, fail: Callable[[str, str], None]
+) -> None:
+    """All warps have whole matrices of rows, of parts, and of what lies on its way."""
+    if tile.threads != schedule.threads:
+        fail("chain", f"{tile.warps} warps are not {schedule.threads} threads")
+    if tile.dtype not in (F16, BF16, F32):
+        fail("chain", f"{tile.dtype} is not multiplied so")
+    if not set(tile.copied) <= {0, tile.pack, tile.pack // 2, tile.pack // 4}:
+        fail("chain", "so many elements can't be copied at once")
+    if tile.down < 1 or tile.stages < 2 or schedule.part < 1 or schedule.part % 16:
+        fail("chain", "a size is too small, or a part has no pairs of columns")
+    _check_product(schedule, "chain", tile.rows, fail)
+
+
 def _check_product(
     schedule: Schedule, line: str, names: tuple[str, ...], fail: Callable[[str, str], None]
 ) -> None:
     if len(set(names)) < len(names) or not set(names) <= set(schedule.order):
         fail(line, "rows and columns are no two groups of outer indices")
     if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles or (
-            schedule.shared is not None and schedule.tensor is not None):
+            sum(t is not None for t in (schedule.shared, schedule.tensor, schedule.chain)) > 1):
         fail(line, "it has no reduced index, or lanes, groups or tiles besides")

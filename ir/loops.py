@@ -239,6 +239,26 @@ class Matrices:
 
 
 @dataclass(frozen=True, slots=True)
+class Fragments:
+    """`name` = a thread's part of the left matrices of a product, of what it has as sums of others.
+
+    Of 16 bits, `values` are eight registers of f32, rounded here: of 16 rows and columns, what the
+    thread has in rows l // 4 and l // 4 + 8 of the left half, then of the right one. Of f32 there
+    are four, rounded to tf32: of 16 rows and 8 columns, the two of an even column, then those of an
+    odd one. Places of the sum are then in another order: the even columns are the first half.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    dtype: DType
+
+    @property
+    def word(self) -> DType:
+        """The type of a lane."""
+        return F32 if self.dtype.size == 4 else I32
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """`name` = `sums` plus the product of two matrices, of which each thread of a warp has a part.
 
@@ -263,7 +283,9 @@ class For:
     `carried` are registers that live across turns: (name in the body, initial register, dtype,
     lanes); `next` gives their values for the next turn, and `after` the names that the last ones
     have outside. One that is `unrolled` has as many turns as constants say, and its body is to
-    stand there as often: what it indexes in memory of its own may then lie in registers.
+    stand there as often: what it indexes in memory of its own may then lie in registers. Of one
+    that is not to be (False), the body stands there once: what differs between its turns is not
+    held in registers. None leaves that to those who come later.
     """
 
     var: str
@@ -274,7 +296,7 @@ class For:
     carried: tuple[tuple[str, str, DType, int], ...] = ()
     next: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    unrolled: bool = False
+    unrolled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +335,8 @@ class AsIndex:
 
 
 Statement = (Alloc | Mask | Load | Store | Fetch | Const | IndexOf | Splat | Apply | LaneReduce
-             | Exchange | Shuffle | Barrier | Copy | Copies | Matrices | Tensor | For | If | Let
-             | LoadIndex | AsIndex)
+             | Exchange | Shuffle | Barrier | Copy | Copies | Matrices | Fragments | Tensor | For
+             | If | Let | LoadIndex | AsIndex)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from dlc.ir.loops import (
     Exchange,
     Fetch,
     For,
+    Fragments,
     If,
     IndexOf,
     LaneOp,
@@ -152,6 +153,11 @@ class _LoopsParser:
         scan.expect(":")
         return Matrices(name, buffer, places, scan.dtype(), scan.take("turned"))
 
+    def _fragments(self, name: str) -> Fragments:
+        values = self.scan.items(self.scan.name)
+        self.scan.expect(":")
+        return Fragments(name, values, self.scan.dtype())
+
     def _tensor(self, name: str) -> Tensor:
         scan = self.scan
         left = scan.name()
@@ -213,7 +219,7 @@ class _LoopsParser:
         scan.expect("to")
         high = scan.dim()
         step: Dim = 0 if scan.take("doubling") else scan.dim() if scan.take("step") else 1
-        unrolled = scan.take("unrolled")
+        unrolled = True if scan.take("unrolled") else False if scan.take("rolled") else None
         carried = scan.items(self._carried) if scan.take("carry") else ()
         body = self._block()
         following = scan.items(scan.name) if scan.take("next") else ()
@@ -279,10 +285,10 @@ class _LoopsParser:
             return Shuffle(name, other, scan.integer(), dtype)
         if scan.take("exchange"):
             return self._exchange(name, dtype, lanes)
-        if scan.take("matrices"):
-            return self._matrices(name)
-        if scan.take("tensor"):
-            return self._tensor(name)
+        of_matrices: dict[str, Callable[[str], Statement]] = {
+            "matrices": self._matrices, "fragments": self._fragments, "tensor": self._tensor}
+        if scan.word in of_matrices:
+            return of_matrices[scan.next("word")](name)
         if scan.after == "(":
             return self._apply(name, dtype, lanes)
         buffer = scan.name()

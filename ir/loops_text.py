@@ -46,6 +46,7 @@ from dlc.ir.loops import (
     Exchange,
     Fetch,
     For,
+    Fragments,
     If,
     IndexOf,
     LaneReduce,
@@ -95,8 +96,8 @@ def _for(s: For, indent: str) -> list[str]:
     step = ""
     if s.step != 1:
         step = " doubling" if s.step == 0 else f" step {s.step}"
-    if s.unrolled:
-        step += " unrolled"
+    if s.unrolled is not None:
+        step += " unrolled" if s.unrolled else " rolled"
     carried = [f"{name_text(name)}: {kind_text(dtype, lanes)} = {name_text(first)}"
                for name, first, dtype, lanes in s.carried]
     head, wide = f"for {s.var} = {s.low} to {s.high}{step}", f"{indent}    "
@@ -204,6 +205,11 @@ def _matrices(s: Matrices) -> str:
                   f"matrices {name_text(s.buffer)}[{places}]: {s.dtype}{turned}")
 
 
+def _fragments(s: Fragments) -> str:
+    values = ", ".join(map(name_text, s.values))
+    return _typed(s.name, s.word, 4, f"fragments {values}: {s.dtype}")
+
+
 def _tensor(s: Tensor) -> str:
     second = " second" if s.second else ""
     return _typed(s.name, F32, 4, f"tensor {name_text(s.left)}, {name_text(s.right)}{second} plus"
@@ -226,5 +232,6 @@ _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Alloc: _alloc, Mask: _mask, Load: _load, Store: _store, Const: _const, IndexOf: _index_of,
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
     AsIndex: _as_index, Exchange: _exchange, Fetch: _fetch, Shuffle: _shuffle, Barrier: _barrier,
-    Copy: _copy, Copies: _copies, Matrices: _matrices, Tensor: _tensor,
+    Copy: _copy, Copies: _copies, Matrices: _matrices,
+    Fragments: _fragments, Tensor: _tensor,
 }

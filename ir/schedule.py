@@ -106,6 +106,45 @@ class TensorTile:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainTile:
+    """How a block of a GPU makes rows of a chain of products on tensor cores.
+
+    `rows` is the outer index of the rows. Each of the `warps` has `down` times 16 of them, and all
+    of a part. Elements are of `dtype`: of 16 bits, or f32, rounded to tf32. What products read of
+    `stages` parts lies in shared memory, all but one still on their way. Of each factor that is
+    read, in the order of the products and of their factors, so many neighbours as `copied` says are
+    copied at once, without registers (0: they are no neighbours, or are computed first).
+    """
+
+    rows: tuple[str, ...]
+    dtype: DType
+    warps: int
+    down: int
+    stages: int
+    copied: tuple[int, ...]
+
+    @property
+    def height(self) -> int:
+        """The rows of the tile."""
+        return self.warps * self.down * 16
+
+    @property
+    def threads(self) -> int:
+        """The threads of the block."""
+        return self.warps * 32
+
+    @property
+    def pack(self) -> int:
+        """The elements of 16 bytes."""
+        return 16 // self.dtype.size
+
+    @property
+    def step(self) -> int:
+        """How many places of a sum one instruction takes."""
+        return 2 * self.pack
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """The decisions for one kernel.
 
@@ -156,6 +195,7 @@ class Schedule:
               far apart as a block has threads: all is read before anything is written.
     shared:   the tile of a product that a block makes, on a GPU.
     tensor:   the tile that it makes on tensor cores.
+    chain:    the rows of a chain of products that it makes on tensor cores.
     cost:     estimated nanoseconds of all (whether threads pay).
 
     `chunks`, `blocks` and `cost` may depend on the kernel's symbols: what is small stays in one
@@ -192,6 +232,7 @@ class Schedule:
     places: int = 1
     shared: SharedTile | None = None
     tensor: TensorTile | None = None
+    chain: ChainTile | None = None
 
     @property
     def innermost(self) -> str:

@@ -33,6 +33,8 @@ A product by way of shared memory has, after `threads`, the indices of its rows 
 depth, the slices of the sum, the reduced indices outside. On tensor cores it is `tensor bf16 2, 4,
 4, 4, 32, 3, 0, 8, 8`: the type of elements, rows and columns of warps, matrices of each down and
 across, the depth, the stages, the reduced indices outside, how many elements are copied at once.
+A chain of products there has its rows and `chain bf16 4, 1, 2, 8, 8, 8`: warps, matrices of each
+down, the stages, and how many elements of each factor are copied at once.
 
 What has its default is left out. The name is that of the kernel, which a program keeps.
 """
@@ -45,7 +47,7 @@ from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.notation import quoted
-from dlc.ir.schedule import Edge, Schedule, SharedTile, TensorTile, Tile
+from dlc.ir.schedule import ChainTile, Edge, Schedule, SharedTile, TensorTile, Tile
 from dlc.ir.tokens import Scanner, joined, name_text
 
 _EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
@@ -85,6 +87,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("places", [str(schedule.places)] if schedule.places != 1 else []),
         *_shared_lines(schedule.shared),
         *_tensor_lines(schedule.tensor),
+        *_chain_lines(schedule.chain),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -110,6 +113,14 @@ def _tensor_lines(tile: TensorTile | None) -> tuple[tuple[str, list[str]], ...]:
     return (("rows", list(map(name_text, tile.rows))),
             ("columns", list(map(name_text, tile.columns))),
             ("tensor", [f"{tile.dtype} {first}", *map(str, sizes)]))
+
+
+def _chain_lines(tile: ChainTile | None) -> tuple[tuple[str, list[str]], ...]:
+    if tile is None:
+        return ()
+    sizes = (tile.down, tile.stages, *tile.copied)
+    return (("rows", list(map(name_text, tile.rows))),
+            ("chain", [f"{tile.dtype} {tile.warps}", *map(str, sizes)]))
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -143,8 +154,7 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
         threads=read.integer("threads"), group=read.integer("group", 1),
         beside=read.integer("beside"), held=read.integer("held"),
         places=read.integer("places", 1))
-    shared, tensor = read.tile()
-    schedule = replace(schedule, shared=shared, tensor=tensor)
+    schedule = read.tile(schedule)
     scan.expect("}")
     return name, schedule
 
@@ -192,14 +202,22 @@ class _ScheduleParser:
         """`panel w 512`"""
         return self._sized() if self.scan.take("panel") else ("", 0)
 
-    def tile(self) -> tuple[SharedTile | None, TensorTile | None]:
+    def tile(self, schedule: Schedule) -> Schedule:
         """`rows i columns j shared 16, 16, 4, 4, 16, 1, 0, 2`, or a tile on tensor cores"""
         rows, columns = self.names("rows"), self.names("columns")
         if self.scan.take("shared"):
-            return SharedTile(rows, columns, *self._sizes(8)), None
+            return replace(schedule, shared=SharedTile(rows, columns, *self._sizes(8)))
         if self.scan.take("tensor"):
-            return None, TensorTile(rows, columns, self.scan.dtype(), *self._sizes(9))
-        return None, None
+            return replace(schedule, tensor=TensorTile(
+                rows, columns, self.scan.dtype(), *self._sizes(9)))
+        if self.scan.take("chain"):
+            dtype, sizes = self.scan.dtype(), self.scan.items(self.scan.integer)
+            if len(sizes) < 3:
+                self.scan.fail("a chain has warps, matrices of each, and stages")
+            warps, down, stages, *copied = sizes
+            return replace(schedule, chain=ChainTile(
+                rows, dtype, warps, down, stages, tuple(copied)))
+        return schedule
 
     def _sizes(self, count: int) -> tuple[int, ...]:
         sizes = self.scan.items(self.scan.integer)

@@ -22,6 +22,7 @@ from dlc.ir.loops import (
     Exchange,
     Fetch,
     For,
+    Fragments,
     If,
     IndexOf,
     LaneReduce,
@@ -62,7 +63,7 @@ class StatementEmitter:
             AsIndex: self._as_index, Exchange: self._exchange, Shuffle: self._shuffle,
             Barrier: self._barrier, Fetch: self._fetch, For: self._for, If: self._if,
             Copy: self._copy, Copies: self._copies, Matrices: self._matrices,
-            Tensor: self._tensor,
+            Fragments: self._fragments, Tensor: self._tensor,
         }
 
     def body(self, statements: tuple[Statement, ...]) -> None:
@@ -219,6 +220,16 @@ class StatementEmitter:
         self.values[s.name] = tuple(
             Operand(self.writer.define("unsigned", word, s.name), s.word) for word in words)
 
+    def _fragments(self, s: Fragments) -> None:
+        values = [self.values[name][0] for name in s.values]
+        if s.dtype is F32:
+            words = [f"tf32_bits({value})" for value in values]
+        else:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            words = [f"two_{s.dtype}({first}, {second})" for first, second in pairs]
+        self.values[s.name] = tuple(
+            Operand(self.writer.define("unsigned", word, s.name), s.word) for word in words)
+
     def _tensor(self, s: Tensor) -> None:
         right = self.values[s.right][2 * s.second:2 * s.second + 2]
         given = ", ".join(map(str, (*self.values[s.left], *right, *self.values[s.sums])))
@@ -284,8 +295,8 @@ class StatementEmitter:
             states.append([self._variable(dtype, value, name) for value in self.values[first]])
         var = self.writer.fresh(s.var)
         further = f"{var} *= 2" if s.step == 0 else f"{var} += {self.indices.text(s.step)}"
-        if s.unrolled:
-            self.writer.line("#pragma unroll")
+        if s.unrolled is not None:
+            self.writer.line("#pragma unroll" if s.unrolled else "#pragma unroll 1")
         saved = dict(self.indices.names), dict(self.indices.aliases), dict(self.values)
         span = (self.indices.range(s.low)[0], self.indices.range(s.high)[1] - 1)
         self.indices.define(s.var, Name(var, 0, span))

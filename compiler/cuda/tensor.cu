@@ -51,6 +51,17 @@ __device__ __forceinline__ unsigned tf32_bits(float x) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
   return bits;
 }
+// Two numbers, rounded, as neighbours in a word: the first one below.
+__device__ __forceinline__ unsigned two_bf16(float first, float second) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  return bits;
+}
+__device__ __forceinline__ unsigned two_f16(float first, float second) {
+  unsigned bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+  return bits;
+}
 #define MULTIPLY(name, shape, type)                                                               \
   __device__ __forceinline__ Sums multiply_##name(                                                \
       unsigned a, unsigned b, unsigned c, unsigned d, unsigned x, unsigned y, float p, float q,   \

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from dlc.compiler.kernels.accesses import uses
+from dlc.compiler.kernels.products import reads
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbol
-from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,43 @@ class ChainParts:
                 if apart is not None and apart.op == "sub" and isinstance(apart.args[1], Access):
                     return apart.args[1]
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRead:
+    """A factor of a product of a chain that is read from memory, not made of elements.
+
+    As a matrix it has the `lines` of the tile's rows, of the row's elements, or of the product's
+    own index; the sum goes along `over`.
+    """
+
+    compute: Compute
+    value: Arg
+    lines: Index
+    over: Index
+
+
+def factors(compute: Compute, rows: str, arrays: Container[str]) -> tuple[Arg, Arg]:
+    """The factor of a product that is of the rows along an outer index, or is made of the elements
+    in local arrays, and the other one."""
+    one, two = compute.body[-1].args
+    of_rows = any(uses(a, rows) or a.buffer in arrays for a in reads(compute, one))
+    return (one, two) if of_rows else (two, one)
+
+
+def chain_reads(kernel: Kernel, parts: ChainParts, rows: Index) -> list[ChainRead]:
+    """What products read: of each inner one the factor of the rows and then that of the elements,
+    of each last one the other factor."""
+    arrays, found = {b.name for b in kernel.locals if b.dims}, list[ChainRead]()
+    for compute in (*parts.inner, *parts.last):
+        own = next(i for i in compute.over if i != parts.row)
+        left, right = factors(compute, rows.name, arrays)
+        if compute in parts.inner:
+            found += [ChainRead(compute, left, rows, own),
+                      ChainRead(compute, right, parts.row, own)]
+        else:
+            found.append(ChainRead(compute, right, own, parts.row))
+    return found
 
 
 def chain_parts(kernel: Kernel) -> ChainParts | None:

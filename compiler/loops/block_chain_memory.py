@@ -11,8 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
-from dlc.compiler.kernels.accesses import stride, uses
-from dlc.compiler.kernels.chain_parts import ChainParts, chain_parts
+from dlc.compiler.kernels.accesses import stride
+from dlc.compiler.kernels.chain_parts import ChainParts, chain_parts, factors
 from dlc.compiler.kernels.products import reads
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.copies import Copying
@@ -74,7 +74,8 @@ class BlockChainMemory(Copying):
         self.parts: ChainParts = parts
         self.share, self.wide = share, schedule.part
         (self.vector,) = rows
-        self.rows = extent_of(next(i for i in kernel.outer if i.name == self.vector))
+        self.row_index = next(i for i in kernel.outer if i.name == self.vector)
+        self.rows = extent_of(self.row_index)
         self.length = extent_of(parts.row)
         self.elements: dict[str, Own] = {}  # local arrays of rows
         self.numbers: dict[str, Own] = {}  # sums and maxima so far
@@ -90,7 +91,7 @@ class BlockChainMemory(Copying):
 
     def each(
         self, name: str, high: Dim, body: Callable[[Dim], None], step: int = 1,
-        unrolled: bool = False,
+        unrolled: bool | None = None,
     ) -> None:
         """A loop in which memory changes."""
         self.span(name, 0, high - 1)
@@ -141,12 +142,7 @@ class BlockChainMemory(Copying):
 
     def factors(self, compute: Compute) -> tuple[Arg, Arg]:
         """The factor that is of the tile's rows, and the other one."""
-        one, two = compute.body[-1].args
-        return (one, two) if self._is_of_rows(compute, one) else (two, one)
-
-    def _is_of_rows(self, compute: Compute, value: Arg) -> bool:
-        return any(uses(a, self.vector) or a.buffer in self.elements
-                   for a in reads(compute, value))
+        return factors(compute, self.vector, self.elements)
 
     def own_index(self, compute: Compute) -> Index:
         """The index of a product besides the row's."""

@@ -19,6 +19,7 @@ from dlc.ir.loops import (
     Exchange,
     Fetch,
     For,
+    Fragments,
     If,
     IndexOf,
     LaneOp,
@@ -222,6 +223,12 @@ class LoopBuilder:
         self.add(made)
         return Register(made.name, made.word, 4)
 
+    def fragments(self, values: list[Register], dtype: DType) -> Register:
+        """What this thread has as sums, as its part of the left matrices of a product."""
+        made = Fragments(self.fresh("f"), tuple(v.name for v in values), dtype)
+        self.add(made)
+        return Register(made.name, made.word, 4)
+
     def tensor(
         self, left: Register, right: Register, second: bool, sums: Register, dtype: DType
     ) -> Register:
@@ -255,7 +262,7 @@ class LoopBuilder:
     def loop(
         self, var: str, low: Dim, high: Dim, body: list[Statement], step: Dim = 1,
         carried: tuple[tuple[str, Register], ...] = (), after: tuple[Register, ...] = (),
-        following: tuple[Register, ...] = (), unrolled: bool = False,
+        following: tuple[Register, ...] = (), unrolled: bool | None = None,
     ) -> None:
         """Appends a loop over statements collected before."""
         self.add(For(

@@ -8,6 +8,7 @@ from dlc.compiler.loops.running import RunningSums, running_sum
 from dlc.compiler.loops.several_places import OnSeveralPlaces
 from dlc.compiler.loops.shared_chains import InSharedChains
 from dlc.compiler.loops.shared_tiles import InSharedTiles
+from dlc.compiler.loops.tensor_chains import InTensorChains
 from dlc.compiler.loops.tensor_tiles import InTensorTiles
 from dlc.compiler.loops.threads import OnThreads
 from dlc.ir.kernel import Kernel
@@ -19,6 +20,8 @@ def apply_on_gpu(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     """The loops of one kernel."""
     if schedule.shared is not None and schedule.part:
         return InSharedChains(kernel, schedule).function()
+    if schedule.chain is not None:
+        return InTensorChains(kernel, schedule).function()
     if schedule.shared is not None:
         return InSharedTiles(kernel, schedule).function()
     if schedule.tensor is not None:

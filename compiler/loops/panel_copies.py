@@ -40,7 +40,9 @@ class Source:
 class OnPanels(Copying):
     """Copies factors into panels, each thread its part of them, and reads matrices there."""
 
-    def start_copies(self, panel: Panel, source: Source, stage: Dim) -> None:
+    def start_copies(
+        self, panel: Panel, source: Source, stage: Dim, rolled: bool = False
+    ) -> None:
         """Starts the copies of this thread."""
         access = narrow(source.compute, source.value, panel.dtype)
         assert isinstance(access, Access)
@@ -56,7 +58,7 @@ class OnPanels(Copying):
                           (access.buffer, self._offset(access)), panel.dtype, lanes, mask)
             self.keep = None
 
-        self._shared_out(panel.lines * in_line, one)
+        self._shared_out(panel.lines * in_line, one, rolled)
 
     def load_pieces(self, panel: Panel, source: Source, stage: Dim) -> list[Piece]:
         """Loads what goes into this thread's packs of a panel, of which all have as many."""
@@ -77,7 +79,7 @@ class OnPanels(Copying):
     def copy_pieces(self, panel: Panel, source: Source, stage: Dim) -> None:
         """Loads and stores this thread's packs of a panel, one after another."""
         self._shared_out(panel.size * panel.depth // panel.pack, lambda number: self.store_pieces(
-            panel, [self._piece(panel, source, stage, number)]))
+            panel, [self._piece(panel, source, stage, number)]), rolled=True)
 
     def _piece(self, panel: Panel, source: Source, stage: Dim, number: Dim) -> Piece:
         """The pack with this number of all, which lies along the sum."""
@@ -93,18 +95,23 @@ class OnPanels(Copying):
             self.keep = None
         return panel.place(stage, m, k), values
 
-    def matrices(self, panel: Panel, at: tuple[Dim, Dim, Dim], rows: bool) -> Register:
+    def matrices(
+        self, panel: Panel, at: tuple[Dim, Dim, Dim], rows: bool, of_sums: bool = False
+    ) -> Register:
         """16 rows of the left factor, or 16 columns of the right one, at one step of the sum: `at`
         is the stage, the first of them, and the first place of the step.
 
         Of the four matrices of rows, two lie below each other, then the other two beside them; of
-        columns, those of one half of the step and of the other follow each other.
+        columns, those of one half of the step and of the other follow each other. The left factor
+        may be what is left `of_sums` of another product: of f32 the even places are then one half.
         """
         lane, (stage, first, k) = symbol("in.warp"), at
-        if panel.dtype is F32 and not panel.along:
+        if panel.dtype is F32 and (of_sums or not panel.along):
             parts = [(r % 2, r // 2) if rows else (r // 2, r % 2) for r in range(4)]
-            m, step = first + floordiv(lane, 4), k + mod(lane, 4)
-            places = tuple(panel.place(stage, m + 8 * below, step + 4 * beside)
+            m, step, apart = first + floordiv(lane, 4), k + mod(lane, 4), 4
+            if of_sums:
+                step, apart = k + 2 * mod(lane, 4), 1
+            places = tuple(panel.place(stage, m + 8 * below, step + apart * beside)
                            for below, beside in parts)
             return self.out.matrices(panel.memory, places, F32, True)
         in_order, other = mod(lane, 16), mod(lane, 8) + 8 * floordiv(lane, 16)
@@ -114,17 +121,32 @@ class OnPanels(Copying):
         place = panel.place(stage, first + m, step + k)
         return self.out.matrices(panel.memory, (place,), panel.dtype, not panel.along)
 
-    def _shared_out(self, count: int, one: Callable[[Dim], None]) -> None:
-        """Each of `count` things by one of the threads."""
+    def _shared_out(
+        self, count: int, one: Callable[[Dim], None], rolled: bool = False
+    ) -> None:
+        """Each of `count` things by one of the threads; in a loop that stays one if `rolled`:
+        places of copies then take no registers while others are multiplied."""
         threads = self.schedule.threads
-        for e in range(-(-count // threads)):
-            number = e * threads + symbol("thread")
-            if count - e * threads >= threads:
-                one(number)
-            else:
-                with self.out.block() as body:
-                    one(number)
-                self.out.when((count - 1 - number,), body)
+        turns = -(-count // threads)
+        if not rolled or turns == 1:
+            for e in range(turns):
+                self._one_of(count, e * threads + symbol("thread"), (e + 1) * threads, one)
+            return
+        var = self.out.fresh("e")
+        self.span(var, 0, turns - 1)
+        with self.out.block() as body:
+            self._one_of(count, symbol(var) * threads + symbol("thread"), turns * threads, one)
+        self.out.loop(var, 0, turns, body, unrolled=False)
+
+    def _one_of(self, count: int, number: Dim, below: int, one: Callable[[Dim], None]) -> None:
+        """What is done with one of `count` things, whose number is less than `below`, if there is
+        one."""
+        if below <= count:
+            one(number)
+            return
+        with self.out.block() as body:
+            one(number)
+        self.out.when((count - 1 - number,), body)
 
 
 def narrow(compute: Compute, value: Arg, dtype: DType) -> Arg:

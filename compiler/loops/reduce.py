@@ -139,7 +139,7 @@ class Reducing(Computing):
 
     def _loop(
         self, name: str, low: Dim, high: Dim, states: list[State],
-        body: Callable[[list[State]], list[State]], step: Dim = 1, unrolled: bool = False,
+        body: Callable[[list[State]], list[State]], step: Dim = 1, unrolled: bool | None = None,
     ) -> list[State]:
         flat = [r for s in states for r in s]
         own = [Register(self.out.fresh("a"), r.dtype, r.lanes) for r in flat]

@@ -10,8 +10,10 @@ written along lines.
 
 from __future__ import annotations
 
+from dlc.compiler.kernels.chain_parts import ChainParts, ChainRead
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, floordiv, mod
+from dlc.ir.schedule import Schedule
 from dlc.ir.types import DType
 
 BANKS = 8  # of 16 bytes
@@ -72,3 +74,23 @@ class Panel:
         lines = BANKS // packs  # that share a group
         slot = mod(number + mod(line, lines) * packs + floordiv(line, lines), BANKS)
         return base + floordiv(line, lines) * group + slot * self.pack
+
+
+def chain_panel(
+    memory: str, read: ChainRead, parts: ChainParts, schedule: Schedule, along: bool
+) -> Panel:
+    """The panel of what a product of a chain reads: of the rows of a tile, or of the elements of a
+    part; and of the product's own index as many as instructions take."""
+    tile = schedule.chain
+    assert tile is not None
+    sizes: list[int] = []
+    for index, least in ((read.lines, 16), (read.over, tile.step)):
+        if index.name in tile.rows:
+            sizes.append(tile.height)
+        elif index == parts.row:
+            sizes.append(schedule.part)
+        else:
+            assert isinstance(index.high, int)
+            sizes.append(-(-index.high // least) * least)
+    size, depth = sizes
+    return Panel(memory, tile.dtype, size, depth, along)

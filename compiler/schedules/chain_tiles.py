@@ -48,7 +48,7 @@ def chain_tiles(
     tile = min(fitting, key=lambda t: _cycles(
         kernel, parts, t, _blocks(kernel, parts, t, extent), options))
     order = (*(i for i in kernel.outer if i is not rows), rows)
-    reduced = tuple(_own(c, parts).name for c in parts.inner)
+    reduced = tuple(own_of(c, parts).name for c in parts.inner)
     chunks = product(tuple(
         ceildiv(i.high, tile.height) if i is rows else i.high  # type: ignore[arg-type, misc]
         for i in order))
@@ -75,7 +75,8 @@ def _blocks(
     return others * -(-extent(rows) // tile.height)
 
 
-def _own(compute: Compute, parts: ChainParts) -> Index:
+def own_of(compute: Compute, parts: ChainParts) -> Index:
+    """The index of a product besides the row's."""
     return next(i for i in compute.over if i != parts.row)
 
 
@@ -83,7 +84,7 @@ def _columns(parts: ChainParts) -> list[int]:
     """The results of each last product for a row, filled up."""
     found = []
     for compute in parts.last:
-        high = _own(compute, parts).high
+        high = own_of(compute, parts).high
         assert isinstance(high, int)
         found.append(-(-high // GRID) * GRID)
     return found
@@ -114,7 +115,7 @@ def _cycles(
     kernel: Kernel, parts: ChainParts, tile: SharedTile, blocks: int, options: Options
 ) -> float:
     """Of a processor, for a part of the rows of all its blocks, as if rows had one element."""
-    depth = sum(i.high for c in parts.inner for i in [_own(c, parts)]
+    depth = sum(i.high for c in parts.inner for i in [own_of(c, parts)]
                 if not isinstance(i.high, Access) and isinstance(i.high, int))
     columns = sum(_columns(parts))
     high, wide = tile.height, tile.width

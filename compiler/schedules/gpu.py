@@ -12,12 +12,13 @@ from dlc.compiler.loops import running as running_sums
 from dlc.compiler.loops.running import running_sum
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
-from dlc.compiler.schedules.chain_tiles import chain_tiles
 from dlc.compiler.schedules.columns import Columns
 from dlc.compiler.schedules.held_rows import HeldRowSearch
 from dlc.compiler.schedules.product_tiles import TileChoice
 from dlc.compiler.schedules.rows import row_of
 from dlc.compiler.schedules.several_places import places_of_thread
+from dlc.compiler.schedules.tensor_chains import best_chain
+from dlc.compiler.schedules.tensor_operands import Alignment, as_multiples
 from dlc.compiler.schedules.tensor_tiles import TensorChoice, TensorSearch
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, substitute, symbol, symbols
@@ -63,7 +64,8 @@ class ThreadSearch:
 
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
-        chain = chain_tiles(self.kernel, self.options, self._extent)
+        chain = best_chain(self.kernel, self.options, self._extent, Alignment(
+            self.kernel, self.starts, as_multiples(self.multiples)))
         if chain is not None:
             return self.kernel, chain
         row = self._row()

@@ -14,11 +14,11 @@ from dlc.compiler.kernels.accesses import accesses
 from dlc.compiler.kernels.implicit_products import likely
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
-from dlc.compiler.schedules.chain_tiles import chain_cycles
 from dlc.compiler.schedules.columns import BYTES
 from dlc.compiler.schedules.gpu import ThreadSearch
 from dlc.compiler.schedules.held_rows import HeldRow, HeldRowSearch
 from dlc.compiler.schedules.product_tiles import LAST, LATENCY, PLACE, WAIT, processors
+from dlc.compiler.schedules.tensor_chains import cycles_of_chain
 from dlc.compiler.schedules.tensor_tiles import TensorSearch
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
@@ -45,8 +45,8 @@ class Cycles:
 
     def of(self, schedule: Schedule) -> float:
         """The cycles of a schedule that is for this form of the kernel."""
-        if schedule.shared is not None and schedule.part:
-            return chain_cycles(self.kernel, schedule.shared, self.options, self._extent)
+        if schedule.part:
+            return cycles_of_chain(self.kernel, schedule, self.options, self._extent)
         if schedule.shared is not None:
             return self._tiles.cycles(schedule.shared, schedule.reduce)
         if schedule.tensor is not None:

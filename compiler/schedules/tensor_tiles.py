@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from math import ceil
 
-from dlc.compiler.kernels.accesses import offset_of, stride
-from dlc.compiler.kernels.products import needed
+from dlc.compiler.loops.panel_copies import narrow
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.product_tiles import (
     BYTES,
@@ -28,13 +27,20 @@ from dlc.compiler.schedules.product_tiles import (
     WARP,
     TileSearch,
 )
+from dlc.compiler.schedules.tensor_operands import (
+    Alignment,
+    as_it_lies,
+    as_multiples,
+    has_tensor_cores,
+    line_of,
+    short,
+)
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, coefficient, mod, substitute, symbol, symbols
-from dlc.ir.kernel import Access, Arg, Index, Kernel
+from dlc.ir.dims import Dim, mod, substitute, symbol, symbols
+from dlc.ir.kernel import Arg, Kernel
 from dlc.ir.schedule import TensorTile
-from dlc.ir.types import BF16, F16, F32, DType
+from dlc.ir.types import F32, DType
 
-FIRST = 80  # of the architectures that have these instructions
 WARPS = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (4, 1), (2, 4), (4, 2))
 DOWN, ACROSS = (1, 2, 4), (2, 4, 8)
 STAGES = (2, 3, 4)
@@ -70,15 +76,14 @@ class TensorSearch(TileSearch):
         starts: dict[str, list[Dim]], multiples: Mapping[str, int]
     ) -> None:
         super().__init__(kernel, sizes, options)
-        self.starts = starts
-        self.known: dict[str, Dim] = {name: n * symbol(name) for name, n in multiples.items()}
+        self.alignment = Alignment(kernel, starts, as_multiples(multiples))
         self.operands = self._operands()
 
     def best(self) -> TensorChoice | None:
         """The best tile; None if tensor cores do not multiply such numbers, or few of them."""
-        number = "".join(c for c in self.options.target.rpartition("_")[2] if c.isdigit())
         small = min(self._count(self.rows), self._count(self.columns)) < FEWEST
-        if self.operands is None or small or not self.over or int(number or 0) < FIRST:
+        if self.operands is None or small or not self.over or not has_tensor_cores(
+                self.options.target):
             return None
         found = self._tensor_tiles(self.operands)
         return min(found, key=lambda c: c.cycles, default=None)
@@ -89,7 +94,8 @@ class TensorSearch(TileSearch):
         if self.operands is None:
             return {}
         pack, found = 16 // self.operands.size, dict[str, int]()
-        for access in map(self._copied_from, (self.factors.left, self.factors.right)):
+        for value in (self.factors.left, self.factors.right):
+            access = as_it_lies(narrow(self.factors.compute, value, self.operands))
             lines = self.kernel.buffer(access.buffer).dims[1:] if access is not None else ()
             for line in lines:
                 number = _multiple_of(line, pack)
@@ -107,23 +113,11 @@ class TensorSearch(TileSearch):
         combine = self.factors.compute.combine
         if combine is None or combine.dtype is not F32:
             return None
-        kinds = {self._short(value) for value in (self.factors.left, self.factors.right)}
+        factors = self.factors
+        kinds = {short(self.kernel, factors.compute, v) for v in (factors.left, factors.right)}
         if len(kinds) == 1 and None not in kinds:
             return kinds.pop()
         return F32 if self.options.precision == "tf32" else None
-
-    def _short(self, value: Arg) -> DType | None:
-        """The type of 16 bits that a factor is made f32 of."""
-        ops = needed(self.factors.compute, value)
-        if not ops or ops[-1].op != "cast":
-            return None
-        dtype = self._dtype(ops[-1].args[0])
-        return dtype if dtype in (BF16, F16) else None
-
-    def _dtype(self, value: Arg) -> DType:
-        if isinstance(value, str):
-            return next(op.dtype for op in self.factors.compute.body if op.name == value)
-        return self.kernel.buffer(value.buffer).dtype if isinstance(value, Access) else value.dtype
 
     def _tensor_tiles(self, dtype: DType) -> Iterator[TensorChoice]:
         pack = 16 // dtype.size
@@ -151,34 +145,12 @@ class TensorSearch(TileSearch):
         self, dtype: DType, value: Arg, names: tuple[str, ...], where: tuple[Dim, ...],
         inner: tuple[str, ...],
     ) -> int:
-        access = self._copied_from(value)
-        if access is None:
-            return 0
-        outer = {i.name: i for i in (*self.kernel.outer, *self.factors.compute.over)}
-        along = stride(self.kernel, access, _plain(outer[inner[-1]]), 1) == 1
-        last = outer[inner[-1] if along or not names else names[-1]]
-        pack = 16 // dtype.size
-        for lanes in (pack, pack // 2, pack // 4):
-            if lanes == 1 or (not any(last.name in symbols(e) for e in where)
-                              and self._are_neighbours(access, last, lanes)):
-                return lanes
-        return 0
+        indices = {i.name: i for i in (*self.kernel.outer, *self.factors.compute.over)}
+        access, over = narrow(self.factors.compute, value, dtype), indices[inner[-1]]
+        last = line_of(self.kernel, access, over, indices[names[-1]] if names else over)
+        parted = any(last.name in symbols(e) for e in where)
+        return self.alignment.at_once(access, None if parted else last, dtype)
 
-    def _copied_from(self, value: Arg) -> Access | None:
-        """Where a factor lies as it is multiplied; None if it has to be made first."""
-        if self.operands is not F32:
-            value = needed(self.factors.compute, value)[-1].args[0]
-        plain = isinstance(value, Access) and value.fill is None and value.at
-        return value if isinstance(value, Access) and plain else None
-
-    def _are_neighbours(self, access: Access, last: Index, lanes: int) -> bool:
-        """Whether so many elements along an index lie side by side, and aligned."""
-        assert not isinstance(last.high, Access)
-        offset, high = (substitute(dim, self.known) for dim in (
-            offset_of(self.kernel, access, {}, {}), last.high))
-        return (coefficient(offset, last.name) == 1 and mod(high, lanes) == 0
-                and mod(offset - symbol(last.name), lanes) == 0
-                and all(mod(start, lanes) == 0 for start in self.starts.get(access.buffer, [])))
 
     def _has_room(self, tile: TensorTile) -> bool:
         least = 8 * tile.pack if tile.dtype is F32 else 16  # lines across the sum
@@ -222,10 +194,6 @@ def _multiple_of(dim: Dim, number: int) -> int:
     powers = [1 << n for n in range(number.bit_length())]
     return next((power for power in powers if mod(substitute(
         dim, {n: power * symbol(n) for n in symbols(dim)}), number) == 0), 1)
-
-
-def _plain(index: Index) -> Index:
-    return Index(index.name, index.high)
 
 
 def _bytes(tile: TensorTile) -> int:

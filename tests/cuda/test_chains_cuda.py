@@ -178,7 +178,6 @@ def test_sixteen_bits(dtype: DType) -> None:
 def test_products_of_rounded_operands(precision: str) -> None:
     made = Attention(depth=32).graph()
     compiled = CudaGraph(made, Options(precision=precision))
-    assert compiled.made.text.count("weights") > 3
     arrays = draw(made, (2, 17, 70))
     meant = CompiledGraph(made, Options(precision=precision)).run(arrays)
     for found, other in zip(compiled.run(arrays), meant, strict=True):

@@ -90,6 +90,13 @@ loops product(x: const bf16, y: f32, z: const f32) chunks 1 threads 64 {
   a: f32x4 = matrices wide[4*thread]: f32
   b: f32x4 = matrices wide[thread, thread + 4, thread + 8, thread + 12]: f32 turned
   q: f32x4 = tensor a, b plus p: f32
+  v: f32 = 1.0
+  for k = 0 to 2 rolled {
+    f: i32x4 = fragments v, v, v, v, v, v, v, v: bf16
+    g: f32x4 = fragments v, v, v, v: f32
+    r: f32x4 = tensor f, t plus c: bf16
+    s: f32x4 = tensor g, b plus r: f32
+  }
   y[4*thread]: f32x4 = q
 }
 """
@@ -132,6 +139,8 @@ def test_rules_of_threads(before: str, after: str, message: str) -> None:
     ("copies wait 1", "copies wait -1", "-1"),
     ("thread + 12]: f32 turned", "thread + 12]: f32", "4 places of f32 are no matrices"),
     ("tensor w, t second plus c: bf16", "tensor w, c second plus c: bf16", "c is f32x4, not i32x4"),
+    ("v, v, v, v: f32", "v, v: f32", "2 values are no matrices of f32"),
+    ("fragments v", "fragments c", "c is f32x4, not f32"),
     ("tensor a, b plus p: f32", "tensor a, b plus w: f32", "w is i32x4, not f32x4"),
 ])
 def test_rules_of_tensor_cores(before: str, after: str, message: str) -> None:
@@ -142,7 +151,7 @@ def test_rules_of_tensor_cores(before: str, after: str, message: str) -> None:
 
 
 def test_products_are_of_whole_warps() -> None:
-    apart = "  if 3 - thread >= 0 {\n    v: i32x4 = matrices all[0]: bf16\n  }\n  y["
+    apart = "  if 3 - thread >= 0 {\n    x.t: i32x4 = matrices all[0]: bf16\n  }\n  y["
     with pytest.raises(KernelError, match="not all threads come here"):
         check_loops(parse_loops(TENSOR.replace("  y[", apart)))
 
