@@ -5,6 +5,10 @@
 // the lowest runnable warp does, so that warps drift as far apart as they can; backwards, the
 // highest, and the last block comes first. Both orders together show what a missing barrier breaks.
 //
+// Blocks that have to be resident at once are so: each runs until it ends or waits for all others
+// (`meet_all_blocks`), then the next one does, with shared memory of its own. So a block that does
+// not wait goes through all of its kernel before the next one begins.
+//
 // Shared memory holds 0xff bytes (nan) before each block. What can't be meant ends the launch with a
 // message: a barrier that not all threads reach, lanes that disagree about a warp's operation or
 // are missing from it, memory outside of all buffers (pages that can't be touched surround them), an
@@ -48,6 +52,8 @@ struct dim3 {
 
 namespace on_cpu {
 constexpr unsigned WARP = 32, MOST_THREADS = 1024, ALL_LANES = 0xffffffffu;
+constexpr unsigned MOST_RESIDENT = 8192;  // threads of blocks that are resident at once
+enum { BACKWARDS = 1, RESIDENT = 2 };     // how a launch is run
 constexpr size_t STACK = 256 << 10, PAGE = 4096, STATIC_SHARED = 48 << 10, ALL_SHARED = 227 << 10;
 
 struct Fiber {
@@ -71,12 +77,21 @@ struct Exchange {
   uint64_t slots[2][WARP][4];
 };
 
+// A block that is resident while others run.
+struct Block {
+  unsigned living, arrived;
+  uint32_t generation;
+  int barrier_line, meeting;  // the line where it waits for all blocks, or 0
+  char *shared;
+};
+
 struct State {
-  Fiber *fibers, *current;
-  Exchange *exchanges;  // one for each lane that may be the lowest of a mask
+  Fiber *all_fibers, *fibers, *current;  // those of the block that runs are a part of all
+  Exchange *all_exchanges, *exchanges;   // one for each lane that may be the lowest of a mask
   unsigned threads, living, arrived, stacks;
   volatile uint32_t generation;  // of the block's barrier
-  int barrier_line;
+  int barrier_line, meeting;     // the line where its threads wait for all blocks, or 0
+  bool resident;
   dim3 block, block_size, grid_size;
   char *dynamic_shared, *shared_end;
   void *main_stack;
@@ -161,6 +176,7 @@ inline void run_thread() {
   state.living--;
   if (state.arrived && state.arrived == state.living) {  // who has returned is not waited for
     state.arrived = 0;
+    if (state.meeting) go(me, nullptr);
     state.generation = state.generation + 1;
   }
   Fiber *next = next_fiber(me->number);
@@ -169,11 +185,15 @@ inline void run_thread() {
   abort();
 }
 
-inline void barrier(int line) {
+inline void arrive_at(int line) {
   if (!state.arrived)
     state.barrier_line = line;
   else if (state.barrier_line != line)
     fail("threads wait at two barriers, lines %d and %d", state.barrier_line, line);
+}
+
+inline void barrier(int line) {
+  arrive_at(line);
   uint32_t seen = state.generation;
   if (++state.arrived == state.living) {
     state.arrived = 0;
@@ -181,6 +201,21 @@ inline void barrier(int line) {
   } else {
     wait(&state.generation, seen, line);
   }
+}
+
+// The last thread of a block gives way to other blocks; when all are here, all go on.
+inline void meet_all_blocks(int line) {
+  if (!state.resident) fail("blocks wait for each other that need not be resident, line %d", line);
+  arrive_at(line);
+  uint32_t seen = state.generation;
+  state.meeting = line;
+  if (++state.arrived < state.living) return wait(&state.generation, seen, line);
+  state.arrived = 0;
+  Fiber *me = state.current;
+  me->waits_for = &state.generation;
+  me->seen = seen;
+  go(me, nullptr);
+  me->waits_for = nullptr;
 }
 
 typedef const uint64_t (*Slots)[4];
@@ -248,21 +283,21 @@ inline char *with_guard(size_t size) {
 }
 
 inline void make_stacks(unsigned count) {
-  if (!state.fibers) {
-    state.fibers = new Fiber[MOST_THREADS]();
-    state.exchanges = new Exchange[MOST_THREADS]();
+  if (!state.all_fibers) {
+    state.all_fibers = new Fiber[MOST_RESIDENT]();
+    state.all_exchanges = new Exchange[MOST_RESIDENT]();
   }
   for (; state.stacks < count; state.stacks++) {
     char *end = with_guard(PAGE + STACK);
     mprotect(end - STACK - PAGE, PAGE, PROT_NONE);  // stacks grow down
-    state.fibers[state.stacks].stack = end - STACK;
+    state.all_fibers[state.stacks].stack = end - STACK;
   }
 }
 
 // Gives back the memory of all launches: a process may have few mappings.
 inline void release() {
   for (; state.stacks; state.stacks--)
-    munmap(state.fibers[state.stacks - 1].stack - PAGE, STACK + 2 * PAGE);
+    munmap(state.all_fibers[state.stacks - 1].stack - PAGE, STACK + 2 * PAGE);
   if (state.shared_end) munmap(state.shared_end - (ALL_SHARED + PAGE - 1) / PAGE * PAGE, ALL_SHARED);
   state.shared_end = nullptr;
 }
@@ -286,19 +321,88 @@ inline void start_fiber(Fiber &f) {
 }
 
 static void (*block_begins)() = nullptr;  // set by what keeps more for each thread
+static void (*block_waits)() = nullptr;   // which sees to it that it keeps nothing while others run
 
-inline void run_block(dim3 block, size_t dynamic) {
-  state.block = block;
+// The block that runs from here on is the one with this number, which has the fibers from there on.
+inline void enter(uint64_t number, uint64_t fibers) {
+  const dim3 grid = state.grid_size;
+  state.block = dim3(number % grid.x, number / grid.x % grid.y, number / ((uint64_t)grid.x * grid.y));
+  state.fibers = state.all_fibers + fibers;
+  state.exchanges = state.all_exchanges + fibers;
+}
+
+inline void start_block(uint64_t number, uint64_t fibers, size_t dynamic) {
+  enter(number, fibers);
   state.living = state.threads;
-  state.arrived = 0;
+  state.arrived = state.meeting = 0;
   if (dynamic) memset(state.dynamic_shared, 0xff, dynamic);
   if (__start_cuda_shared) memset(__start_cuda_shared, 0xff, __stop_cuda_shared - __start_cuda_shared);
   if (block_begins) block_begins();
   for (unsigned k = 0; k < state.threads; k++) {
-    start_fiber(state.fibers[k]);
+    Fiber &f = state.fibers[k];
+    f.number = k;
+    f.thread = dim3(k % state.block_size.x, k / state.block_size.x % state.block_size.y,
+                    k / (state.block_size.x * state.block_size.y));
+    start_fiber(f);
     state.exchanges[k].arrived = 0;
   }
-  go(nullptr, &state.fibers[state.backwards ? state.threads - 1 : 0]);
+}
+
+// Until the block has ended, or waits for all others.
+inline void run_block() { go(nullptr, next_fiber(state.backwards ? state.threads - 1 : 0)); }
+
+// What a block has while others run.
+inline void copy_shared(char *kept, size_t dynamic, bool back) {
+  size_t fixed = __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
+  char *parts[2] = {state.dynamic_shared, __start_cuda_shared};
+  size_t sizes[2] = {dynamic, fixed};
+  for (int k = 0; k < 2; kept += sizes[k++])
+    if (sizes[k]) memcpy(back ? parts[k] : kept, back ? kept : parts[k], sizes[k]);
+}
+
+inline void leave(Block &b, size_t dynamic) {
+  b.living = state.living;
+  b.arrived = state.arrived;
+  b.generation = state.generation;
+  b.barrier_line = state.barrier_line;
+  b.meeting = state.living ? state.meeting : 0;
+  if (state.living && block_waits) block_waits();
+  copy_shared(b.shared, dynamic, false);
+}
+
+inline void go_on(Block &b, size_t dynamic) {
+  state.living = b.living;
+  state.arrived = b.arrived;
+  state.generation = b.generation + 1;  // all blocks have met
+  state.barrier_line = b.barrier_line;
+  state.meeting = 0;
+  copy_shared(b.shared, dynamic, true);
+}
+
+// All blocks, from meeting to meeting. All of them wait at the same place, or have ended.
+inline void run_resident(Block *blocks, uint64_t count, size_t dynamic) {
+  for (bool first = true, living = true; living; first = false) {
+    int line = -1;
+    living = false;
+    for (uint64_t k = 0; k < count; k++) {
+      uint64_t at = state.backwards ? count - 1 - k : k;
+      if (first) {
+        start_block(at, at * state.threads, dynamic);
+      } else {
+        enter(at, at * state.threads);
+        go_on(blocks[at], dynamic);
+      }
+      run_block();
+      state.current = state.fibers;  // of whom a message tells
+      leave(blocks[at], dynamic);
+      if (line >= 0 && blocks[at].meeting != line)
+        fail(line && blocks[at].meeting ? "blocks wait for all others in lines %d and %d"
+                                        : "a block has ended, others wait for it, line %d",
+             line ? line : blocks[at].meeting, blocks[at].meeting);
+      line = blocks[at].meeting;
+      living |= line != 0;
+    }
+  }
 }
 
 inline void on_signal(int signal, siginfo_t *info, void *) {
@@ -346,29 +450,31 @@ struct Flushing {
 
 inline void begin(dim3 grid, dim3 block, size_t dynamic) {
   uint64_t threads = (uint64_t)block.x * block.y * block.z;
+  uint64_t resident = state.resident ? threads * grid.x * grid.y * grid.z : threads;
   if (threads < 1 || threads > MOST_THREADS) fail("a block has %lu threads", (unsigned long)threads);
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     fail("a grid of %u x %u x %u blocks", grid.x, grid.y, grid.z);
   if (dynamic > ALL_SHARED) fail("%zu bytes of shared memory", dynamic);
-  make_stacks((unsigned)threads);
+  if (state.resident && resident > MOST_RESIDENT)
+    fail("%lu threads that are resident at once", (unsigned long)resident);
+  make_stacks((unsigned)resident);
   state.threads = (unsigned)threads;
   state.block_size = block;
   state.grid_size = grid;
   // Dynamic shared memory ends at a guard page.
   if (!state.shared_end) state.shared_end = with_guard(ALL_SHARED);
   state.dynamic_shared = state.shared_end - (dynamic + 15) / 16 * 16;
-  for (unsigned k = 0; k < state.threads; k++) {
-    state.fibers[k].number = k;
-    state.fibers[k].thread = dim3(k % block.x, k / block.x % block.y, k / (block.x * block.y));
-  }
 }
 
 // Runs a kernel; gives what went wrong, or "".
-inline const char *launch(dim3 grid, dim3 block, size_t dynamic, bool backwards,
-                          void (*kernel)(void **), void **arguments) {
+inline const char *launch(dim3 grid, dim3 block, size_t dynamic, int how, void (*kernel)(void **),
+                          void **arguments) {
+  static Block *blocks;
+  static char *shared;  // of all resident blocks
   state.kernel = kernel;
   state.arguments = arguments;
-  state.backwards = backwards;
+  state.backwards = how & BACKWARDS;
+  state.resident = how & RESIDENT;
   state.message[0] = 0;
   state.current = nullptr;
   Signals caught;
@@ -378,10 +484,18 @@ inline const char *launch(dim3 grid, dim3 block, size_t dynamic, bool backwards,
     return state.message;
   }
   begin(grid, block, dynamic);
-  uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
-  for (uint64_t k = 0; k < blocks; k++) {
-    uint64_t at = backwards ? blocks - 1 - k : k;
-    run_block(dim3(at % grid.x, at / grid.x % grid.y, at / ((uint64_t)grid.x * grid.y)), dynamic);
+  uint64_t count = (uint64_t)grid.x * grid.y * grid.z;
+  if (state.resident) {
+    size_t fixed = __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
+    blocks = (Block *)realloc(blocks, count * sizeof *blocks);
+    shared = (char *)realloc(shared, count * (fixed + dynamic) + 1);
+    for (uint64_t k = 0; k < count; k++) blocks[k].shared = shared + k * (fixed + dynamic);
+    run_resident(blocks, count, dynamic);
+    return state.message;
+  }
+  for (uint64_t k = 0; k < count; k++) {
+    start_block(state.backwards ? count - 1 - k : k, 0, dynamic);
+    run_block();
   }
   return state.message;
 }
@@ -409,6 +523,7 @@ template <class... A> inline void call(void (*f)(A...), void **given) {
 #define gridDim (on_cpu::state.grid_size)
 #define warpSize 32
 #define __syncthreads() on_cpu::barrier(__LINE__)
+#define meet_all_blocks() on_cpu::meet_all_blocks(__LINE__)
 #define __syncwarp(...) ((void)on_cpu::exchange(on_cpu::ALL_LANES __VA_OPT__(&) __VA_ARGS__, 0, __LINE__))
 #define __shfl_sync(mask, v, from) on_cpu::shuffle(mask, v, from, __LINE__)
 #define __shfl_xor_sync(mask, v, bit) on_cpu::shuffle(mask, v, on_cpu::lane_here() ^ (bit), __LINE__)
@@ -433,8 +548,8 @@ inline long long __double_as_longlong(double x) { return same_bits<long long>(x)
 extern "C" void on_cpu_release() { on_cpu::release(); }
 #define ON_CPU_ENTRY(kernel)                                                                      \
   extern "C" const char *kernel##_on_cpu(unsigned gx, unsigned gy, unsigned gz, unsigned bx,      \
-                                         unsigned by, unsigned bz, size_t dynamic, int backwards, \
+                                         unsigned by, unsigned bz, size_t dynamic, int how,       \
                                          void **arguments) {                                      \
-    return on_cpu::launch(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, backwards,                 \
+    return on_cpu::launch(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, how,                       \
                           [](void **given) { on_cpu::call(kernel, given); }, arguments);          \
   }

@@ -106,17 +106,17 @@ class Module:
 
     def launch(
         self, name: str, grid: int | tuple[int, ...], threads: int | tuple[int, ...],
-        *arguments: Memory | Any, shared: int = 0, backwards: bool = False,
+        *arguments: Memory | Any, shared: int = 0, backwards: bool = False, resident: bool = False,
     ) -> None:
         """Runs a kernel on buffers and on numbers of ctypes' or NumPy's types; KernelFault if it
-        does what it may not."""
+        does what it may not. Blocks that are `resident` are so at once, and may meet."""
         function = getattr(self._library, f"{name}_on_cpu")
         function.restype = ctypes.c_char_p
         memory = [a for a in arguments if isinstance(a, Memory)]
         given = [_argument(a) for a in arguments]
         places = (ctypes.c_void_p * max(1, len(given)))(*map(ctypes.addressof, given))
         sizes = [ctypes.c_uint(n) for n in (*_three(grid), *_three(threads))]
-        message = function(*sizes, ctypes.c_size_t(shared), int(backwards), places).decode()
+        message = function(*sizes, ctypes.c_size_t(shared), backwards + 2 * resident, places).decode()
         if message:
             raise KernelFault(message)
         for each in memory:
