@@ -162,6 +162,7 @@ def _for_gpu(options: Options) -> _Own:
     from dlc.compiler.passes.choose_gpu_schedules import choose_gpu_schedules
     from dlc.compiler.passes.emit_cuda import emit_cuda
     from dlc.compiler.passes.join_copies import join_copies
+    from dlc.compiler.passes.keep_resident import keep_resident
     from dlc.compiler.passes.launch_together import launch_together
 
     return _Own(
@@ -171,7 +172,9 @@ def _for_gpu(options: Options) -> _Own:
          Pass("choose_gpu_schedules", partial(choose_gpu_schedules, options=options), PROGRAM,
               PROGRAM, "after reuse_operands: what launches share decides what is aligned"),),
         (Pass("launch_together", partial(launch_together, options=options), PROGRAM, PROGRAM,
-              "after fuse_updates, the last to change launches; memory is planned for them so"),),
+              "after fuse_updates, the last to change launches; memory is planned for them so"),
+         Pass("keep_resident", partial(keep_resident, options=options), PROGRAM, PROGRAM,
+              "after launch_together: what is beside each other need not meet"),),
         apply_schedules,
         (Pass("emit_cuda", partial(emit_cuda, options=options), LOOPS, MODULE,
               "last: prints what was decided"),),

@@ -34,8 +34,10 @@ def check_program(program: Program) -> None:
     symbols, and over variables of loops around the step, or of loops that ended before it. There is
     one commit at most, in no loop, with no check or print after it and no write of a variable
     before it. What runs in parallel are launches and counted loops. Checks and prints are numbered
-    from 1. A variant is a kernel of the same parameters
-    and symbols as the one in whose place it runs, which is no variant; sizes decide over it.
+    from 1. A variant is a kernel of the same parameters and symbols as the one in whose place it
+    runs, which is no variant; sizes decide over it. A loop whose blocks are resident has nothing
+    but launches, whose dims know nothing of its turns, and says for each of them its kernel or a
+    variant of it.
     """
     _Checker(program).run()
 
@@ -162,6 +164,20 @@ class _Checker:
             self._scalar(loop.condition, BOOL)
         self._steps(loop.body, depth + 1)
         self.known = before | {loop.var}
+        for kernels in loop.resident:
+            self._resident(loop, kernels)
+
+    def _resident(self, loop: Loop, kernels: tuple[str, ...]) -> None:
+        launches = [step for step in loop.body if isinstance(step, Launch)]
+        if loop.condition or len(launches) != len(loop.body):
+            self._fail(loop.var, "has blocks that are resident, and more than launches")
+        if any(loop.var in symbols(dim) for launch in launches for dim in launch.dims):
+            self._fail(loop.var, "has blocks that are resident, and sizes of its turns")
+        forms = {(v.kernel, v.of) for v in self.program.variants}
+        own = [name == launch.kernel or (name, launch.kernel) in forms
+               for name, launch in zip(kernels, launches, strict=False)]
+        if len(kernels) != len(launches) or not all(own):
+            self._fail(loop.var, f"has no launches of {', '.join(kernels)}")
 
     def _parallel(self, step: Parallel, depth: int) -> None:
         for inner in each_step(step.body):

@@ -7,10 +7,11 @@ their new values go out as `updates`. Locations are carried outside equality.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, Poly
@@ -23,6 +24,8 @@ Attr = bool | int | float | str | DType | Poly | tuple["Attr", ...]
 Phase = Literal["forward", "backward", "update"]
 Role = Literal["in", "var", "random", "size"]
 Relation = Literal["==", ">=", ">", "<=", "<"]
+RELATIONS: Final[dict[Relation, Callable[[int, int], bool]]] = {
+    "==": operator.eq, ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dlc.ir.dims import Dim, Env, coefficient, evaluate, symbols
-from dlc.ir.graph import Graph, Value
+from dlc.ir.graph import RELATIONS, Graph, Value
 from dlc.ir.ops import OPS, EvalCall
 from dlc.ir.scalar import Array, cast_array
 from dlc.ir.types import BF16, TensorType
@@ -53,7 +53,7 @@ def _run(graph: Graph, values: dict[str, Array], env: Env) -> None:
     """Adds what each node gives to `values`."""
     for condition in graph.conditions:
         left, right = evaluate(condition.left, env), evaluate(condition.right, env)
-        if not _RELATIONS[condition.relation](left, right):
+        if not RELATIONS[condition.relation](left, right):
             raise InputError(f"{condition.text}: {left} {condition.relation} {right} does not hold")
     for node in graph.nodes:
         call = EvalCall(
@@ -63,11 +63,6 @@ def _run(graph: Graph, values: dict[str, Array], env: Env) -> None:
             # NumPy has no bf16: what an op makes of it is rounded here.
             rounded = isinstance(value.type, TensorType) and value.dtype is BF16
             values[value.name] = cast_array(result, BF16) if rounded else np.asarray(result)
-
-
-_RELATIONS = {
-    "==": int.__eq__, ">=": int.__ge__, ">": int.__gt__, "<=": int.__le__, "<": int.__lt__,
-}
 
 
 def bind_shapes(

@@ -6,13 +6,13 @@ has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Literal
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim
-from dlc.ir.graph import Condition, Loc, Relation
+from dlc.ir.dims import Dim, evaluate
+from dlc.ir.graph import RELATIONS, Condition, Loc, Relation
 from dlc.ir.kernel import Kernel, Layout
 from dlc.ir.loops import LoopFunction
 from dlc.ir.schedule import Schedule
@@ -100,6 +100,9 @@ class Loop:
     With a `condition` it is a `while`: before each turn `test` runs, and the loop ends once the
     bool in the buffer `condition` is false; `count` is then not used. After the loop `var` keeps
     the number of turns that were run.
+
+    Where the launches of `body` run the kernels of one of `resident`, in order, a GPU may run all
+    turns as one launch, whose blocks stay and wait for each other between launches of the body.
     """
 
     var: str
@@ -107,6 +110,7 @@ class Loop:
     body: tuple[Step, ...]
     test: tuple[Step, ...] = ()
     condition: str = ""
+    resident: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,10 @@ class Comparison:
     left: Dim
     relation: Relation
     right: Dim
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it holds at these sizes of its symbols."""
+        return RELATIONS[self.relation](evaluate(self.left - self.right, sizes), 0)
 
     def __str__(self) -> str:
         return f"{self.left} {self.relation} {self.right}"

@@ -15,6 +15,9 @@
       loop t < N {
         launch row(x, y.row)
       }
+      loop t.1 < N resident (row), (row.1) {
+        launch row(x, y.row)
+      }
       parallel piece < (N + 7) // 8 cost 900*N {
         launch row(x.piece, y.piece)
       }
@@ -175,7 +178,9 @@ def _step(step: Step, indent: str) -> list[str]:
 def _loop(loop: Loop, indent: str) -> list[str]:
     body = [*_steps(loop.body, f"{indent}  "), f"{indent}}}"]
     if not loop.condition:
-        return [f"{indent}loop {name_text(loop.var)} < {loop.count} {{", *body]
+        resident = ", ".join(f"({names_text(kernels)})" for kernels in loop.resident)
+        resident = f" resident {resident}" if resident else ""
+        return [f"{indent}loop {name_text(loop.var)} < {loop.count}{resident} {{", *body]
     return [f"{indent}while {name_text(loop.var)} {name_text(loop.condition)} {{",
             *_steps(loop.test, f"{indent}  "), f"{indent}}} do {{", *body]
 
@@ -326,6 +331,14 @@ class _ProgramParser:
             found.append(self._step())
         return tuple(found)
 
+    def _resident(self) -> tuple[tuple[str, ...], ...]:
+        found = []
+        more = self.scan.take("resident")
+        while more:
+            found.append(self.scan.bracketed("(", ")", self.scan.name))
+            more = self.scan.take(",")
+        return tuple(found)
+
     def _block_of_steps(self) -> tuple[Step, ...]:
         self.scan.expect("{")
         return self._steps()
@@ -344,7 +357,8 @@ class _ProgramParser:
         if scan.take("loop"):
             name = scan.name()
             scan.expect("<")
-            return Loop(name, scan.dim(), self._block_of_steps())
+            count, resident = scan.dim(), self._resident()
+            return Loop(name, count, self._block_of_steps(), resident=resident)
         if scan.take("parallel"):
             name = scan.name()
             scan.expect("<")

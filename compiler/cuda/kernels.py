@@ -6,12 +6,14 @@ of a program with checks have one pointer more, to its state: they do nothing on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 from dlc.compiler.cuda.statements import StatementEmitter
 from dlc.compiler.cuda.text import mangle, stored
 from dlc.compiler.loops.names import Name
-from dlc.ir.loops import Alloc, LoopFunction, Pointer
+from dlc.ir.loops import Alloc, LoopFunction
+from dlc.ir.types import DType
 
 FREELY_SHARED = 48 << 10  # bytes of a block
 SHARED_ALIGNMENT = 128  # bytes: of all banks
@@ -23,16 +25,15 @@ def emit_kernel(function: LoopFunction, name: str, guarded: bool = False) -> str
     """The definition of a loop function as a kernel called `name`; `guarded` by the state."""
     pointers, numbers, body = _emit(function)
     parameters = (*pointers, *[GUARD] * guarded, *numbers)
-    # The 1: registers are not to be spilled so that more than one block may have its place.
-    head = f'extern "C" __global__ void __launch_bounds__({function.threads}, 1) {name}('
-    return (f"{head}{', '.join(parameters)}) {{\n{LEAVE * guarded}"
-            f"  const Index chunk = blockIdx.x;\n{body}}}\n")
+    head = head_of(name, function.threads, parameters, guarded)
+    return f"{head}  const Index chunk = blockIdx.x;\n{body}}}\n"
 
 
-def emit_part(function: LoopFunction, name: str) -> str:
+def emit_part(function: LoopFunction, name: str, freely: int = FREELY_SHARED) -> str:
     """The definition of a loop function that blocks of a kernel call, with the number of a chunk.
+    `freely` is how much shared memory it has of its own, in bytes: what is more, its kernel has.
     """
-    pointers, numbers, body = _emit(function)
+    pointers, numbers, body = _emit(function, freely)
     head = f"static __device__ void {name}("
     return f"{head}{', '.join((*pointers, *numbers, 'const Index chunk'))}) {{\n{body}}}\n"
 
@@ -46,30 +47,40 @@ def emit_together(
     lines = ["  Index chunk = blockIdx.x;"]
     for k, (function, part) in enumerate(zip(functions, parts, strict=True)):
         own = [f"p{k}_{at}" for at in range(len(function.pointers))]
-        parameters += [f"{_pointer(p)}{n}" for p, n in zip(function.pointers, own, strict=True)]
+        parameters += [f"{pointer_text(p.dtype, p.writable)}{n}"
+                       for p, n in zip(function.pointers, own, strict=True)]
         dims = [f"n{k}_{at}" for at in range(len(function.symbols))]
         numbers += [f"Wide {n}" for n in dims]
         call = f"{part}({', '.join((*own, *dims, 'chunk'))})"
         lines += [f"  if (chunk < blocks_{k}) return {call};", f"  chunk -= blocks_{k};"]
     counts = [f"Wide blocks_{k}" for k in range(len(functions))]
-    head = f'extern "C" __global__ void __launch_bounds__({functions[0].threads}, 1) {name}('
     each = (*parameters, *[GUARD] * guarded, *numbers, *counts)
-    return f"{head}{', '.join(each)}) {{\n{LEAVE * guarded}" + "\n".join((*lines[:-1], "}\n"))
+    return head_of(name, functions[0].threads, each, guarded) + "\n".join((*lines[:-1], "}\n"))
 
 
-def _pointer(pointer: Pointer) -> str:
-    return f"{'' if pointer.writable else 'const '}{stored(pointer.dtype)} *"
+def head_of(name: str, threads: int, parameters: Sequence[str], guarded: bool) -> str:
+    """How a kernel begins, which leaves if a check has failed."""
+    # The 1: registers are not to be spilled so that more than one block may have its place.
+    head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {name}('
+    return f"{head}{', '.join(parameters)}) {{\n{LEAVE * guarded}"
 
 
-def _emit(function: LoopFunction) -> tuple[list[str], list[str], str]:
+def pointer_text(dtype: DType, writable: bool) -> str:
+    """The C type of a pointer to elements in memory."""
+    return f"{'' if writable else 'const '}{stored(dtype)} *"
+
+
+def _emit(
+    function: LoopFunction, freely: int = FREELY_SHARED
+) -> tuple[list[str], list[str], str]:
     """The parameters of a function, pointers and numbers, and the lines of its body, which know
     their `chunk`."""
     emitter = StatementEmitter()
-    emitter.dynamic, asked = shared_memory(function)
+    emitter.dynamic, asked = shared_memory(function, freely)
     pointers, numbers = [], []
     for pointer in function.pointers:
         found = emitter.pointers[pointer.name] = emitter.writer.fresh(pointer.name)
-        pointers.append(f"{_pointer(pointer)}{found}")
+        pointers.append(f"{pointer_text(pointer.dtype, pointer.writable)}{found}")
     known = ["thread = threadIdx.x"]
     for symbol in function.symbols:
         found = emitter.writer.fresh(symbol)
@@ -85,15 +96,17 @@ def _emit(function: LoopFunction) -> tuple[list[str], list[str], str]:
     return pointers, numbers, "\n".join(lines) + "\n"
 
 
-def shared_memory(function: LoopFunction) -> tuple[dict[str, int], int]:
+def shared_memory(
+    function: LoopFunction, freely: int = FREELY_SHARED
+) -> tuple[dict[str, int], int]:
     """Where its pieces of shared memory begin in what a block asks for, and the bytes of all;
-    nothing, where they are as few as every kernel may have."""
+    nothing, where they are as few as it may have `freely`."""
     starts, end = dict[str, int](), 0
     for statement in function.body:
         if isinstance(statement, Alloc) and statement.shared:
             starts[statement.name] = end
             end += -(-statement.size * statement.dtype.size // SHARED_ALIGNMENT) * SHARED_ALIGNMENT
-    return (starts, end) if end > FREELY_SHARED else ({}, 0)
+    return (starts, end) if end > freely else ({}, 0)
 
 
 def kernel_names(functions: tuple[str, ...]) -> dict[str, str]:

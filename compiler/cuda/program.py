@@ -3,12 +3,15 @@
 The steps say which kernel runs on how many blocks, on which buffers, with which numbers; sizes are
 expressions over the symbols of the call and the variables of loops, as everywhere in a manifest. A
 launch that has `variants` runs the first of them at whose sizes all of its `where` holds. Launches
-beside each other are one, of a kernel whose blocks call functions.
+beside each other are one, of a kernel whose blocks call functions. A loop that has `resident` is
+one launch, of the first of them `of` the kernels that its steps run, where the GPU has room for its
+blocks at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 
 from dlc.compiler.cuda.kernels import (
@@ -18,9 +21,10 @@ from dlc.compiler.cuda.kernels import (
     kernel_names,
     shared_memory,
 )
+from dlc.compiler.cuda.resident import Part, Turns
 from dlc.compiler.cuda.variants import cases
 from dlc.compiler.passes.plan_memory import byte_size, planned
-from dlc.ir.dims import Dim, substitute, symbols
+from dlc.ir.dims import Dim, maximum, substitute, symbol, symbols
 from dlc.ir.kernel import storage_size
 from dlc.ir.loops import LoopFunction
 from dlc.ir.program import (
@@ -40,7 +44,8 @@ from dlc.ir.program_text import variant_text
 
 Json = dict[str, object]
 NARROW = 1 << 30  # elements, with room for what is rounded up or doubled
-PRELUDE, TENSOR = (Path(__file__).with_name(f"{name}.cu") for name in ("prelude", "tensor"))
+PRELUDE, TENSOR, MEETING = (
+    Path(__file__).with_name(f"{name}.cu").read_text() for name in ("prelude", "tensor", "meeting"))
 STATE = "<state>"  # where a check that failed is noted: its code, and the value that it tells
 NOTE = """\
 extern "C" __global__ void note_failure(
@@ -91,6 +96,22 @@ def _each_body(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
             yield from (*_each_body(step.then), *_each_body(step.otherwise))
 
 
+def resident_turns(program: Program) -> dict[str, Turns]:
+    """Loops as kernels whose blocks stay, by the names of these."""
+    functions = {f.name: f for f in program.loops}
+    buffers = {b.name: b for b in program.buffers}
+    names = kernel_names(tuple(functions))
+    found: dict[str, Turns] = {}
+    loops = [step for step in each_step(program.steps) if isinstance(step, Loop)]
+    for loop in loops:
+        for kernels in loop.resident:
+            launches = [step for step in loop.body if isinstance(step, Launch)]
+            parts = [Part(launch, functions[name], f"{names[name]}_turn")
+                     for launch, name in zip(launches, kernels, strict=True)]
+            found[f"turns {len(found)}"] = Turns(loop, parts, buffers)
+    return found
+
+
 def _alone(program: Program) -> set[str]:
     """The functions of launches that are beside none."""
     return {case.kernel for steps in _each_body(program.steps) for run in runs(steps)
@@ -100,8 +121,8 @@ def _alone(program: Program) -> set[str]:
 def emit_text(program: Program) -> str:
     """The translation unit: what primitives mean, then the kernels."""
     functions = {f.name: f for f in launched(program)}
-    together, alone = launches_together(program), _alone(program)
-    names = kernel_names((*functions, *together.values()))
+    together, alone, turns = launches_together(program), _alone(program), resident_turns(program)
+    names = kernel_names((*functions, *together.values(), *turns))
     guarded = has_checks(program)
     inside = {name for key in together for name in key}
     kernels = [_told(program, f.name) + emit_kernel(f, names[f.name], guarded)
@@ -110,16 +131,22 @@ def emit_text(program: Program) -> str:
                 for f in functions.values() if f.name in inside]
     kernels += [emit_together([functions[n] for n in key], [f"{names[n]}_part" for n in key],
                               names[name], guarded) for key, name in together.items()]
-    parts = [PRELUDE, *([TENSOR] if any("= multiply_" in k for k in kernels) else [])]
-    return "\n".join((*(part.read_text() for part in parts), *[NOTE] * guarded, *kernels))
+    staying = {part.name: part.function for each in turns.values() for part in each.parts}
+    kernels += [emit_part(f, name, 0) for name, f in staying.items()]
+    kernels += [each.emit(names[name], guarded) for name, each in turns.items()]
+    tensor = any(word in k for k in kernels for word in ("= multiply_", "DYNAMIC_SHARED"))
+    return "\n".join((PRELUDE, *[TENSOR] * tensor, *[MEETING] * bool(turns), *[NOTE] * guarded,
+                      *kernels))
 
 
 def launches_by_kernel(program: Program) -> dict[str, list[tuple[Launch, ...]]]:
     """By their names in C, the launches that kernels stand for: all of a tuple at once, any of
     several."""
     functions, together = launched(program), launches_together(program)
-    names = kernel_names((*(f.name for f in functions), *together.values()))
-    found: dict[str, list[tuple[Launch, ...]]] = {}
+    turns = resident_turns(program)
+    names = kernel_names((*(f.name for f in functions), *together.values(), *turns))
+    found: dict[str, list[tuple[Launch, ...]]] = {
+        names[name]: [tuple(part.launch for part in each.parts)] for name, each in turns.items()}
     for steps in _each_body(program.steps):
         for run in runs(steps):
             if isinstance(run, tuple):
@@ -150,7 +177,8 @@ class Steps:
         self.dims = {b.name: b.dims for b in program.buffers}
         self.functions = {f.name: f for f in launched(program)}
         self.together = launches_together(program)
-        self.names = kernel_names((*self.functions, *self.together.values()))
+        self.turns = resident_turns(program)
+        self.names = kernel_names((*self.functions, *self.together.values(), *self.turns))
         self.state = [STATE] * has_checks(program)
 
     def describe(self) -> Json:
@@ -199,12 +227,40 @@ class Steps:
             case Loop():
                 return {"step": "loop", "var": step.var, "count": self.say(step.count),
                         "test": self.steps(step.test), "condition": step.condition,
-                        "body": self.steps(step.body)}
+                        "body": self.steps(step.body), **self._resident(step)}
             case Branch():
                 return {"step": "branch", "condition": step.condition,
                         "then": self.steps(step.then), "otherwise": self.steps(step.otherwise)}
             case Parallel():
                 raise ValueError(f"{step.var}: a GPU has no pieces")
+
+    def _resident(self, loop: Loop) -> Json:
+        """The kernels that are all turns of a loop, and of which kernels of its steps they are.
+        A launch is of as many blocks as the largest of the steps."""
+        found: list[Json] = []
+        for name, turns in self.turns.items():
+            if turns.loop is loop:
+                blocks = [self._blocks(part.launch, part.function.name) for part in turns.parts]
+                own = [dim for part, count in zip(turns.parts, blocks, strict=True)
+                       for dim in (*part.launch.dims, count)]
+                numbers = (*map(symbol, turns.symbols), loop.count, *own)
+                kernels, sums = zip(*self._stages(turns, blocks), strict=True)
+                most = self.say(reduce(maximum, sums))
+                found.append({
+                    "of": kernels, "kernel": self.names[name], "threads": turns.threads,
+                    "shared": turns.shared, "buffers": [*turns.roots, *self.state],
+                    "dims": list(map(self.say, numbers)), "blocks": most})
+        return {"resident": found} if found else {}
+
+    def _stages(self, turns: Turns, blocks: list[Dim]) -> Iterator[tuple[str, Dim]]:
+        """The kernel and the blocks of each step that is a part of a turn."""
+        at = 0
+        for run in runs(turns.loop.body):
+            assert isinstance(run, tuple)
+            functions = [part.function.name for part in turns.parts[at:at + len(run)]]
+            together = self.together.get(tuple(launch.kernel for launch in run))
+            yield self.names[together or functions[0]], sum(blocks[at:at + len(run)])
+            at += len(run)
 
     def _check(self, check: Check) -> Json:
         """A check, and the launch that notes it where nobody waits for it."""

@@ -6,15 +6,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from dlc.ir.dims import Dim, at_least, substitute
 from dlc.ir.program import Comparison, Launch, Program
-
-_RELATIONS: Final[dict[str, Callable[[int, int], bool]]] = {
-    "==": operator.eq, ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
 class Case(NamedTuple):
@@ -48,7 +43,7 @@ def _known(told: Comparison) -> bool | None:
     """Whether it holds at all sizes, or at none; None where that depends on them."""
     difference: Dim = told.left - told.right
     if isinstance(difference, int):
-        return _RELATIONS[told.relation](difference, 0)
+        return told.holds({})
     if told.relation == ">=":
         return True if at_least(difference, 0) else False if at_least(-1 - difference, 0) else None
     return None

@@ -96,11 +96,16 @@ def _sizes(kernel: Kernel, launches: Sequence[Launch], options: Options, most: i
     found: dict[tuple[int, ...], None] = {}
     for dims in given or [tuple(map(symbol, kernel.symbols))]:
         names = sorted({name for dim in dims for name in symbols(dim)})
-        levels = [_levels(name, options) for name in names]
-        for values in _values(levels, most // max(1, len(given))):
-            known = dict(zip(names, values, strict=True))
+        for known in sizes_of_symbols(names, options, most // max(1, len(given))):
             found[tuple(max(1, evaluate(dim, known)) for dim in dims)] = None
     return [dict(zip(kernel.symbols, each, strict=True)) for each in found]
+
+
+def sizes_of_symbols(names: Sequence[str], options: Options, most: int) -> Iterator[Sizes]:
+    """About `most` likely sizes of symbols."""
+    levels = [_levels(name, options) for name in names]
+    for values in _values(levels, most):
+        yield dict(zip(names, values, strict=True))
 
 
 def _said(kernel: Kernel, launches: Sequence[Launch], options: Options) -> list[Sizes]:

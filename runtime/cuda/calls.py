@@ -100,7 +100,8 @@ class Placed:
         code, layout = self.code, self.layout
         constants = {name: block.address for name, block in code.constants.items()}
         starts = {name: self.arena + start for name, start in layout.starts.items()}
-        places = Places(code.plan, {**starts, **self._variables, **constants, **given})
+        places = Places(code.plan, {**starts, **self._variables, **constants, **given},
+                        code.stream.room)
         flag = self._staging[layout.flag : layout.flag + FLAG_BYTES]
         return Walk(code.stream, places, self.sizes, flag, self._print, self.state, at_once)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.runtime.cuda.driver import Event
+from dlc.runtime.cuda.driver import Event, dropped
 from dlc.runtime.cuda.steps import Stream
 from dlc.runtime.errors import GpuError, GpuMemoryError
 from dlc.runtime.memory import Array
@@ -77,8 +77,8 @@ class Device:
         except BaseException:
             self._lock.release()
             raise
-        while _dropped:
-            _dropped.pop().free()
+        while dropped:
+            dropped.pop().free()
         return self
 
     def __exit__(
@@ -226,7 +226,7 @@ class Block:
 
     def __del__(self) -> None:
         if getattr(self, "_memory", None) is not None:
-            _dropped.append(self._memory)
+            dropped.append(self._memory)
 
 
 class Lease(Block):
@@ -247,9 +247,6 @@ class Lease(Block):
             super().__del__()
         elif getattr(self, "_memory", None) is not None:
             self.on.spare.append((self._memory, self.size))
-
-
-_dropped: list[Any] = []  # a collector may run anywhere: memory goes when the device is held next
 
 
 def _driver() -> Any:

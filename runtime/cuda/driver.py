@@ -10,9 +10,10 @@ from typing import Any
 
 from dlc.runtime.errors import GpuError
 
-__all__ = ["LEGACY_STREAM", "Event", "device_of", "driver", "must"]
+__all__ = ["LEGACY_STREAM", "Event", "device_of", "driver", "dropped", "must"]
 
 LEGACY_STREAM = 1  # the stream without a name, which waits for all that do not say otherwise
+dropped: list[Any] = []  # a collector may run anywhere: it is freed when the device is held next
 _NO_TIMES = 2
 _DEVICE_ORDINAL = 9
 

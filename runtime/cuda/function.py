@@ -60,7 +60,8 @@ class CudaFunction(Function):
         with self.on:
             self.module = _load(self.on, self.artifact, self.manifest.name)
             self.constants = self._copy_constants()
-        self.stream = self._kind(self.on.cuda, self.on.stream, self.module)
+        self.stream = self._kind(
+            self.on.cuda, self.on.stream, self.module, self.artifact.object_bytes)
         self._outputs = tuple(of_kind(self.plan["buffers"], "out"))
 
     def _door(self) -> Arguments:

@@ -25,13 +25,14 @@ Step = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A kernel, its blocks and threads, its arguments as bytes, and the bytes of shared memory that
-    a block asks for."""
+    a block asks for. Blocks that are `resident` are so all at once."""
 
     kernel: str
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: bytes
     shared: int = 0
+    resident: bool = False
 
     @classmethod
     def make(
@@ -114,11 +115,14 @@ def chosen(step: Step, sizes: Mapping[str, int]) -> Step:
 
 
 class Places:
-    """The addresses of buffers, for sizes among which are the variables of loops."""
+    """The addresses of buffers, for sizes among which are the variables of loops. `room` says how
+    many blocks of a launch may be resident at once."""
 
-    def __init__(self, plan: Step, roots: Mapping[str, int]) -> None:
+    def __init__(
+        self, plan: Step, roots: Mapping[str, int], room: Callable[[Launch], int] = lambda _: 0
+    ) -> None:
         self._buffers: Mapping[str, Step] = plan["buffers"]
-        self._roots = roots
+        self._roots, self._room = roots, room
 
     def of(self, name: str, sizes: Mapping[str, int]) -> int:
         """The address of a buffer."""
@@ -139,31 +143,48 @@ class Places:
         made = Launch.make(run["kernel"], blocks, run["threads"], pointers, dims)
         return replace(made, shared=run.get("shared", 0))
 
+    def turns(self, loop: Step, sizes: Mapping[str, int]) -> Launch | None:
+        """All turns of a loop as one launch; None where they are launched one by one."""
+        kernels = resident(loop, sizes)
+        made = self.pack(kernels, sizes) if kernels is not None else None
+        if made is None or self._room(made) < made.grid[0]:
+            return None
+        return replace(made, resident=True)
 
-def launches(step: Step, sizes: Mapping[str, int], pack: Pack) -> list[Launch] | None:
+
+def resident(loop: Step, sizes: Mapping[str, int]) -> Step | None:
+    """The kernel that does what all turns of a loop do at these sizes, if there is one."""
+    for kernel in loop.get("resident", ()):
+        steps = zip(loop["body"], kernel["of"], strict=True)
+        if all(chosen(step, sizes)["kernel"] == name for step, name in steps):
+            return None if evaluate(loop["count"], sizes) < 1 else kernel
+    return None
+
+
+def launches(step: Step, sizes: Mapping[str, int], places: Places) -> list[Launch] | None:
     """What a step launches, in order, if that is known before it runs; None if it is not, or if it
     is more than should be kept."""
     if step["step"] == "launch":
         try:
-            made = pack(step, sizes)
+            made = places.pack(step, sizes)
         except KeyError:  # it goes by the number of turns of a loop that runs till it is done
             return None
         return [made] if made else []
     if step["step"] == "commit":
         return []
     if step["step"] == "check":
-        return launches(step["note"], sizes, pack)
+        return launches(step["note"], sizes, places)
     if step["step"] != "loop" or step["condition"]:
         return None
+    at_once = places.turns(step, sizes)
+    if at_once is not None:
+        return [at_once]
     count = evaluate(step["count"], sizes)
     found: list[Launch] = []
     for turn in range(count):
         for each in (*step["test"], *step["body"]):
-            inner = launches(each, {**sizes, step["var"]: turn}, pack)
+            inner = launches(each, {**sizes, step["var"]: turn}, places)
             if inner is None or len(found) + len(inner) > MOST_LAUNCHES:
                 return None
             found += inner
     return found
-
-
-Pack = Callable[[Step, Mapping[str, int]], Launch | None]

@@ -13,6 +13,7 @@ from typing import Any
 
 from dlc.runtime.cuda.graphs import Graph
 from dlc.runtime.cuda.plan import STATE_BYTES, Launch, Places, Step, launches
+from dlc.runtime.cuda.resident import ResidentKernels
 from dlc.runtime.dims import evaluate
 from dlc.runtime.memory import Array
 
@@ -35,12 +36,20 @@ class Stream:
 
     records = True  # graphs of what is put on it
 
-    def __init__(self, cuda: Any, stream: Any, module: Any) -> None:
+    def __init__(self, cuda: Any, stream: Any, module: Any, code: bytes = b"") -> None:
         self._cuda, self.stream, self._module = cuda, stream, module
         self._kernels: dict[str, Any] = {}
+        self._resident = ResidentKernels(code)
+
+    def room(self, launch: Launch) -> int:
+        """How many blocks of a launch may be resident at once."""
+        return self._resident.room(launch)
 
     def launch(self, launch: Launch) -> None:
         """A kernel."""
+        if launch.resident:
+            self._resident.launch(launch, self.stream.handle)
+            return
         kernel = self._kernels.get(launch.kernel)
         if kernel is None:
             kernel = self._kernels[launch.kernel] = self._module.get_function(launch.kernel)
@@ -68,8 +77,8 @@ class TimedStream(Stream):
 
     records = False
 
-    def __init__(self, cuda: Any, stream: Any, module: Any) -> None:
-        super().__init__(cuda, stream, module)
+    def __init__(self, cuda: Any, stream: Any, module: Any, code: bytes = b"") -> None:
+        super().__init__(cuda, stream, module, code)
         self._events: list[tuple[str, Any, Any]] = []
 
     def launch(self, launch: Launch) -> None:
@@ -143,7 +152,7 @@ class Walk:
     def add_steps(self, steps: list[Step]) -> None:
         """All steps in order."""
         for step in steps:
-            known = launches(step, self.sizes, self.places.pack)
+            known = launches(step, self.sizes, self.places)
             if known is None:
                 self._decide(step)
             elif step["step"] == "loop":  # its variable keeps the number of turns
@@ -210,6 +219,11 @@ class Walk:
             raise Failed(step["code"], told)
 
     def _loop(self, step: Step, sizes: dict[str, int]) -> None:
+        at_once = self.places.turns(step, sizes)
+        if at_once is not None:
+            self.stream.launch(at_once)
+            sizes[step["var"]] = evaluate(step["count"], sizes)
+            return
         turn = sizes[step["var"]] = 0
         while self._goes_on(step, sizes):
             self._steps(step["body"], sizes)

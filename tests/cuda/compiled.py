@@ -17,13 +17,14 @@ from dlc.ir import dims
 from dlc.ir.graph import Graph
 from dlc.ir.program import Program
 from dlc.ir.scalar import Array
-from dlc.runtime.cuda.plan import chosen
+from dlc.runtime.cuda.plan import chosen, resident
 from dlc.runtime.dims import evaluate, holds, solve
 from tests.compiler.compiled import CompiledGraph, _meant, _stored
 from tests.cuda.on_cpu import KernelFault, Memory, Module
 from tests.cuda.on_device import ON_GPU, DeviceGraph, WideDeviceGraph
 
 ALIGNMENT = 64
+MOST_RESIDENT = 8192  # threads, as cuda_on_cpu.h has them
 ARCH = "sm_80"
 HEADERS = ("cuda_on_cpu.h", "primitives.h")
 Json = dict[str, Any]
@@ -37,14 +38,16 @@ class Run:
     """One call: the memory of all buffers, and the steps.
 
     Forwards, temps lie in the arena as they were planned; backwards, each has memory of its own,
-    with pages round it that can't be touched.
+    with pages round it that can't be touched. Loops are launched turn by turn if they are to be
+    `apart`.
     """
 
     def __init__(
         self, module: Module, manifest: Json, memory: dict[str, Memory], sizes: dict[str, int],
-        backwards: bool,
+        backwards: bool, apart: bool = False,
     ) -> None:
         self.module, self.plan, self.backwards = module, manifest["cuda"], backwards
+        self.apart = apart
         narrow = self.plan["narrow"]
         assert all(evaluate(n, sizes) < narrow["below"] for n in narrow["counts"])
         self.memory, self.sizes = memory, dict(sizes)
@@ -86,12 +89,15 @@ class Run:
 
     def _launch(self, step: Json) -> None:
         run = chosen(step, self.sizes)
-        blocks = evaluate(run["blocks"], self.sizes)
+        self._put(run, step, evaluate(run["blocks"], self.sizes))
+
+    def _put(self, run: Json, step: Json, blocks: int, resident: bool = False) -> None:
         given = [ctypes.c_void_p(self._place(name)) for name in step["buffers"]]
         given += [ctypes.c_longlong(evaluate(dim, self.sizes)) for dim in step["dims"]]
         if blocks:
             self.module.launch(run["kernel"], blocks, run["threads"], *given,
-                               shared=run.get("shared", 0), backwards=self.backwards)
+                               shared=run.get("shared", 0), backwards=self.backwards,
+                               resident=resident)
 
     def _check(self, step: Json) -> None:
         if not self._is_true(step["buffer"]):
@@ -107,6 +113,12 @@ class Run:
         self._steps(step["then" if self._is_true(step["condition"]) else "otherwise"])
 
     def _loop(self, step: Json) -> None:
+        at_once = None if self.apart else resident(step, self.sizes)
+        blocks = evaluate(at_once["blocks"], self.sizes) if at_once else 0
+        if at_once and blocks * at_once["threads"] <= MOST_RESIDENT:
+            self._put(at_once, at_once, blocks, resident=True)
+            self.sizes[step["var"]] = evaluate(step["count"], self.sizes)
+            return
         self.sizes[step["var"]] = 0
         while self._goes_on(step):
             self._steps(step["body"])
@@ -127,7 +139,8 @@ def runs(program: Program, kernel: str, sizes: dict[str, int]) -> str:
 
 
 class CudaGraph(CompiledGraph):
-    """A graph as CUDA C. A run goes forwards and backwards, which must give the same bits."""
+    """A graph as CUDA C. A run goes forwards and backwards, which must give the same bits; and with
+    all loops launched turn by turn, if there is one that need not be."""
 
     defined: tuple[str, ...] = ()
 
@@ -144,9 +157,14 @@ class CudaGraph(CompiledGraph):
         forwards, backwards = (self._run(arrays, b) for b in (False, True))
         for a, b in zip(forwards, backwards, strict=True):
             np.testing.assert_array_equal(a, b, "the order of threads changes the result")
+        if "meet_all_blocks();" in self.made.text:
+            for a, b in zip(forwards, self._run(arrays, False, apart=True), strict=True):
+                np.testing.assert_array_equal(a, b, "turns at once are not those one by one")
         return forwards
 
-    def _run(self, arrays: Sequence[Array], backwards: bool) -> tuple[Array, ...]:
+    def _run(
+        self, arrays: Sequence[Array], backwards: bool, apart: bool = False
+    ) -> tuple[Array, ...]:
         manifest, memory = self.made.manifest, {}
         sizes: dict[str, int] = {}
         for param, array in zip(self.meaning.params, arrays, strict=True):
@@ -174,7 +192,7 @@ class CudaGraph(CompiledGraph):
             values = [0, 0] if buffer["kind"] == "state" else buffer.get("values")
             if values is not None:
                 memory[name] = Memory.of(np.asarray(values, _numpy(buffer["dtype"])))
-        run = Run(self.module, manifest, memory, sizes, backwards)
+        run = Run(self.module, manifest, memory, sizes, backwards, apart)
         before = {p.value.name: memory[p.value.name].array.copy() for p in self.meaning.params
                   if p.role in ("in", "random")}
         run.run()

@@ -116,7 +116,8 @@ class Module:
         given = [_argument(a) for a in arguments]
         places = (ctypes.c_void_p * max(1, len(given)))(*map(ctypes.addressof, given))
         sizes = [ctypes.c_uint(n) for n in (*_three(grid), *_three(threads))]
-        message = function(*sizes, ctypes.c_size_t(shared), backwards + 2 * resident, places).decode()
+        how = backwards + 2 * resident
+        message = function(*sizes, ctypes.c_size_t(shared), how, places).decode()
         if message:
             raise KernelFault(message)
         for each in memory:

@@ -12,15 +12,17 @@
 #include <unistd.h>
 
 enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NO_CONTEXT = 201,
-       NO_BINARY = 209, NOT_FOUND = 500, FAULT = 700, NOT_SUPPORTED = 801, CAPTURED = 900 };
+       NO_BINARY = 209, NOT_FOUND = 500, FAULT = 700, TOO_LARGE = 720, NOT_SUPPORTED = 801, CAPTURED = 900 };
 typedef uint64_t Address;
 
 // What tests set and read.
 size_t stand_in_memory = (size_t)8 << 30, stand_in_used;
 int stand_in_devices = 1, stand_in_backwards;
 long stand_in_launches, stand_in_graphs, stand_in_graph_launches;
+long stand_in_room = 2;  // blocks that a processor holds at once
 char stand_in_message[512];
-// What was asked of it since `stand_in_log_size` was set to 0, a letter each: a Kernel, a Graph, a Copy,
+// What was asked of it since `stand_in_log_size` was set to 0, a letter each: a Kernel, one whose blocks
+// are Resident, a Graph, a Copy,
 // an Event, a stream Waits for an event, the host Awaits one, or Synchronizes.
 char stand_in_log[1 << 16];
 long stand_in_log_size;
@@ -43,7 +45,7 @@ int cuDeviceGetName(char *to, int n, int d) { return snprintf(to, n, "stand-in")
 int cuDeviceComputeCapability(int *a, int *b, int d) { return *a = 8, *b = 0, OK; }
 int cuDeviceTotalMem_v2(size_t *n, int d) { return *n = stand_in_memory, OK; }
 int cuDeviceGetAttribute(int *to, int which, int d) {
-  return *to = which == 75 ? 8 : which == 16 ? 108 : 0, OK;
+  return *to = which == 75 ? 8 : which == 16 ? 108 : which == 95 ? 1 : 0, OK;
 }
 
 static char the_context;
@@ -124,7 +126,7 @@ typedef struct Function {
 typedef struct Event Event;
 typedef struct Part {
   Function *function;
-  unsigned sizes[6], shared;
+  unsigned sizes[6], shared, resident;
   char *arguments;
   size_t count;
   void *to;
@@ -161,7 +163,7 @@ static int run(const Part *p) {
   for (size_t k = 0; k < count; k++) places[k] = p->arguments + 8 * k;
   const unsigned *n = p->sizes;
   stand_in_launches++;
-  const char *said = p->function->run(n[0], n[1], n[2], n[3], n[4], n[5], p->shared, stand_in_backwards, places);
+  const char *said = p->function->run(n[0], n[1], n[2], n[3], n[4], n[5], p->shared, stand_in_backwards + 2 * p->resident, places);
   if (!*said) return OK;
   snprintf(stand_in_message, sizeof stand_in_message, "%s", said);
   return FAULT;
@@ -309,6 +311,24 @@ int cuFuncSetAttribute(Function *f, int which, int value) {
   return f->most_shared = value, OK;
 }
 int cuFuncSetBlockShape(void *f, int x, int y, int z) { return OK; }
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *to, Function *f, int threads, size_t shared) {
+  return *to = shared <= f->most_shared ? stand_in_room : 0, OK;
+}
+int cuLaunchCooperativeKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                              unsigned by, unsigned bz, unsigned shared, void *stream, void **given) {
+  Part part = {.function = function, .sizes = {gx, gy, gz, bx, by, bz}, .shared = shared, .resident = 1};
+  note('R');
+  if (gx * gy * gz > 108 * stand_in_room) return TOO_LARGE;
+  // How many arguments there are a driver knows from the kernel; here a call ends in memory of its own.
+  uint64_t kept[512];
+  while (part.count < 512 && given[part.count]) {
+    kept[part.count] = *(uint64_t *)given[part.count];
+    part.count++;
+  }
+  part.arguments = (char *)kept;
+  part.count *= 8;
+  return shared <= function->most_shared ? put(stream, part) : INVALID;
+}
 int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **given, void **extra) {
   Part part = {.function = function, .sizes = {gx, gy, gz, bx, by, bz}, .shared = shared};

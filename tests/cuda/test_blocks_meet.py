@@ -19,9 +19,9 @@ NEIGHBOURS = HEAD + """
   own[threadIdx.x] = at;
   for (int turn = 0; turn < turns; turn++) {
     y[at] = x[(at + 65) % n] + 1;
-    meet_all_blocks();  // written
+    meet_all_blocks();  // all is written
     x[at] = y[(at + 63) % n] + own[63 - threadIdx.x] % 3;
-    meet_all_blocks();  // read
+    meet_all_blocks();  // all is read
   }
 }"""
 
@@ -50,7 +50,7 @@ def test_each_sees_what_others_wrote_and_keeps_its_shared_memory(backwards: bool
 
 
 @ORDERS
-@pytest.mark.parametrize("comment", ["written", "read"])
+@pytest.mark.parametrize("comment", ["all is written", "all is read"])
 def test_a_missing_meeting(comment: str, backwards: bool) -> None:
     """A block reads what another one has not written yet, or has written over."""
     assert (run(without(NEIGHBOURS, comment), backwards) != expected()).any()

@@ -42,6 +42,10 @@ program f<N> {
       check more 2 "fine"
     }
   }
+  loop again < 2 resident (copy, test), (copy.large, test) {
+    launch copy<4*N>(x, y)
+    launch test(h, more)
+  }
   commit
   launch copy<4>(h.last, w)
 }
@@ -107,6 +111,12 @@ def test_a_good_program() -> None:
      "test: does not take what copy takes"),
     ("  loop t < N {", "  variant copy of copy.large where E >= 2\n  loop t < N {",
      "copy: is a variant, and has some"),
+    ("resident (copy, test)", "resident (copy)", "again: has no launches of copy"),
+    ("resident (copy, test)", "resident (test, copy)", "again: has no launches of test, copy"),
+    ("    launch copy<4*N>(x, y)\n    launch test", "    launch copy<4*again>(x, y)\n    launch test",
+     "again: has blocks that are resident, and sizes of its turns"),
+    ("    launch test(h, more)\n  }\n  commit", '    check more 3 "no"\n  }\n  commit',
+     "again: has blocks that are resident, and more than launches"),
     ("E >= 1000", "N >= 1000", "copy.large: runs at sizes of what are none of its symbols"),
 ])
 def test_what_breaks_a_rule(before: str, after: str, message: str | None) -> None:

@@ -47,6 +47,9 @@ program fit<N> {
       commit
     }
   }
+  loop t.3 < N resident (one), ("one 2") {
+    launch one(y.row)
+  }
   parallel piece < (N + 7) // 8 cost 900*N {
     launch one(y.row)
     loop u < N {
@@ -112,8 +115,10 @@ def test_what_is_parsed() -> None:
 
 
 def test_steps_of_control_flow() -> None:
-    *_, loop, pieces, turns = parse_program(STEPS).steps
+    *_, loop, staying, pieces, turns = parse_program(STEPS).steps
     assert isinstance(loop, Loop)
+    assert isinstance(staying, Loop)
+    assert (loop.resident, staying.resident) == ((), (("one",), ("one 2",)))
     assert (loop.var, loop.count, loop.condition, len(loop.body)) == ("t", symbol("N") * 2, "", 2)
     assert isinstance(pieces, Parallel)
     assert (pieces.var, pieces.count, pieces.cost, len(pieces.body)) == (
@@ -163,9 +168,9 @@ def test_random_programs(seed: int) -> None:
     ("t < 2*N", "t 2*N", "line 22, column 10: expected '<', found '2'"),
     ("where N >= 512", "N >= 512", "line 15, column 33: expected 'where', found 'N'"),
     (">= 512,", "512,", "line 15, column 41: expected one of ==, >=, >, <=, <, found '512'"),
-    ("(N + 7) // 8 cost", "(N + 7) // 8", "line 28, column 33: expected 'cost', found '900'"),
-    ("} do {", "} {", "line 36, column 5: expected 'do', found '{'"),
-    ("else {", "other {", "line 40, column 7: expected 'else', found 'other'"),
+    ("(N + 7) // 8 cost", "(N + 7) // 8", "line 31, column 33: expected 'cost', found '900'"),
+    ("} do {", "} {", "line 39, column 5: expected 'do', found '{'"),
+    ("else {", "other {", "line 43, column 7: expected 'else', found 'other'"),
 ])
 def test_errors_say_where(before: str, after: str, message: str) -> None:
     with pytest.raises(TextError) as error:
