@@ -113,7 +113,7 @@ def test_a_good_program() -> None:
      "copy: is a variant, and has some"),
     ("resident (copy, test)", "resident (copy)", "again: has no launches of copy"),
     ("resident (copy, test)", "resident (test, copy)", "again: has no launches of test, copy"),
-    ("    launch copy<4*N>(x, y)\n    launch test", "    launch copy<4*again>(x, y)\n    launch test",
+    ("    launch copy<4*N>(x, y)\n    launch", "    launch copy<4*again>(x, y)\n    launch",
      "again: has blocks that are resident, and sizes of its turns"),
     ("    launch test(h, more)\n  }\n  commit", '    check more 3 "no"\n  }\n  commit',
      "again: has blocks that are resident, and more than launches"),
