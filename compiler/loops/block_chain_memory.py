@@ -83,6 +83,7 @@ class BlockChainMemory(Copying):
         self.i: Dim = 0  # the row, among this thread's own
         self.j: Dim = 0  # the element, or the number of a result, among those of this thread
         self.low: Dim = 0  # the first element of the part
+        self.seen: Dim = 0  # below where elements may count
 
     def let(self, name: str, value: Dim, turns: Dim) -> None:
         """From here on `name` stands for an index expression that lies below `turns`."""
@@ -91,14 +92,14 @@ class BlockChainMemory(Copying):
 
     def each(
         self, name: str, high: Dim, body: Callable[[Dim], None], step: int = 1,
-        unrolled: bool | None = None,
+        unrolled: bool | None = None, low: Dim = 0,
     ) -> None:
         """A loop in which memory changes."""
-        self.span(name, 0, high - 1)
+        self.span(name, low, high - 1)
         self.out.forget_memory()
         with self.out.block() as statements:
             body(symbol(name))
-        self.out.loop(name, 0, high, statements, step, unrolled=unrolled)
+        self.out.loop(name, low, high, statements, step, unrolled=unrolled)
         self.out.forget_memory()
 
     # Memory

@@ -12,6 +12,8 @@ neighbours in a warp, and find maxima and sums of a row by shuffles. How product
         sums[i, e] += …               last products, of elements
     for this thread's rows: numbers, results
 
+Parts in which comparisons of indices hide all elements of the tile's rows are left out.
+
 Where a row has a maximum m by which x is shifted in exp (x - m), each part may raise it. All sums
 so far are then multiplied by exp (m before - m now).
 """
@@ -21,6 +23,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import partial
 
+from dlc.compiler.kernels.hidden import counted
+from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.block_chain_memory import BlockChainMemory, Own, extent_of
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.reduce import State
@@ -44,9 +48,23 @@ class InBlockChains(Rescaling, BlockChainMemory):
         self.let("tx", mod(thread, share.beside), share.beside)
         self.let("ty", floordiv(thread, share.beside), self.schedule.threads // share.beside)
         self.allocate()
-        self.begin_parts()
-        self.each("first.p", self.length, self._part, self.wide)
+        low, self.seen = self._counted()
+        self.begin_parts(low)
+        self.each("first.p", self.seen, self._part, self.wide, low=low)
         self.each("in.r", share.down, self._finish, unrolled=True)
+
+    def _counted(self) -> tuple[Dim, Dim]:
+        """The first part in which elements may count for any of the tile's rows, and below where
+        they may."""
+        first = symbol("first.r")
+        last = minimum(first + self.share.height, self.rows) - 1
+        low, high = (bind(end, self.point, self.ranges) for end in counted(
+            self.kernel, self.parts, self.row_index, (first, last)))
+        if (low, high) == (0, self.length):
+            return low, high
+        below = minimum(low, high)
+        return (self.named("low", floordiv(below, self.wide) * self.wide, self.length),
+                self.named("high", high, self.length))
 
     def _part(self, low: Dim) -> None:
         """All that is done for a part of the rows."""
@@ -58,8 +76,8 @@ class InBlockChains(Rescaling, BlockChainMemory):
         for compute in self.parts.last:
             self.last(compute)
 
-    def begin_parts(self) -> None:
-        """What is done before the first part."""
+    def begin_parts(self, low: Dim) -> None:
+        """What is done before the first part, which begins there."""
 
     def begin_part(self) -> None:
         """What is done before the products of a part."""

@@ -33,13 +33,15 @@ class ChainMemory(Turning):
     blocks: dict[str, tuple[Dim, Dim]] = {}  # noqa: RUF012  values of products' own indices, here
     place: Dim = 0  # the vector of the tile, here
 
-    def each(self, name: str, high: Dim, body: Callable[[Dim], None]) -> None:
+    def each(
+        self, name: str, high: Dim, body: Callable[[Dim], None], low: Dim = 0
+    ) -> None:
         """A loop in which memory changes."""
-        self.span(name, 0, high - 1)
+        self.span(name, low, high - 1)
         self.out.forget_memory()
         with self.out.block() as statements:
             body(symbol(name))
-        self.out.loop(name, 0, high, statements)
+        self.out.loop(name, low, high, statements)
         self.out.forget_memory()
 
     def at_vector(self, place: Dim) -> None:

@@ -17,6 +17,8 @@ Where the number of values that an inner product adds up is a symbol, blocks of 
 added up one after another; where that of the results of a row is one, all is done for one block of
 them after another. Mostly one block holds all.
 
+Parts in which comparisons of indices hide all elements of the tile's rows are left out.
+
 Where a row has a maximum m by which x is shifted in exp (x - m), each part may raise it. All sums
 so far are then multiplied by exp (m before - m now).
 """
@@ -27,12 +29,24 @@ from functools import partial
 
 from dlc.compiler.kernels.accesses import LANE, offset_of
 from dlc.compiler.kernels.chain_parts import chain_parts
+from dlc.compiler.kernels.hidden import counted
+from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chain_memory import ChainMemory
 from dlc.compiler.loops.reduce import VECTOR_PLACE, State
 from dlc.compiler.loops.rescaling import Rescaling
 from dlc.compiler.loops.sweep import States, Sweeping
-from dlc.ir.dims import Dim, ceildiv, coefficient, floordiv, maximum, minimum, mod, symbol
+from dlc.ir.dims import (
+    Dim,
+    ceildiv,
+    coefficient,
+    floordiv,
+    maximum,
+    minimum,
+    mod,
+    substitute,
+    symbol,
+)
 from dlc.ir.kernel import Access, Compute, Index
 
 
@@ -77,10 +91,21 @@ class Chaining(Rescaling, Sweeping, ChainMemory):
         for own in results:
             self.enter_block(own, number)
         self.clear()
-        self.each(f"{self.parts.row.name}.p", self.simple(
-            ceildiv(self.length, self.schedule.part)), self._part)
+        part = self.schedule.part
+        low, high = self._counted()
+        self.first_part = self.simple(floordiv(low, part))
+        self.each(f"{self.parts.row.name}.p", self.simple(ceildiv(high, part)), self._part,
+                  self.first_part)
         self.each(f"{self.schedule.vector}.v", self.live, self._finish)
         self.point[self.schedule.vector] = self.first
+
+    def _counted(self) -> tuple[Dim, Dim]:
+        """Which elements may count, of any of the tile's rows."""
+        first = substitute(self.first, {LANE: 0})
+        last = minimum(first + self.wide, self.vector_bound) - 1
+        rows = next(i for i in self.kernel.outer if i.name == self.schedule.vector)
+        low, high = counted(self.kernel, self.parts, rows, (first, last))
+        return bind(low, self.point, self.ranges), bind(high, self.point, self.ranges)
 
     def _part(self, number: Dim) -> None:
         """All that is done for a part of the rows."""
@@ -109,7 +134,7 @@ class Chaining(Rescaling, Sweeping, ChainMemory):
             self.enter_block(own, number)
             with self.out.block() as body:
                 self.fill_panels([compute])
-            self.out.when((maximum(count - 2, -part),), body)
+            self.out.when((maximum(count - 2, self.first_part - part),), body)
             self._inner(compute, more=True)
 
         self.each(f"{own.name}.b", count, block)

@@ -113,14 +113,14 @@ class InTensorChains(OnPanels, InBlockChains):
 
     # Copies
 
-    def begin_parts(self) -> None:
+    def begin_parts(self, low: Dim) -> None:
         """Starts the copies of what is read of the rows, and of all parts that there is room for
         but one."""
         for held in self.held:
             if held.read.lines is self.row_index:
                 self._copy(held, 0, 0)
         for number in range(self.tile.stages - 1):
-            self._copy_part(number * self.wide)
+            self._copy_part(low + number * self.wide)
 
     def begin_part(self) -> None:
         """Waits for the copies of this part, and starts those of a later one."""
@@ -140,7 +140,7 @@ class InTensorChains(OnPanels, InBlockChains):
             for held in self.held:
                 if held.read.lines is not self.row_index:
                     self._copy(held, low, self._stage(low))
-        self.out.when((self.length - 1 - low,), body)
+        self.out.when((self.seen - 1 - low,), body)
         if self.direct:
             self.out.end_copies()
 

@@ -96,6 +96,7 @@ def test_tiles_of_all_sizes(
     for name, size in (("WARPS", warps), ("DOWN", down), ("STAGES", stages), ("PARTS", part)):
         monkeypatch.setattr(tensor_chains, name, (size,))
     monkeypatch.setattr(tensor_chains, "MOST_REGISTERS", 1000)
+    monkeypatch.setattr(tensor_chains, "chain_tiles", lambda *_: None)
     made = Attention(heads=1, depth=16).graph(gradients=False)
     compiled = check(made, precision, (1, 70, 200))
     assert f"first_p += {part}" in compiled.made.text
