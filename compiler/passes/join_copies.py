@@ -7,7 +7,8 @@
 
 A launch of a GPU takes some microseconds however little it does, and a turn of a scan has few that
 do more. A copy joins an elementwise kernel of as many places, whether that has to do with what is
-copied or not. Outside of loops a copy is one of many launches, and stays.
+copied or not; or one that is elementwise after a sum at each place, as products are. Outside of
+loops a copy is one of many launches, and stays.
 
 Requires: launches in their last order, without schedules. Ensures: a copy is only moved up over
 launches that neither touch what it writes nor write what it reads.
@@ -120,7 +121,7 @@ class _Joining:
     def _with_copy(self, launch: Launch, copy: Launch) -> str | None:
         """The name of the kernel that does both; None if one kernel can't."""
         kernel, (source, target) = self.kernels[launch.kernel], copy.buffers
-        if not _is_elementwise(kernel) or self._meets(target, launch.buffers):
+        if not _takes_copies(kernel) or self._meets(target, launch.buffers):
             return None
         dims = tuple(i.high for i in kernel.outer if not isinstance(i.high, Access))
         sizes = dict(zip(kernel.symbols, launch.dims, strict=True))
@@ -184,9 +185,20 @@ def _here(kernel: Kernel) -> tuple[Dim, ...]:
     return tuple(0 if i.high == 1 else symbol(i.name) for i in kernel.outer)
 
 
-def _is_elementwise(kernel: Kernel) -> bool:
-    """Whether it has places, at each of which it computes what it writes there."""
-    return bool(kernel.outer) and not kernel.locals and all(
+def _takes_copies(kernel: Kernel) -> bool:
+    """Whether it has places, at each of which it computes what it writes there; perhaps after one
+    sum, which is a number at each of them."""
+    after = kernel.body[1:] if _begins_with_sum(kernel) else kernel.body
+    numbers = [b for b in kernel.locals if not b.dims]
+    return bool(kernel.outer) and numbers == list(kernel.locals) and len(numbers) == len(
+        kernel.body) - len(after) and all(
         isinstance(c, Compute) and not c.over and not c.where and c.combine is None
-        for c in kernel.body) and all(
+        and kernel.buffer(c.target.buffer).role != "local" for c in after) and all(
             i.low == 0 and not isinstance(i.high, Access) for i in kernel.outer)
+
+
+def _begins_with_sum(kernel: Kernel) -> bool:
+    first = kernel.body[0]
+    return isinstance(first, Compute) and first.combine is not None and (
+        first.combine.kind == "sum" and not first.combine.tree) and (
+            kernel.buffer(first.target.buffer).role == "local")

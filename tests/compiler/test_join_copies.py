@@ -31,6 +31,23 @@ kernel total<N>(p0: f32[N, 8] in, p1: f32[N] out) {
   acc = sum k0<8: p0[i0, k0]
   p1[i0] = acc
 }
+
+kernel product<N>(p0: f32[N, 8] in, p1: f32[N, 8] out) {
+  local acc: f32
+  outer i0<N, i1<8
+  acc = sum k0<8: mul(p0[i0, k0], p0[i1, k0])
+  p1[i0, i1] = {
+    t0 = tanh(acc)
+    t0
+  }
+}
+
+kernel largest<N>(p0: f32[N, 8] in, p1: f32[N, 8] out) {
+  local acc: f32
+  outer i0<N, i1<8
+  acc = max k0<8: mul(p0[i0, k0], p0[i1, k0])
+  p1[i0, i1] = acc
+}
 """
 BUFFERS = """\
 program f<N> {
@@ -67,6 +84,11 @@ def launches(made: Program) -> list[tuple[str, ...]]:
      [("twice_copy", "x", "a", "x", "b"), ("total", "x", "s")]),
     # copies with each other
     (("launch copy<8*N>(x, a)", "launch copy<8*N>(x, b)"), [("copy_copy", "x", "a", "x", "b")]),
+    # after a sum at each place: what comes of it, and what it is of
+    (("launch product<N>(x, a)", "launch copy<8*N>(a, b)", "launch copy<8*N>(x, pair.first)"),
+     [("product_copy_copy", "x", "a", "b", "x", "pair.first")]),
+    (("launch product<N>(a, b)", "launch copy<8*N>(x, a)"), None),
+    (("launch largest<N>(x, a)", "launch copy<8*N>(a, b)"), None),
     # another number of places
     (("launch twice<N>(x, a)", "launch copy<N>(s, s)"), None),
     # another place makes what is copied
