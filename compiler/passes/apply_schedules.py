@@ -221,8 +221,25 @@ class Applying(Striping, Blocks, Chaining):
         if self.schedule.block:
             self.blocked(reduction, after, self._tiles_of_block())
         else:
-            self.fetch_tile()
-            self._epilogue(after, self.reduce(reduction, self.tile_points()))
+            self._in_whole_tiles(lambda: self._tile(reduction, after))
+
+    def _tile(self, reduction: Compute, after: list[Compute]) -> None:
+        """A register tile that is in no block, and what comes after it."""
+        self.fetch_tile()
+        self._epilogue(after, self.reduce(reduction, self.tile_points()))
+
+    def _in_whole_tiles(self, fill: Callable[[], None]) -> None:
+        """What `fill` makes for a tile; that for one that sticks out along the lanes apart, if it
+        needs masks: a mask and an address for each vector would leave few registers."""
+        wide = self.schedule.lanes * self.schedule.tile(self.schedule.vector)
+        left = self.simple(self.vector_bound - self.vector_base - wide)
+        if not self.mask("", exact=True):
+            fill()
+            return
+        for self.whole in (True, False):
+            with self.out.block() as body:
+                fill()
+            self.out.when((left if self.whole else -1 - left,), body)
 
     def _tiles_of_block(self) -> Dim:
         """How many tiles the block here has."""
@@ -319,7 +336,8 @@ class Applying(Striping, Blocks, Chaining):
         """
         count, lanes = self._places(name)
         at = self.point[name] + k * lanes
-        if k == 0 or (isinstance(count, int) and count % size == 0):
+        if k == 0 or (isinstance(count, int) and count % size == 0) or (
+                self.whole and name == self.schedule.vector):
             return at
         first = minimum(symbol(self._tile_name(name)) * size + k, count - 1)
         return self.named(name, first, count - 1) * lanes + (symbol("lane") if lanes > 1 else 0)
@@ -348,15 +366,10 @@ class Applying(Striping, Blocks, Chaining):
         Where it goes over memory, tiles that do not stick out have code without masks.
         """
         tiles = [(t.index, t.size) for t in self.schedule.tiles]
-        wide = self.schedule.lanes * self.schedule.tile(self.schedule.vector)
-        left = self.simple(self.vector_bound - self.vector_base - wide)
-        if not self.schedule.fetch or not self.mask("", exact=True):
+        if self.schedule.fetch:
+            self._in_whole_tiles(lambda: self._tile_loops(computes, tiles, at, stack, like))
+        else:
             self._tile_loops(computes, tiles, at, stack, like)
-            return
-        for self.whole in (True, False):
-            with self.out.block() as body:
-                self._tile_loops(computes, tiles, at, stack, like)
-            self.out.when((left if self.whole else -1 - left,), body)
 
     def _tile_loops(
         self, computes: list[Compute], tiles: list[tuple[str, int]], at: Dim, stack: str,
