@@ -29,6 +29,7 @@ from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Schedule
 
 LINE = 64  # bytes of memory that come at once
+MANY_VECTORS = 8  # of a tile: a mask and an address for each would leave few registers
 
 
 def apply_schedules(
@@ -221,19 +222,21 @@ class Applying(Striping, Blocks, Chaining):
         if self.schedule.block:
             self.blocked(reduction, after, self._tiles_of_block())
         else:
-            self._in_whole_tiles(lambda: self._tile(reduction, after))
+            self._in_whole_tiles(
+                self.schedule.tile(self.schedule.vector) >= MANY_VECTORS,
+                lambda: self._tile(reduction, after))
 
     def _tile(self, reduction: Compute, after: list[Compute]) -> None:
         """A register tile that is in no block, and what comes after it."""
         self.fetch_tile()
         self._epilogue(after, self.reduce(reduction, self.tile_points()))
 
-    def _in_whole_tiles(self, fill: Callable[[], None]) -> None:
-        """What `fill` makes for a tile; that for one that sticks out along the lanes apart, if it
-        needs masks: a mask and an address for each vector would leave few registers."""
+    def _in_whole_tiles(self, worth: bool, fill: Callable[[], None]) -> None:
+        """What `fill` makes for a tile; that for one that sticks out along the lanes apart, if that
+        is worth it, and needs masks."""
         wide = self.schedule.lanes * self.schedule.tile(self.schedule.vector)
         left = self.simple(self.vector_bound - self.vector_base - wide)
-        if not self.mask("", exact=True):
+        if not worth or not self.mask("", exact=True):
             fill()
             return
         for self.whole in (True, False):
@@ -366,10 +369,8 @@ class Applying(Striping, Blocks, Chaining):
         Where it goes over memory, tiles that do not stick out have code without masks.
         """
         tiles = [(t.index, t.size) for t in self.schedule.tiles]
-        if self.schedule.fetch:
-            self._in_whole_tiles(lambda: self._tile_loops(computes, tiles, at, stack, like))
-        else:
-            self._tile_loops(computes, tiles, at, stack, like)
+        self._in_whole_tiles(bool(self.schedule.fetch), lambda: self._tile_loops(
+            computes, tiles, at, stack, like))
 
     def _tile_loops(
         self, computes: list[Compute], tiles: list[tuple[str, int]], at: Dim, stack: str,
