@@ -27,7 +27,7 @@ from math import prod
 
 from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.loops.builder import Register
-from dlc.compiler.loops.panels import Panels
+from dlc.compiler.loops.panels import Panels, Part
 from dlc.compiler.loops.reduce import State
 from dlc.ir.dims import Dim, ceildiv, symbol
 from dlc.ir.kernel import Access, Compute, Index
@@ -59,36 +59,74 @@ class Blocks(Panels):
         order = self.schedule.reduce
         over = sorted(compute.over, key=lambda i: order.index(i.name))
         outside, inner = over[:self.schedule.outside], over[self.schedule.outside:]
-        if self.schedule.panel and not outside and len(inner) == 1:
-            low, high = (self._bound(b, self.point) for b in (inner[0].low, inner[0].high))
-            left = self.simple(self.schedule.depth - (high - low))
-            if not isinstance(left, int) or left >= 0:
-                with self.out.block() as body:
-                    self._whole(compute, after, turns, Index(inner[0].name, high, low))
-                self.out.when((left,), body)
-            if not isinstance(left, int) or left < 0:
-                with self.out.block() as body:
-                    self._in_parts(compute, after, turns, (outside, inner))
-                self.out.when((-1 - left,), body)
-        else:
+        left = self._left_in_panel(outside, inner)
+        if left is None or (isinstance(left, int) and left < 0):
             self._in_parts(compute, after, turns, (outside, inner))
+        elif isinstance(left, int):
+            low, high = self._ends(inner[0])
+            parts = ((inner[0].name, low, high, self.schedule.depth),)
+            self._whole(compute, after, turns, parts, self.filled_panel(compute, parts, {}))
+        else:
+            self._one_or_more(compute, after, turns, inner[0], left)
+
+    def _left_in_panel(self, outside: list[Index], inner: list[Index]) -> Dim | None:
+        """How much room a panel has beside all of the operand; None if there is no such panel."""
+        if not self.schedule.panel or outside or len(inner) != 1:
+            return None
+        low, high = self._ends(inner[0])
+        return self.simple(self.schedule.depth - (high - low))
+
+    def _ends(self, index: Index) -> tuple[Dim, Dim]:
+        return self._bound(index.low, self.point), self._bound(index.high, self.point)
+
+    def _one_or_more(
+        self, compute: Compute, after: list[Compute], turns: Dim, index: Index, left: Dim
+    ) -> None:
+        """One panel holds all where `left` is not negative. Panels are filled by one code: it is
+        long where rows become columns."""
+        low, high = self._ends(index)
+        one, more = (left,), (-1 - left,)
+        sums, like = self._sums(compute)
+
+        def on_panel(panel: str, parts: tuple[Part, ...]) -> None:
+            with self.out.block() as body:
+                whole = ((index.name, low, high, self.schedule.depth),)
+                self._whole(compute, after, turns, whole, panel)
+            self.out.when(one, body)
+            with self.out.block() as body:
+                self._add_panel(compute, turns, ([index], parts), panel, sums, {})
+            self.out.when(more, body)
+
+        with self.out.block() as body:
+            self._clear_all(sums, turns, like)
+        self.out.when(more, body)
+        self.each_panel(compute, [index], {}, on_panel)
+        with self.out.block() as body:
+            self._each_tile(turns, lambda at: self.tile_loops(after, at, sums, like))
+        self.out.when(more, body)
 
     def _in_parts(
         self, compute: Compute, after: list[Compute], turns: Dim,
         over: tuple[list[Index], list[Index]],
     ) -> None:
         """Sums lie in memory between the turns of the outer reduced loops, and between panels."""
-        assert compute.combine is not None
+        sums, like = self._sums(compute)
+        self._clear_all(sums, turns, like)
+        self._parts(compute, turns, over, sums, {})
+        self._each_tile(turns, lambda at: self.tile_loops(after, at, sums, like))
+
+    def _sums(self, compute: Compute) -> tuple[str, Register]:
+        """Memory for the sums of all tiles of a block, and what a register of them is like."""
         like = self._empty(compute, self.schedule.lanes)[0]
         size = self._tile_places() * like.lanes
-        sums = self.out.alloc(
-            "sums", like.dtype, self._turns_within() * self.schedule.block * size)
+        return self.out.alloc(
+            "sums", like.dtype, self._turns_within() * self.schedule.block * size), like
+
+    def _clear_all(self, sums: str, turns: Dim, like: Register) -> None:
         if self.schedule.within:
             self._each_tile(turns, lambda at: self._clear(sums, at, 1, like))
         else:
             self._clear(sums, 0, turns, like)
-        self._parts(compute, turns, over, sums, {})
-        self._each_tile(turns, lambda at: self.tile_loops(after, at, sums, like))
 
     def result(self, sums: Register) -> Register:
         """The result at one place: if the vector index is reduced, the sum over the lanes."""
@@ -103,20 +141,19 @@ class Blocks(Panels):
         return count
 
     def _whole(
-        self, compute: Compute, after: list[Compute], turns: Dim, index: Index
+        self, compute: Compute, after: list[Compute], turns: Dim, parts: tuple[Part, ...],
+        panel: str,
     ) -> None:
         """One panel holds all: sums stay in registers from first to last."""
-        assert not isinstance(index.low, Access)
-        assert not isinstance(index.high, Access)
-        parts = ((index.name, index.low, index.high, self.schedule.depth),)
-        panel = self.filled_panel(compute, parts, {})
+        ((name, low, high, _),) = parts
         like = self._empty(compute, self.schedule.lanes)[0]
         stack = self.out.alloc("acc", like.dtype, self._tile_places() * like.lanes)
 
         def some(vectors: Sequence[Dim]) -> None:
             points = self.tile_points(vectors)
             states = [self._empty(compute, like.lanes) for _ in points]
-            states = self.on_panel(compute, [index], parts, panel, points, states, {})
+            states = self.on_panel(
+                compute, [Index(name, high, low)], parts, panel, points, states, {})
             for k, (register,) in zip(self._numbers(vectors), states, strict=True):
                 self.out.store(stack, k * like.lanes, register)
 
@@ -166,9 +203,17 @@ class Blocks(Panels):
         self, compute: Compute, turns: Dim, inner: list[Index], sums: str, inside: dict[str, Dim]
     ) -> None:
         """The inner reduced loops in parts, for each of which there is a panel."""
-        self.each_panel(compute, inner, inside, lambda panel, parts: self._add_to(
-            sums, turns, lambda points, states: self.on_panel(
-                compute, inner, parts, panel, points, states, inside), compute))
+        self.each_panel(compute, inner, inside, lambda panel, parts: self._add_panel(
+            compute, turns, (inner, parts), panel, sums, inside))
+
+    def _add_panel(
+        self, compute: Compute, turns: Dim, over: tuple[list[Index], tuple[Part, ...]],
+        panel: str, sums: str, inside: dict[str, Dim],
+    ) -> None:
+        """Adds what one panel holds, parts of some indices, to the sums of each tile."""
+        inner, parts = over
+        self._add_to(sums, turns, lambda points, states: self.on_panel(
+            compute, inner, parts, panel, points, states, inside), compute)
 
     def _add_to(
         self, sums: str, turns: Dim,
