@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 class Atom:
     """A factor that is no polynomial: `left // right`, `left % right`, `max(…)` or `min(…)`.
 
-    Equal ones are one object, as dims are: they are looked up again and again.
+    Equal ones are one object, as dims are: they are looked up again and again. `symbols` are the
+    names that it depends on.
     """
 
-    __slots__ = ("kind", "left", "right")
+    __slots__ = ("kind", "left", "right", "symbols")
     kind: str
     left: Dim
     right: Dim
+    symbols: frozenset[str]
 
     def __new__(cls, kind: str, left: Dim, right: Dim) -> Atom:
         """The atom of that kind of two dims."""
@@ -26,6 +28,8 @@ class Atom:
         if found is None:
             found = super().__new__(cls)
             found.kind, found.left, found.right = kind, left, right
+            found.symbols = frozenset[str]().union(
+                *(side.symbols for side in (left, right) if not isinstance(side, int)))
             found = _made.setdefault((kind, left, right), found)
         return found
 

@@ -22,35 +22,74 @@ Monomial = tuple[tuple[Factor, int], ...]  # (factor, power), sorted by text; ()
 Env = Mapping[str, int]
 
 
-class Poly:
-    """A polynomial that is not a constant. Made by arithmetic on `symbol(name)`, never directly."""
+# A compilation asks the same of the same dims again and again: most answers are there already.
+_remembered = lru_cache(1 << 16)
 
-    __slots__ = ("_symbols", "_text", "terms")
+
+@_remembered
+def _sum(a: Poly, b: Dim) -> Dim:
+    out = dict(a.terms)
+    if isinstance(b, int):
+        out[()] = out.get((), 0) + b
+    else:
+        for monomial, number in b.terms:
+            out[monomial] = out.get(monomial, 0) + number
+    return of_terms(out)
+
+
+@_remembered
+def _difference(a: Poly, b: Dim) -> Dim:
+    return a + (-b)
+
+
+@_remembered
+def _taken_from(a: Poly, b: Dim) -> Dim:
+    return -a + b
+
+
+@_remembered
+def _negative(a: Poly) -> Dim:
+    return of_terms({monomial: -number for monomial, number in a.terms})
+
+
+@_remembered
+def _product(a: Poly, b: Dim) -> Dim:
+    out: dict[Monomial, int] = {}
+    for left, x in a.terms:
+        for right, y in (((), b),) if isinstance(b, int) else b.terms:
+            monomial = _times(left, right)
+            out[monomial] = out.get(monomial, 0) + x * y
+    return of_terms(out)
+
+
+class Poly:
+    """A polynomial that is not a constant. Made by arithmetic on `symbol(name)`, never directly.
+
+    `symbols` are the names that it depends on; `plain` is without atoms.
+    """
+
+    __slots__ = ("_text", "plain", "symbols", "terms")
     terms: tuple[tuple[Monomial, int], ...]
+    symbols: frozenset[str]
+    plain: bool
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
         self._text: str | None = None
-        self._symbols: frozenset[str] | None = None
+        factors = {factor for monomial, _ in terms for factor, _ in monomial}
+        names = {factor for factor in factors if isinstance(factor, str)}
+        self.plain = len(names) == len(factors)
+        for factor in () if self.plain else factors:
+            if isinstance(factor, Atom):
+                names |= factor.symbols
+        self.symbols = frozenset(names)
 
-    def __add__(self, other: Dim) -> Dim:
-        return _sum(self, other, 1)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Dim) -> Dim:
-        return _sum(self, other, -1)
-
-    def __rsub__(self, other: Dim) -> Dim:
-        return _sum(self * -1, other, 1)
-
-    def __neg__(self) -> Dim:
-        return self * -1
-
-    def __mul__(self, other: Dim) -> Dim:
-        return _product(self, other)
-
-    __rmul__ = __mul__
+    # What is remembered is found without a call of Python's: half of the arithmetic's time.
+    __add__ = __radd__ = _sum
+    __sub__ = _difference
+    __rsub__ = _taken_from
+    __neg__ = _negative
+    __mul__ = __rmul__ = _product
 
     def __floordiv__(self, other: Dim) -> Dim:
         return floordiv(self, other)
@@ -71,24 +110,8 @@ class Poly:
 
     __repr__ = __str__
 
-    @property
-    def symbols(self) -> frozenset[str]:
-        """The names it depends on."""
-        if self._symbols is None:
-            names: set[str] = set()
-            for monomial, _ in self.terms:
-                for factor, _ in monomial:
-                    if isinstance(factor, str):
-                        names.add(factor)
-                    else:
-                        names |= symbols(factor.left) | symbols(factor.right)
-            self._symbols = frozenset(names)
-        return self._symbols
-
 
 Dim = int | Poly
-# A compilation asks the same of the same dims again and again: most answers are there already.
-_remembered = lru_cache(1 << 16)
 
 _interned: dict[tuple[tuple[Monomial, int], ...], Poly] = {}
 _KIND: Final[dict[str, Callable[[int, int], int]]] = {
@@ -99,9 +122,10 @@ _KIND: Final[dict[str, Callable[[int, int], int]]] = {
 }
 
 
+@_remembered
 def symbol(name: str) -> Poly:
     """The dim that is the symbol `name`."""
-    return _as_dim(name)
+    return _intern(((((name, 1),), 1),))
 
 
 def symbols(dim: Dim) -> frozenset[str]:
@@ -157,17 +181,28 @@ def product(dims: tuple[Dim, ...]) -> Dim:
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """`dim` with symbols replaced by other dims."""
-    if isinstance(dim, int) or not (dim.symbols & values.keys()):
+    if isinstance(dim, int) or dim.symbols.isdisjoint(values):
         return dim
+    kept: dict[Monomial, int] = {}
     total: Dim = 0
-    for monomial, coefficient in dim.terms:
-        term: Dim = coefficient
-        for factor, power in monomial:
-            value = _substitute_factor(factor, values)
-            for _ in range(power):
-                term = term * value
-        total = total + term
-    return total
+    for monomial, number in dim.terms:
+        for factor, _ in monomial:
+            if factor in values if isinstance(factor, str) else not factor.symbols.isdisjoint(
+                    values):
+                total = total + _replaced(monomial, number, values)
+                break
+        else:
+            kept[monomial] = number
+    return of_terms(kept) + total
+
+
+def _replaced(monomial: Monomial, number: int, values: Mapping[str, Dim]) -> Dim:
+    term: Dim = number
+    for factor, power in monomial:
+        value = _substitute_factor(factor, values)
+        for _ in range(power):
+            term = term * value
+    return term
 
 
 def evaluate(dim: Dim, env: Env) -> int:
@@ -196,11 +231,11 @@ def coefficient(dim: Dim, name: str) -> Dim | None:
     for monomial, number in dim.terms:
         powers = dict(monomial)
         power = powers.pop(name, 0)
-        inside = any(isinstance(f, Atom) and name in symbols(_as_dim(f)) for f in powers)
+        inside = any(isinstance(f, Atom) and name in f.symbols for f in powers)
         if power > 1 or inside:
             return None
         if power == 1:
-            total = total + _make({tuple(powers.items()): number})
+            total = total + of_terms({tuple(powers.items()): number})
     return total
 
 
@@ -246,13 +281,16 @@ def _atom_bounds(atom: Atom) -> Interval:
 def _substitute_factor(factor: Factor, values: Mapping[str, Dim]) -> Dim:
     if isinstance(factor, str):
         return values[factor] if factor in values else symbol(factor)
+    if factor.symbols.isdisjoint(values):
+        return _as_dim(factor)
     left, right = substitute(factor.left, values), substitute(factor.right, values)
     make = {"//": floordiv, "%": mod, "max": maximum, "min": minimum}[factor.kind]
     return make(left, right)
 
 
-def _as_dim(factor: Factor) -> Poly:
-    return _intern(((((factor, 1),), 1),))
+@_remembered
+def _as_dim(atom: Atom) -> Poly:
+    return _intern(((((atom, 1),), 1),))
 
 
 def _intern(terms: tuple[tuple[Monomial, int], ...]) -> Poly:
@@ -262,7 +300,8 @@ def _intern(terms: tuple[tuple[Monomial, int], ...]) -> Poly:
     return found
 
 
-def _make(terms: dict[Monomial, int]) -> Dim:
+def of_terms(terms: dict[Monomial, int]) -> Dim:
+    """The sum of monomials with these coefficients."""
     kept = [(m, c) for m, c in terms.items() if c]
     if not kept:
         return 0
@@ -283,29 +322,6 @@ def _order(term: tuple[Monomial, int]) -> tuple[int, str]:
         key = -sum(p for _, p in monomial), " ".join(f"{f}^{p}" for f, p in monomial)
         _keys[monomial] = key
     return key
-
-
-@_remembered
-def _product(a: Poly, b: Dim) -> Dim:
-    out: dict[Monomial, int] = {}
-    for left, x in a.terms:
-        for right, y in (((), b),) if isinstance(b, int) else b.terms:
-            monomial = _times(left, right)
-            out[monomial] = out.get(monomial, 0) + x * y
-    return _make(out)
-
-
-@_remembered
-def _sum(a: Poly | int, b: Dim, sign: int) -> Dim:
-    out: dict[Monomial, int] = {(): a} if isinstance(a, int) else dict(a.terms)
-    if isinstance(b, int):
-        if not b:
-            return a
-        out[()] = out.get((), 0) + sign * b
-    else:
-        for monomial, coefficient in b.terms:
-            out[monomial] = out.get(monomial, 0) + sign * coefficient
-    return _make(out)
 
 
 def _times(left: Monomial, right: Monomial) -> Monomial:
@@ -337,7 +353,7 @@ def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     if isinstance(b, int):
         if b == 0:
             return 0, a
-        whole = _make({m: c // b for m, c in terms if c % b == 0 or not m})
+        whole = of_terms({m: c // b for m, c in terms if c % b == 0 or not m})
         return whole, a - whole * b
     if a is b:
         return 1, 0
@@ -351,7 +367,7 @@ def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
             rest[factor] = rest.get(factor, 0) - power
         if min(rest.values(), default=0) >= 0 and c % coefficient == 0:
             out[tuple((f, p) for f, p in rest.items() if p)] = c // coefficient
-    whole = _make(out)
+    whole = of_terms(out)
     return whole, a - whole * b
 
 

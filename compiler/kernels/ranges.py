@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dlc.ir.dims import (
     Atom,
     Dim,
+    Monomial,
     Poly,
     coefficient,
     floordiv,
@@ -18,6 +19,7 @@ from dlc.ir.dims import (
     maximum,
     minimum,
     mod,
+    of_terms,
     substitute,
     symbol,
     symbols,
@@ -42,6 +44,8 @@ def nonnegative(dim: Dim, ranges: Ranges) -> bool:
 def _choice(dim: Poly) -> tuple[bool, tuple[Dim, Dim]] | None:
     """A sum with a minimum or a maximum in it as two sums, and whether one that is not negative is
     enough: `x - min(a, b)` is the larger of `x - a` and `x - b`."""
+    if dim.plain:
+        return None
     for monomial, number in dim.terms:
         if len(monomial) == 1 and monomial[0][1] == 1 and isinstance(monomial[0][0], Atom):
             atom = monomial[0][0]
@@ -92,7 +96,7 @@ def extreme(dim: Dim, ranges: Ranges, side: int) -> Dim | None:
 def _innermost(names: frozenset[str], ranges: Ranges) -> str:
     """A name that no range of the others depends on: it goes first."""
     ordered = sorted(names)
-    for name in ordered:
+    for name in ordered if len(ordered) > 1 else ():
         if not any(name in symbols(e) for other in ordered if other != name
                    for e in ranges[other]):
             return name
@@ -142,40 +146,37 @@ def _as_dim(atom: Atom) -> Dim:
 
 def _relax(dim: Dim) -> Dim:
     """A lower bound without `-k * (e // d)` where d divides k: `d * (e // d) <= e`."""
-    if isinstance(dim, int):
+    if isinstance(dim, int) or dim.plain:
         return dim
+    kept: dict[Monomial, int] = {}
     total: Dim = 0
     for monomial, number in dim.terms:
-        term: Dim = number
         atom = monomial[0][0] if len(monomial) == 1 and monomial[0][1] == 1 else None
         if (isinstance(atom, Atom) and atom.kind == "//" and number < 0
                 and isinstance(atom.right, int) and atom.right > 0 and number % atom.right == 0):
             total = total + (number // atom.right) * atom.left
-            continue
-        for factor, power in monomial:
-            for _ in range(power):
-                term = term * (symbol(factor) if isinstance(factor, str) else _as_dim(factor))
-        total = total + term
-    return total
+        else:
+            kept[monomial] = number
+    return of_terms(kept) + total
 
 
 def simplify(dim: Dim, ranges: Ranges) -> Dim:
     """`dim` with divisions, remainders, maxima and minima resolved where the ranges decide them."""
-    if isinstance(dim, int) or not _has_atoms(dim):
+    if isinstance(dim, int) or dim.plain:
         return dim
+    kept: dict[Monomial, int] = {}
     total: Dim = 0
     for monomial, number in dim.terms:
+        if all(isinstance(factor, str) for factor, _ in monomial):
+            kept[monomial] = number
+            continue
         term: Dim = number
         for factor, power in monomial:
             value = symbol(factor) if isinstance(factor, str) else _resolve(factor, ranges)
             for _ in range(power):
                 term = term * value
         total = total + term
-    return total
-
-
-def _has_atoms(dim: Poly) -> bool:
-    return any(isinstance(factor, Atom) for monomial, _ in dim.terms for factor, _ in monomial)
+    return of_terms(kept) + total
 
 
 def _resolve(atom: Atom, ranges: Ranges) -> Dim:
@@ -197,14 +198,8 @@ def _exact(dim: Dim, divisor: int) -> tuple[Dim, Dim]:
     """`dim == whole * divisor + rest`, the terms that the divisor divides being in `whole`."""
     if isinstance(dim, int):
         return dim // divisor, dim % divisor
-    whole: Dim = 0
-    for monomial, number in dim.terms:
-        if number % divisor == 0:
-            term: Dim = number // divisor
-            for factor, power in monomial:
-                for _ in range(power):
-                    term = term * (symbol(factor) if isinstance(factor, str) else _as_dim(factor))
-            whole = whole + term
+    whole = of_terms({monomial: number // divisor for monomial, number in dim.terms
+                      if number % divisor == 0})
     return whole, dim - whole * divisor
 
 

@@ -48,7 +48,7 @@ class Target:
 
     def has(self, feature: str) -> bool:
         """Whether the CPU has a feature."""
-        return f"+{feature}" in self.features.split(",")
+        return f"+{feature}" in _split(self.features)
 
     def masks(self, dtype: DType, by_lane: bool) -> bool:
         """Whether there are instructions that read and write such elements under a mask, and at no
@@ -67,6 +67,11 @@ class Target:
         width = self.register_bytes * 8
         return (f'nounwind "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
                 ' "no-stack-arg-probe"')
+
+
+@cache  # it is asked for each formula, and a CPU has a hundred features
+def _split(features: str) -> frozenset[str]:
+    return frozenset(features.split(","))
 
 
 # What a CPU given by name has of what is asked for here; LLVM knows the rest by the name.
