@@ -29,17 +29,15 @@ _remembered = lru_cache(1 << 16)
 @_remembered
 def _sum(a: Poly, b: Dim) -> Dim:
     out = dict(a.terms)
-    if isinstance(b, int):
-        out[()] = out.get((), 0) + b
-    else:
-        for monomial, number in b.terms:
-            out[monomial] = out.get(monomial, 0) + number
+    add_to(out, 1, b)
     return of_terms(out)
 
 
 @_remembered
 def _difference(a: Poly, b: Dim) -> Dim:
-    return a + (-b)
+    out = dict(a.terms)
+    add_to(out, -1, b)
+    return of_terms(out)
 
 
 @_remembered
@@ -76,12 +74,15 @@ class Poly:
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
         self._text: str | None = None
-        factors = {factor for monomial, _ in terms for factor, _ in monomial}
-        names = {factor for factor in factors if isinstance(factor, str)}
-        self.plain = len(names) == len(factors)
-        for factor in () if self.plain else factors:
-            if isinstance(factor, Atom):
-                names |= factor.symbols
+        self.plain = True
+        names: set[str] = set()
+        for monomial, _ in terms:
+            for factor, _ in monomial:
+                if isinstance(factor, str):
+                    names.add(factor)
+                else:
+                    self.plain = False
+                    names |= factor.symbols
         self.symbols = frozenset(names)
 
     # What is remembered is found without a call of Python's: half of the arithmetic's time.
@@ -183,26 +184,28 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """`dim` with symbols replaced by other dims."""
     if isinstance(dim, int) or dim.symbols.isdisjoint(values):
         return dim
-    kept: dict[Monomial, int] = {}
-    total: Dim = 0
+    out: dict[Monomial, int] = {}
     for monomial, number in dim.terms:
-        for factor, _ in monomial:
-            if factor in values if isinstance(factor, str) else not factor.symbols.isdisjoint(
-                    values):
-                total = total + _replaced(monomial, number, values)
-                break
-        else:
-            kept[monomial] = number
-    return of_terms(kept) + total
+        add_to(out, number, _replaced(monomial, values))
+    return of_terms(out)
 
 
-def _replaced(monomial: Monomial, number: int, values: Mapping[str, Dim]) -> Dim:
-    term: Dim = number
+def _replaced(monomial: Monomial, values: Mapping[str, Dim]) -> Dim:
+    term: Dim = 1
     for factor, power in monomial:
         value = _substitute_factor(factor, values)
         for _ in range(power):
             term = term * value
     return term
+
+
+def add_to(terms: dict[Monomial, int], number: int, dim: Dim) -> None:
+    """Adds `number * dim` to a sum in the making: cheaper than a dim for each sum of two."""
+    if isinstance(dim, int):
+        terms[()] = terms.get((), 0) + number * dim
+        return
+    for monomial, own in dim.terms:
+        terms[monomial] = terms.get(monomial, 0) + number * own
 
 
 def evaluate(dim: Dim, env: Env) -> int:

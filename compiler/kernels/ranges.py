@@ -13,6 +13,7 @@ from dlc.ir.dims import (
     Dim,
     Monomial,
     Poly,
+    add_to,
     coefficient,
     floordiv,
     lower_bound,
@@ -83,8 +84,7 @@ def extreme(dim: Dim, ranges: Ranges, side: int) -> Dim | None:
         factor = coefficient(dim, name)
         if isinstance(factor, int):
             low, high = ranges[name]
-            dim = dim - symbol(name) * factor
-            dim = dim + factor * (high if factor * side > 0 else low)
+            dim = substitute(dim, {name: high if factor * side > 0 else low})
         else:
             replaced = _bound_atoms(dim, name, ranges, side)
             if replaced is None:
@@ -148,35 +148,30 @@ def _relax(dim: Dim) -> Dim:
     """A lower bound without `-k * (e // d)` where d divides k: `d * (e // d) <= e`."""
     if isinstance(dim, int) or dim.plain:
         return dim
-    kept: dict[Monomial, int] = {}
-    total: Dim = 0
+    out: dict[Monomial, int] = {}
     for monomial, number in dim.terms:
         atom = monomial[0][0] if len(monomial) == 1 and monomial[0][1] == 1 else None
         if (isinstance(atom, Atom) and atom.kind == "//" and number < 0
                 and isinstance(atom.right, int) and atom.right > 0 and number % atom.right == 0):
-            total = total + (number // atom.right) * atom.left
+            add_to(out, number // atom.right, atom.left)
         else:
-            kept[monomial] = number
-    return of_terms(kept) + total
+            out[monomial] = out.get(monomial, 0) + number
+    return of_terms(out)
 
 
 def simplify(dim: Dim, ranges: Ranges) -> Dim:
     """`dim` with divisions, remainders, maxima and minima resolved where the ranges decide them."""
     if isinstance(dim, int) or dim.plain:
         return dim
-    kept: dict[Monomial, int] = {}
-    total: Dim = 0
+    out: dict[Monomial, int] = {}
     for monomial, number in dim.terms:
-        if all(isinstance(factor, str) for factor, _ in monomial):
-            kept[monomial] = number
-            continue
-        term: Dim = number
+        term: Dim = 1
         for factor, power in monomial:
             value = symbol(factor) if isinstance(factor, str) else _resolve(factor, ranges)
             for _ in range(power):
                 term = term * value
-        total = total + term
-    return of_terms(kept) + total
+        add_to(out, number, term)
+    return of_terms(out)
 
 
 def _resolve(atom: Atom, ranges: Ranges) -> Dim:

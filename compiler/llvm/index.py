@@ -84,10 +84,10 @@ class Indices(Names):
 
     def _depth(self, monomial: Monomial) -> int:
         """The innermost scope that a product depends on."""
-        deepest = 0
+        deepest, names = 0, self.names
         for factor, _ in monomial:
-            for name in (factor,) if isinstance(factor, str) else _names(factor):
-                deepest = max(deepest, self.names[name].depth)
+            for name in (factor,) if isinstance(factor, str) else factor.symbols:
+                deepest = max(deepest, names[name].depth)
         return deepest
 
     def _exact(self, terms: Terms) -> str:
@@ -102,6 +102,8 @@ class Indices(Names):
         if not terms:
             return []
         depths = [self._depth(monomial) for monomial, _ in terms]
+        if depths.count(depths[0]) == len(depths):
+            return [(depths[0], terms, terms)]
         parts: list[tuple[int, Terms, Terms]] = []
         for depth in sorted(set(depths)):
             group = tuple(t for t, d in zip(terms, depths, strict=True) if d == depth)
@@ -150,8 +152,11 @@ class Indices(Names):
         """`group` as a sum of (factors of this scope) times (a sum over outer scopes)."""
         sums: dict[Monomial, list[tuple[Monomial, int]]] = {}
         for monomial, coefficient in group:
-            own = tuple(f for f in monomial if self._depth((f,)) == depth)
-            outer = tuple(f for f in monomial if self._depth((f,)) != depth)
+            own: Monomial = monomial
+            outer: Monomial = ()
+            if len(monomial) > 1:  # else it is of this scope as a whole
+                own = tuple(f for f in monomial if self._depth((f,)) == depth)
+                outer = tuple(f for f in monomial if f not in own)
             if depth == 0 and len(own) > 1:
                 own, outer = own[:1], own[1:]
             sums.setdefault(own, []).append((outer, coefficient))
@@ -280,7 +285,7 @@ def _split(dim: Dim) -> tuple[Terms, int]:
 def _names(factor: Factor) -> frozenset[str]:
     if isinstance(factor, str):
         return frozenset((factor,))
-    return symbols(factor.left) | symbols(factor.right)
+    return factor.symbols
 
 
 def load_symbols(indices: Indices, names: tuple[str, ...], dims: str) -> None:

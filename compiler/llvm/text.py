@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import field
+from functools import lru_cache
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.types import DType
+from dlc.ir.types import DTYPES, DType
 
 # bf16 as its bits: LLVM would call a library, which is not there, for many CPUs.
 _FLOATS = {"f16": "half", "bf16": "i16", "f32": "float", "f64": "double"}
+_ELEMENTS = {name: _FLOATS.get(name, f"i{t.size * 8}") for name, t in DTYPES.items()} | {
+    "bool": "i1"}
 _LETTERS = re.compile(r"[^A-Za-z0-9_.]")
 
 
 def element(dtype: DType) -> str:
     """The type of one element in a register."""
-    if dtype.is_float:
-        return _FLOATS[dtype.name]
-    return "i1" if dtype.kind == "bool" else f"i{dtype.size * 8}"
+    return _ELEMENTS[dtype.name]
 
 
 def stored(dtype: DType) -> str:
@@ -38,6 +39,7 @@ def suffix(kind: str, lanes: int = 1) -> str:
     return short if lanes == 1 else f"v{lanes}{short}"
 
 
+@lru_cache(1 << 12)  # registers have a few names each, and a number
 def mangle(name: str) -> str:
     """A name of a program in the letters that LLVM allows; different names stay different."""
     return _LETTERS.sub(lambda letter: f"${ord(letter[0]):x}$", name)
@@ -89,7 +91,8 @@ class Operand:
         return vector(element(self.dtype), self.lanes)
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.text}"
+        kind = _ELEMENTS[self.dtype.name]
+        return f"{kind} {self.text}" if self.lanes == 1 else f"<{self.lanes} x {kind}> {self.text}"
 
 
 @dataclass(slots=True)
@@ -133,20 +136,22 @@ class Writer:
 
     def line(self, text: str, depth: int | None = None) -> None:
         """Adds a line to a scope, the innermost if none is named."""
-        self.scopes[self.depth if depth is None else depth].lines.append(f"  {text}")
+        self.scopes[-1 if depth is None else depth].lines.append(f"  {text}")
 
     def emit(self, text: str, hint: str = "t", depth: int | None = None) -> str:
         """Adds an instruction that gives a value; returns the value's register."""
-        name = self.fresh(hint)
-        self.line(f"{name} = {text}", depth)
+        self._count += 1
+        name = f"%{mangle(hint)}.{self._count}"
+        scope = self.scopes[-1 if depth is None else depth]
+        scope.lines.append(f"  {name} = {text}")
         return name
 
     def once(self, key: object, text: str, hint: str = "t", depth: int | None = None) -> str:
         """Like `emit`, but an instruction of the same key is not repeated in the scope."""
-        at = self.depth if depth is None else depth
-        found = self.scopes[at].known.get(key)
+        known = self.scopes[-1 if depth is None else depth].known
+        found = known.get(key)
         if found is None:
-            found = self.scopes[at].known[key] = self.emit(text, hint, at)
+            found = known[key] = self.emit(text, hint, depth)
         return found
 
     def constant(self, one: str, dtype: DType, lanes: int) -> str:

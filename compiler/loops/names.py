@@ -61,12 +61,13 @@ class Names:
             return dim, dim
         low = high = 0.0
         for monomial, number in dim.terms:
-            span: Range = (number, number)
+            least: float = number
+            most: float = number
             for factor, power in monomial:
                 one = self._factor_range(factor)
                 for _ in range(power):
-                    span = _span(span, one)
-            low, high = low + span[0], high + span[1]
+                    least, most = _span((least, most), one)
+            low, high = low + least, high + most
         return low, high
 
     def _factor_range(self, factor: Factor) -> Range:
@@ -86,5 +87,7 @@ class Names:
 
 def _span(a: Range, b: Range) -> Range:
     """The range of a product; 0 times anything is 0."""
+    if a[0] == a[1] > 0 and b[0] > -inf and b[1] < inf:
+        return a[0] * b[0], a[0] * b[1]
     ends = [x * y if x and y else 0.0 for x in a for y in b]
     return min(ends), max(ends)

@@ -151,9 +151,11 @@ class Chooser:
         """The likely number of values of an index."""
         if isinstance(index.high, Access) or isinstance(index.low, Access):
             return 8
-        if index not in self.extents:
-            self.extents[index] = max(1, self.number(index.high) - self.number(index.low))
-        return self.extents[index]
+        found = self.extents.get(index)
+        if found is None:
+            found = max(1, self.number(index.high) - self.number(index.low))
+            self.extents[index] = found
+        return found
 
     def number(self, dim: Dim) -> int:
         """A dim at the likely sizes; an outer index in it counts as half its extent."""
