@@ -12,10 +12,12 @@ import json
 import sys
 import threading
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from lark import Lark, Token, Tree, UnexpectedInput
+from lark.grammar import NonTerminal, Rule
 
 from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
@@ -219,7 +221,17 @@ def _parser(every_token: bool = False) -> Lark:
     loaded_parser: Lark = Lark._load_from_dict(  # type: ignore[no-untyped-call]
         loaded["data"], memo, postlex=Newlines()
     )
+    loaded_parser._callbacks.update(dict.fromkeys(
+        filter(_passes_on, loaded_parser.rules), itemgetter(0)))
     return loaded_parser
+
+
+def _passes_on(rule: Rule) -> bool:
+    """Whether a rule, as most for an operator, only gives what it is made of: three of four that
+    are found in a text, for which lark would work out places that the tree has already."""
+    only = rule.expansion[0] if len(rule.expansion) == 1 else None
+    return (rule.options.expand1 and rule.alias is None and isinstance(only, NonTerminal)
+            and not only.name.startswith("_"))
 
 
 def main(arguments: list[str]) -> int:
