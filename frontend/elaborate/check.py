@@ -7,6 +7,8 @@ What such symbols leave open is checked where the definition is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dlc.frontend.elaborate.declared import declare_symbols, fit, resolve
 from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.instances import make_instance
@@ -28,22 +30,28 @@ from dlc.frontend.text import syntax
 from dlc.ir.diagnostics import Diagnostic, Diagnostics, UserError
 from dlc.ir.dims import symbol
 
+Built = Callable[[syntax.Model, Diagnostics], bool]
+"""Whether a model was built, and what is wrong with it is among what was found."""
+
 
 @on_a_deep_stack
-def check_program(program: Program) -> None:
+def check_program(program: Program, built: Built = lambda model, found: False) -> None:
     """Checks all definitions of all files that are not of the library; `UserError` with all that
-    is wrong in them."""
+    is wrong in them. A model of the main file for which `built` is true needs no check."""
     found = program.faults
     if not program.main.tree.definitions and not len(found):
         raise UserError([Diagnostic("empty", f"{program.main.path.name} is empty: a program has at "
                                     "least one definition")])
     for module in reversed(program.modules):  # imports first: an error is told where it stands
         if not module.library:
-            check_module(program, module, found)
+            check_module(program, module, found, built)
     found.raise_if_any()
 
 
-def check_module(program: Program, module: Module, found: Diagnostics) -> None:
+def check_module(
+    program: Program, module: Module, found: Diagnostics,
+    built: Built = lambda model, found: False,
+) -> None:
     """Adds all that is wrong in one file to `found`."""
     for definition in module.definitions.values():
         if definition.name.text in module.broken:
@@ -52,7 +60,10 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
         if any(d.code in ("too-large", "too-deep") for d in found.sorted()):
             return  # each further definition would take as long, to the same end
         try:
-            _definition(context, definition, module)
+            _check_parameters(context, definition)
+            if not (module is program.main and isinstance(definition, syntax.Model)
+                    and built(definition, found)):
+                _definition(context, definition, module)
         except Fault as fault:
             context.report(fault)
         except Silent:
@@ -62,7 +73,6 @@ def check_module(program: Program, module: Module, found: Diagnostics) -> None:
 
 
 def _definition(context: Context, definition: syntax.Definition, module: Module) -> None:
-    _check_parameters(context, definition)
     match definition:
         case syntax.Const():
             context.constant(definition, module)

@@ -30,9 +30,9 @@ from dlc.frontend.records import (
 )
 from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
-from dlc.frontend.text.syntax import Test
+from dlc.frontend.text.syntax import Model, Test
 from dlc.frontend.training.train_plan import SPARSE, Input
-from dlc.ir.diagnostics import Diagnostics
+from dlc.ir.diagnostics import Diagnostics, UserError
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Graph, Param
 from dlc.ir.types import DTYPES, sparse
@@ -70,7 +70,7 @@ class Elaboration:
     def check(self) -> ProgramRecord:
         """Checks every definition, and builds what is trained; UserError with all that is wrong."""
         program = self.program
-        check_program(program)
+        check_program(program, self._built)
         models = {
             name: tuple(_parameter(parameter) for parameter in model.parameters)
             for name, (model, _) in program.models().items()
@@ -84,6 +84,19 @@ class Elaboration:
         for name, arguments in trained.items():
             self.model(name, arguments)
         return ProgramRecord(models, trained, _constants(program))
+
+    def _built(self, model: Model, found: Diagnostics) -> bool:
+        """Builds a model that `check` would build in the end, if no caller decides anything of it:
+        there is no need to check it with symbols before."""
+        name = model.name.text
+        if model.parameters or name not in train_blocks.blocks(self.program) or len(found):
+            return False
+        try:
+            self.model(name, {})
+        except UserError as error:
+            for diagnostic in error.diagnostics:
+                found.add(diagnostic)
+        return True
 
     def check_all(self) -> None:
         """As `check`; and builds what can be built: models without arguments, plain functions."""
