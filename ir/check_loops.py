@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
 
-from dlc.ir.dims import Dim, symbol, symbols
+from dlc.ir.check_groups import GroupChecks
+from dlc.ir.check_scope import WARP
+from dlc.ir.dims import symbol, symbols
+from dlc.ir.group_loops import GroupStatement
+from dlc.ir.group_loops_text import GROUP_PRINTERS
 from dlc.ir.kernel_rules import KernelError, TypeRuleError, result_dtype
 from dlc.ir.loops import (
     Alloc,
@@ -34,10 +37,7 @@ from dlc.ir.loops import (
     Store,
     Tensor,
 )
-from dlc.ir.types import BF16, BOOL, F16, F32, I32, DType
-
-Kind = tuple[DType, int]  # an element type, and lanes
-WARP = 32  # threads that go in step as far as shuffles are concerned
+from dlc.ir.types import BF16, BOOL, F16, F32, I32
 
 
 def check_loops(function: LoopFunction) -> None:
@@ -51,22 +51,11 @@ def check_loops(function: LoopFunction) -> None:
     _Checker(function).run()
 
 
-class _Checker:
+class _Checker(GroupChecks):
     """One function under inspection, with what is in scope."""
 
     def __init__(self, function: LoopFunction) -> None:
-        self.function = function
-        self.indices = {"chunk", *function.symbols}
-        self.indices |= {"thread"} if function.threads > 1 else set()
-        # The indices that may differ from thread to thread: of all, and of one warp; and how many
-        # loops and conditions round here do.
-        self.varying = ({"thread"}, {"thread"})
-        self.apart = [0, 0]
-        self.registers: dict[str, Kind] = {}
-        self.buffers: dict[str, tuple[DType, bool]] = {}
-        self.shared: set[str] = set()
-        self.defined: set[str] = set()  # all registers and buffers ever defined
-        self.place = ""
+        super().__init__(function)
         self._checks: dict[type, Callable[..., None]] = {
             Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,
@@ -75,6 +64,7 @@ class _Checker:
             Fetch: self._fetch, Shuffle: self._shuffle, Barrier: self._barrier,
             Copy: self._copy, Copies: self._copies, Matrices: self._matrices,
             Fragments: self._fragments, Tensor: self._tensor,
+            **self.group_checks(),
         }
 
     def run(self) -> None:
@@ -96,62 +86,13 @@ class _Checker:
             self.place = _place(statement)
             self._checks[type(statement)](statement)
 
-    def _define(self, name: str, dtype: DType, lanes: int) -> None:
-        if lanes < 1:
-            self._fail(f"{lanes} lanes")
-        self._new(name)
-        self.registers[name] = dtype, lanes
-
-    def _new(self, name: str) -> None:
-        if not name or name in self.defined:
-            self._fail(f"{name or 'an empty name'} is defined already")
-        self.defined.add(name)
-
-    def _buffer(self, name: str, dtype: DType, writable: bool) -> None:
-        self._new(name)
-        self.buffers[name] = dtype, writable
-
-    def _index(self, name: str) -> None:
-        if not name or name in self.indices:
-            self._fail(f"{name or 'an empty name'} is an index already")
-        self.indices.add(name)
-
-    def _dims(self, *dims: Dim) -> None:
-        for dim in dims:
-            unknown = symbols(dim) - self.indices
-            if unknown:
-                self._fail(f"{', '.join(sorted(unknown))} in {dim} is no index here")
-
-    def _use(self, name: str) -> Kind:
-        if name not in self.registers:
-            self._fail(f"there is no register {name} here")
-        return self.registers[name]
-
-    def _expect(self, name: str, dtype: DType, lanes: int) -> None:
-        found = self._use(name)
-        if found != (dtype, lanes):
-            self._fail(f"{name} is {_text(found)}, not {_text((dtype, lanes))}")
-
-    def _element(self, buffer: str, dtype: DType, offset: Dim, write: bool = False) -> None:
-        if buffer not in self.buffers:
-            self._fail(f"there is no buffer {buffer} here")
-        kind, writable = self.buffers[buffer]
-        if kind is not dtype:
-            self._fail(f"{buffer} holds {kind}, not {dtype}")
-        if write and not writable:
-            self._fail(f"{buffer} is only read")
-        self._dims(offset)
-
-    def _masked(self, mask: str, lanes: int) -> None:
-        if mask:
-            self._expect(mask, BOOL, lanes)
-
     def _alloc(self, s: Alloc) -> None:
         if s.size < 1:
             self._fail(f"{s.size} elements")
         if s.shared and s.zeroed:
             self._fail("shared memory is never zeroed")
         self._buffer(s.name, s.dtype, True)
+        self.sizes[s.name] = s.size
         self.shared |= {s.name} if s.shared else set()
 
     def _mask(self, s: Mask) -> None:
@@ -219,12 +160,12 @@ class _Checker:
     def _shuffle(self, s: Shuffle) -> None:
         if self.function.threads == 1 or s.distance not in (1, 2, 4, 8, 16):
             self._fail(f"{s.distance} is no distance in a warp")
-        self._together(warp=True)
+        self._together(WARP)
         self._expect(s.value, s.dtype, 1)
         self._define(s.name, s.dtype, 1)
 
     def _barrier(self, s: Barrier) -> None:
-        self._together(s.warp)
+        self._together(WARP if s.warp else 0)
 
     def _copy(self, s: Copy) -> None:
         self._shared_element(s.buffer, s.dtype, s.at)
@@ -238,7 +179,7 @@ class _Checker:
             self._fail(f"{s.pending} groups")
 
     def _matrices(self, s: Matrices) -> None:
-        self._together(warp=True)
+        self._together(WARP)
         for place in s.places:
             self._shared_element(s.buffer, s.dtype, place)
         if s.dtype not in (F16, BF16, F32) or len(s.places) != (
@@ -254,39 +195,13 @@ class _Checker:
         self._define(s.name, s.word, 4)
 
     def _tensor(self, s: Tensor) -> None:
-        self._together(warp=True)
+        self._together(WARP)
         for name in (s.left, s.right):
             self._expect(name, F32 if s.dtype is F32 else I32, 4)
         self._expect(s.sums, F32, 4)
         if s.dtype not in (F16, BF16, F32):
             self._fail(f"{s.dtype} is not multiplied so")
         self._define(s.name, F32, 4)
-
-    def _shared_element(self, buffer: str, dtype: DType, offset: Dim) -> None:
-        self._element(buffer, dtype, offset, write=True)
-        if buffer not in self.shared:
-            self._fail(f"{buffer} is not shared")
-
-    def _together(self, warp: bool) -> None:
-        if self.apart[warp]:
-            self._fail("not all threads come here together")
-
-    def _vary(self, name: str, *dims: Dim) -> None:
-        """An index is new here; it differs between threads if one does in `dims`."""
-        for varying, varies in zip(self.varying, self._varies(*dims), strict=True):
-            varying.discard(name)
-            varying.update({name} if varies else ())
-
-    def _varies(self, *dims: Dim) -> tuple[bool, bool]:
-        """Whether a dim differs between the threads of a chunk, and between those of a warp."""
-        every, warp = self.varying
-        return (any(symbols(dim) & every for dim in dims),
-                any(_differs_in_warp(dim, warp) for dim in dims))
-
-    def _enter_apart(self, *dims: Dim) -> list[int]:
-        before = self.apart
-        self.apart = [n + varies for n, varies in zip(before, self._varies(*dims), strict=True)]
-        return before
 
     def _let(self, s: Let) -> None:
         self._dims(s.value)
@@ -339,45 +254,14 @@ class _Checker:
         for name, (_, _, dtype, lanes) in zip(s.after, s.carried, strict=True):
             self._define(name, dtype, lanes)
 
-    def _enter(self) -> tuple[set[str], dict[str, Kind], dict[str, tuple[DType, bool]]]:
-        return set(self.indices), dict(self.registers), dict(self.buffers)
-
-    def _leave(
-        self, saved: tuple[set[str], dict[str, Kind], dict[str, tuple[DType, bool]]]
-    ) -> None:
-        self.indices, self.registers, self.buffers = saved
-
-    def _fail(self, message: str) -> NoReturn:
-        raise KernelError(self.function.name or "loops", self.place, message)
-
-
-def _differs_in_warp(dim: Dim, varying: set[str]) -> bool:
-    """Whether a dim may differ in a warp; the quotient of `thread` by whole warps does not."""
-    if isinstance(dim, int):
-        return False
-    for factor in (f for monomial, _ in dim.terms for f, _ in monomial):
-        if isinstance(factor, str):
-            if factor in varying:
-                return True
-        elif factor.kind == "//" and factor.left is symbol("thread") and isinstance(
-                factor.right, int) and factor.right % WARP == 0:
-            continue
-        elif any(_differs_in_warp(side, varying) for side in (factor.left, factor.right)):
-            return True
-    return False
-
-
-def _text(kind: Kind) -> str:
-    dtype, lanes = kind
-    return f"{dtype}x{lanes}" if lanes > 1 else str(dtype)
-
-
 def _place(statement: Statement) -> str:
     """What a statement is, in a few words."""
     if isinstance(statement, For):
         return f"for {statement.var}"
     if isinstance(statement, (Barrier, Copies)):
         return "barrier" if isinstance(statement, Barrier) else "copies"
+    if isinstance(statement, GroupStatement):
+        return GROUP_PRINTERS[type(statement)](statement)
     if isinstance(statement, Copy):
         return f"copy {statement.buffer}[{statement.at}]"
     if isinstance(statement, Store):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dlc.ir.schedule import ChainTile, Schedule, SharedTile, TensorTile
+from dlc.ir.group_loops import MOST_OF_BOX, ROWS
+from dlc.ir.schedule import ChainTile, GroupTile, Schedule, SharedTile, TensorTile
 from dlc.ir.types import BF16, F16, F32
 
 WARP, MOST_THREADS = 32, 1024  # threads of a warp, and the most of a block
+MOST_SUMS = 256  # of two threads: half of the registers that each may have
 
 
 def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
@@ -41,6 +43,8 @@ def _check_tiles(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
         _check_tensor(schedule, schedule.tensor, fail)
     if schedule.chain is not None:
         _check_chain(schedule, schedule.chain, fail)
+    if schedule.grouped is not None:
+        _check_grouped(schedule, schedule.grouped, fail)
 
 
 def _check_places(schedule: Schedule, fail: Callable[[str, str], None]) -> None:
@@ -113,11 +117,29 @@ def _check_chain(
     _check_product(schedule, "chain", tile.rows, fail)
 
 
+def _check_grouped(
+    schedule: Schedule, tile: GroupTile, fail: Callable[[str, str], None]
+) -> None:
+    """Each group has whole products, whose sums its registers hold; boxes are not too large."""
+    if min(tile.groups, tile.down) < 1 or tile.threads != schedule.threads:
+        fail("grouped", f"{tile.groups} groups and one more are not {schedule.threads} threads")
+    if tile.dtype not in (F16, BF16):
+        fail("grouped", f"{tile.dtype} is not multiplied so")
+    if tile.width % ROWS or not 0 < tile.width <= MOST_OF_BOX or tile.height > MOST_OF_BOX:
+        fail("grouped", f"there are no tiles of {tile.height} rows and {tile.width} columns")
+    if tile.down * tile.width > MOST_SUMS:
+        fail("grouped", "a thread has more sums than registers")
+    if tile.stages < 2 or tile.band < 1 or not 0 <= tile.outside < len(schedule.reduce):
+        fail("grouped", "there are too few stages, or bands, or the sum has no such loops")
+    _check_product(schedule, "grouped", (*tile.rows, *tile.columns), fail)
+
+
 def _check_product(
     schedule: Schedule, line: str, names: tuple[str, ...], fail: Callable[[str, str], None]
 ) -> None:
     if len(set(names)) < len(names) or not set(names) <= set(schedule.order):
         fail(line, "rows and columns are no two groups of outer indices")
+    tiles = (schedule.shared, schedule.tensor, schedule.chain, schedule.grouped)
     if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles or (
-            sum(t is not None for t in (schedule.shared, schedule.tensor, schedule.chain)) > 1):
+            sum(t is not None for t in tiles) > 1):
         fail(line, "it has no reduced index, or lanes, groups or tiles besides")

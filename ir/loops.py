@@ -8,6 +8,7 @@ On a GPU a chunk is run by many threads: each runs all statements, with `thread`
 the index names. They share what is allocated as `shared`, meet at a `Barrier`, and the 32 threads
 of a warp pass registers to each other by a `Shuffle`. A warp multiplies small matrices together
 (`Matrices`, `Tensor`), which copies bring into shared memory while other work goes on (`Copy`).
+What groups of four warps do is in `group_loops.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.equality import equal_by_fields
+from dlc.ir.group_loops import GroupStatement
 from dlc.ir.types import F32, I32, DType
 
 
@@ -336,7 +338,7 @@ class AsIndex:
 
 Statement = (Alloc | Mask | Load | Store | Fetch | Const | IndexOf | Splat | Apply | LaneReduce
              | Exchange | Shuffle | Barrier | Copy | Copies | Matrices | Fragments | Tensor | For
-             | If | Let | LoadIndex | AsIndex)
+             | If | Let | LoadIndex | AsIndex | GroupStatement)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.expression_text import read_attr
+from dlc.ir.group_loops_text import read_group_statement
 from dlc.ir.loops import (
     Alloc,
     Apply,
@@ -105,6 +106,9 @@ class _LoopsParser:
         if scan.word == "copies" and scan.after in ("end", "wait"):
             scan.expect("copies")
             return Copies(None if scan.take("end") else self._pending())
+        of_group = read_group_statement(scan)
+        if of_group is not None:
+            return of_group
         if scan.after == "[":
             return self._store()
         if scan.after == ":":

@@ -27,6 +27,8 @@ On a GPU, many threads run a chunk: `… chunks 4 threads 256 {`. Then there are
     alloc all: f32[256] shared     barrier     barrier warp     o: f32 = shuffle v by 16
     copy all[4*thread] = x[at]: f32x4 where m      copies end      copies wait 2
     w: i32x4 = matrices half[at]: bf16 turned      p: f32x4 = tensor w, z second plus s: bf16
+
+and what groups of four warps do (`group_loops.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dlc.ir.expression_text import attr_text
+from dlc.ir.group_loops_text import GROUP_PRINTERS
 from dlc.ir.loops import (
     Alloc,
     Apply,
@@ -233,5 +236,5 @@ _PRINTERS: Final[dict[type, Callable[..., str]]] = {
     Splat: _splat, Apply: _apply, LaneReduce: _lane_reduce, Let: _let, LoadIndex: _load_index,
     AsIndex: _as_index, Exchange: _exchange, Fetch: _fetch, Shuffle: _shuffle, Barrier: _barrier,
     Copy: _copy, Copies: _copies, Matrices: _matrices,
-    Fragments: _fragments, Tensor: _tensor,
+    Fragments: _fragments, Tensor: _tensor, **GROUP_PRINTERS,
 }

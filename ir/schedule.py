@@ -6,6 +6,7 @@ from typing import Literal
 
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
+from dlc.ir.group_loops import GROUP, LINE, ROWS
 from dlc.ir.types import DType
 
 Edge = Literal["mask", "clamp", "scalar"]
@@ -145,6 +146,44 @@ class ChainTile:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupTile:
+    """How a block of a GPU makes a tile of a product by warp groups, four warps each.
+
+    `rows` and `columns` are the outer indices of one factor alone and of the other. So many
+    `groups` multiply, one below the other: each makes `down` times 64 rows of `width` columns. One
+    group more copies what they multiply in bulk, lines of 128 bytes, `stages` of it at most. The
+    first `outside` of the reduced indices are counted through outside of the others. Elements are
+    of `dtype`, of 16 bits. Of so many rows of tiles as are a `band`, all tiles follow each other,
+    one column after another.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    dtype: DType
+    groups: int
+    down: int
+    width: int
+    stages: int
+    outside: int
+    band: int
+
+    @property
+    def height(self) -> int:
+        """The rows of the tile."""
+        return self.groups * self.down * ROWS
+
+    @property
+    def depth(self) -> int:
+        """The places of the sum that are multiplied at a time."""
+        return LINE // self.dtype.size
+
+    @property
+    def threads(self) -> int:
+        """The threads of the block."""
+        return (self.groups + 1) * GROUP
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """The decisions for one kernel.
 
@@ -196,6 +235,7 @@ class Schedule:
     shared:   the tile of a product that a block makes, on a GPU.
     tensor:   the tile that it makes on tensor cores.
     chain:    the rows of a chain of products that it makes on tensor cores.
+    grouped:  the tile of a product that warp groups make on tensor cores.
     cost:     estimated nanoseconds of all (whether threads pay).
 
     `chunks`, `blocks` and `cost` may depend on the kernel's symbols: what is small stays in one
@@ -233,6 +273,7 @@ class Schedule:
     shared: SharedTile | None = None
     tensor: TensorTile | None = None
     chain: ChainTile | None = None
+    grouped: GroupTile | None = None
 
     @property
     def innermost(self) -> str:

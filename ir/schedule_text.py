@@ -34,7 +34,9 @@ depth, the slices of the sum, the reduced indices outside. On tensor cores it is
 4, 4, 32, 3, 0, 8, 8`: the type of elements, rows and columns of warps, matrices of each down and
 across, the depth, the stages, the reduced indices outside, how many elements are copied at once.
 A chain of products there has its rows and `chain bf16 4, 1, 2, 8, 8, 8`: warps, matrices of each
-down, the stages, and how many elements of each factor are copied at once.
+down, the stages, and how many elements of each factor are copied at once. By warp groups a product
+has `grouped bf16 2, 1, 256, 4, 0, 8`: groups, times 64 rows of each, columns, stages, the reduced
+indices outside, the rows of tiles in a band.
 
 What has its default is left out. The name is that of the kernel, which a program keeps.
 """
@@ -47,7 +49,7 @@ from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.notation import quoted
-from dlc.ir.schedule import ChainTile, Edge, Schedule, SharedTile, TensorTile, Tile
+from dlc.ir.schedule import ChainTile, Edge, GroupTile, Schedule, SharedTile, TensorTile, Tile
 from dlc.ir.tokens import Scanner, joined, name_text
 
 _EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
@@ -88,6 +90,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         *_shared_lines(schedule.shared),
         *_tensor_lines(schedule.tensor),
         *_chain_lines(schedule.chain),
+        *_grouped_lines(schedule.grouped),
     )
     lines = [f"schedule {name_text(name)} for {target} {{"]
     for word, items in parts:
@@ -121,6 +124,15 @@ def _chain_lines(tile: ChainTile | None) -> tuple[tuple[str, list[str]], ...]:
     sizes = (tile.down, tile.stages, *tile.copied)
     return (("rows", list(map(name_text, tile.rows))),
             ("chain", [f"{tile.dtype} {tile.warps}", *map(str, sizes)]))
+
+
+def _grouped_lines(tile: GroupTile | None) -> tuple[tuple[str, list[str]], ...]:
+    if tile is None:
+        return ()
+    sizes = (tile.down, tile.width, tile.stages, tile.outside, tile.band)
+    return (("rows", list(map(name_text, tile.rows))),
+            ("columns", list(map(name_text, tile.columns))),
+            ("grouped", [f"{tile.dtype} {tile.groups}", *map(str, sizes)]))
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -210,6 +222,9 @@ class _ScheduleParser:
         if self.scan.take("tensor"):
             return replace(schedule, tensor=TensorTile(
                 rows, columns, self.scan.dtype(), *self._sizes(9)))
+        if self.scan.take("grouped"):
+            return replace(schedule, grouped=GroupTile(
+                rows, columns, self.scan.dtype(), *self._sizes(6)))
         if self.scan.take("chain"):
             dtype, sizes = self.scan.dtype(), self.scan.items(self.scan.integer)
             if len(sizes) < 3:

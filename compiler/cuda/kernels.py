@@ -1,6 +1,7 @@
 """Loop functions as kernels of CUDA C: a chunk is a block.
 
-The parameters are the pointers in order, then the symbols, which are 64-bit integers there. Kernels
+The parameters are the pointers in order, then the symbols, which are 64-bit integers there; before
+them, the tensor maps of views, which launches of several functions together can't have. Kernels
 of a program with checks have one pointer more, to its state: they do nothing once a check failed.
 """
 
@@ -9,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from dlc.compiler.cuda.statements import StatementEmitter
+from dlc.compiler.cuda.group_statements import GroupEmitter
 from dlc.compiler.cuda.text import mangle, stored
 from dlc.compiler.loops.names import Name
+from dlc.ir.group_loops import SIGNAL, Signals, View
 from dlc.ir.loops import Alloc, LoopFunction
 from dlc.ir.types import DType
 
 FREELY_SHARED = 48 << 10  # bytes of a block
 SHARED_ALIGNMENT = 128  # bytes: of all banks
+MAP = "const __grid_constant__ TensorMap"
 GUARD = "const Wide *failed"  # whether a check before has failed
 LEAVE = "  if (*failed) return;\n"
 
@@ -75,9 +78,12 @@ def _emit(
 ) -> tuple[list[str], list[str], str]:
     """The parameters of a function, pointers and numbers, and the lines of its body, which know
     their `chunk`."""
-    emitter = StatementEmitter()
+    emitter = GroupEmitter()
     emitter.dynamic, asked = shared_memory(function, freely)
     pointers, numbers = [], []
+    for view in views(function):
+        found = emitter.views[view.name] = emitter.writer.fresh(view.name)
+        pointers.append(f"{MAP} {found}")
     for pointer in function.pointers:
         found = emitter.pointers[pointer.name] = emitter.writer.fresh(pointer.name)
         pointers.append(f"{pointer_text(pointer.dtype, pointer.writable)}{found}")
@@ -96,17 +102,27 @@ def _emit(
     return pointers, numbers, "\n".join(lines) + "\n"
 
 
+def views(function: LoopFunction) -> list[View]:
+    """What a function copies boxes of."""
+    return [s for s in function.body if isinstance(s, View)]
+
+
 def shared_memory(
     function: LoopFunction, freely: int = FREELY_SHARED
 ) -> tuple[dict[str, int], int]:
     """Where its pieces of shared memory begin in what a block asks for, and the bytes of all;
-    nothing, where they are as few as it may have `freely`."""
+    nothing, where they are as few as it may have `freely`, and no box is copied there."""
     starts, end = dict[str, int](), 0
     for statement in function.body:
+        size = 0
         if isinstance(statement, Alloc) and statement.shared:
-            starts[statement.name] = end
-            end += -(-statement.size * statement.dtype.size // SHARED_ALIGNMENT) * SHARED_ALIGNMENT
-    return (starts, end) if end > freely else ({}, 0)
+            size = statement.size * statement.dtype.size
+        elif isinstance(statement, Signals):
+            size = statement.count * SIGNAL
+        if size:
+            starts[statement.name] = end  # type: ignore[union-attr]
+            end += -(-size // SHARED_ALIGNMENT) * SHARED_ALIGNMENT
+    return (starts, end) if end > freely or views(function) else ({}, 0)
 
 
 def kernel_names(functions: tuple[str, ...]) -> dict[str, str]:

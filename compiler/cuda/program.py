@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 
+from dlc.compiler.cuda.groups import groups_text
 from dlc.compiler.cuda.kernels import (
     emit_kernel,
     emit_part,
     emit_together,
     kernel_names,
     shared_memory,
+    views,
 )
 from dlc.compiler.cuda.resident import Part, Turns
 from dlc.compiler.cuda.variants import cases
@@ -135,8 +137,9 @@ def emit_text(program: Program) -> str:
     kernels += [emit_part(f, name, 0) for name, f in staying.items()]
     kernels += [each.emit(names[name], guarded) for name, each in turns.items()]
     tensor = any(word in k for k in kernels for word in ("= multiply_", "DYNAMIC_SHARED"))
-    return "\n".join((PRELUDE, *[TENSOR] * tensor, *[MEETING] * bool(turns), *[NOTE] * guarded,
-                      *kernels))
+    groups = groups_text(kernels)
+    return "\n".join((PRELUDE, *[TENSOR] * tensor, *[groups] * bool(groups),
+                      *[MEETING] * bool(turns), *[NOTE] * guarded, *kernels))
 
 
 def launches_by_kernel(program: Program) -> dict[str, list[tuple[Launch, ...]]]:
@@ -294,11 +297,26 @@ class Steps:
         return made
 
     def _run(self, launch: Launch, kernel: str) -> Json:
-        """A kernel, with its blocks and threads for the dims of a launch, and the bytes of shared
-        memory of a block, where it asks for more than every kernel may have."""
-        return {"kernel": self.names[kernel], "threads": self.functions[kernel].threads,
-                "shared": shared_memory(self.functions[kernel])[1],
-                "blocks": self.say(self._blocks(launch, kernel))}
+        """A kernel, with its blocks and threads for the dims of a launch, the bytes of shared
+        memory of a block, where it asks for more than every kernel may have, and what it copies
+        boxes of."""
+        made: Json = {"kernel": self.names[kernel], "threads": self.functions[kernel].threads,
+                      "shared": shared_memory(self.functions[kernel])[1],
+                      "blocks": self.say(self._blocks(launch, kernel))}
+        maps = self._maps(launch, self.functions[kernel])
+        return made | {"maps": maps} if maps else made
+
+    def _maps(self, launch: Launch, function: LoopFunction) -> list[Json]:
+        """The views of a function, of the buffers of a launch."""
+        buffers = dict(zip((p.name for p in function.pointers), launch.buffers, strict=True))
+        known = dict(zip(function.symbols, launch.dims, strict=True))
+
+        def say(dims: tuple[Dim, ...]) -> list[object]:
+            return [self.say(substitute(dim, known)) for dim in dims]
+
+        return [{"buffer": buffers[v.buffer], "dtype": v.dtype.name, "offset": say((v.offset,))[0],
+                 "sizes": say(v.sizes), "steps": say(v.steps), "box": list(v.box)}
+                for v in views(function)]
 
     def _blocks(self, launch: Launch, kernel: str) -> Dim:
         function = self.functions[kernel]

@@ -1,6 +1,6 @@
 // What tensor cores and copies that go on by themselves do: instructions of GPUs from sm_80 on.
 #ifndef CUDA_ON_CPU
-#define DYNAMIC_SHARED(T, name) extern __shared__ __align__(128) T name[]
+#define DYNAMIC_SHARED(T, name) extern __shared__ __align__(1024) T name[]
 struct Words {
   unsigned at[4];
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlc.compiler.loops.columns import InColumns
+from dlc.compiler.loops.group_tiles import InGroupTiles
 from dlc.compiler.loops.held_rows import InHeldRows
 from dlc.compiler.loops.running import RunningSums, running_sum
 from dlc.compiler.loops.several_places import OnSeveralPlaces
@@ -26,6 +27,8 @@ def apply_on_gpu(kernel: Kernel, schedule: Schedule) -> LoopFunction:
         return InSharedTiles(kernel, schedule).function()
     if schedule.tensor is not None:
         return InTensorTiles(kernel, schedule).function()
+    if schedule.grouped is not None:
+        return InGroupTiles(kernel, schedule).function()
     if schedule.beside and running_sum(kernel) is not None:
         return RunningSums(kernel, schedule).function()
     if schedule.beside:

@@ -13,7 +13,10 @@ from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
 from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel
 from dlc.ir.loops import Let
-from dlc.ir.schedule import Schedule, SharedTile, TensorTile
+from dlc.ir.schedule import GroupTile, Schedule, SharedTile, TensorTile
+from dlc.ir.types import F32
+
+AnyTile = SharedTile | TensorTile | GroupTile
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,18 @@ class Side:
     first: str  # the name of the tile's first row (or column)
     count: Dim  # of rows
     size: int  # of the tile
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixPlaces:
+    """Where the sums of a thread are that tensor cores make: at `row` and `column` begin `down`
+    times `across` matrices of 8 columns and 16 rows of this warp, which lie `apart` rows apart."""
+
+    row: Dim
+    column: Dim
+    down: int
+    across: int
+    apart: int
 
 
 class ProductTiles(Copying):
@@ -43,15 +58,14 @@ class ProductTiles(Copying):
         self.depth = 0
         self.turns: Dim = 0
 
-    def sides(self, tile: SharedTile | TensorTile) -> tuple[Side, Side]:
+    def sides(self, tile: AnyTile) -> tuple[Side, Side]:
         """The factor of the rows and that of the columns of this block's tile, which other outer
         indices go round."""
         chunk = symbol("chunk")
         rows, columns = (self.count(names) for names in (tile.rows, tile.columns))
         across, down = ceildiv(columns, tile.width), ceildiv(rows, tile.height)
         batch = [n for n in self.schedule.order if n not in (*tile.rows, *tile.columns)]
-        self.let("first.c", mod(chunk, across) * tile.width, columns)
-        self.let("first.r", mod(floordiv(chunk, across), down) * tile.height, rows)
+        self.stand_at_tile(tile, (rows, columns), (down, across))
         self.decode(batch, floordiv(chunk, across * down))
         found = [(self.factors.left, self.factors.rows, self.factors.left_where),
                  (self.factors.right, self.factors.columns, self.factors.right_where)]
@@ -59,6 +73,14 @@ class ProductTiles(Copying):
             found.reverse()
         return (Side(*found[0], "first.r", rows, tile.height),
                 Side(*found[1], "first.c", columns, tile.width))
+
+    def stand_at_tile(
+        self, tile: AnyTile, counts: tuple[Dim, Dim], tiles: tuple[Dim, Dim]
+    ) -> None:
+        """Says where the tile of this block begins, of so many tiles down and across."""
+        chunk, (down, across) = symbol("chunk"), tiles
+        self.let("first.c", mod(chunk, across) * tile.width, counts[1])
+        self.let("first.r", mod(floordiv(chunk, across), down) * tile.height, counts[0])
 
     def count(self, names: Sequence[str]) -> Dim:
         """How many places some indices have together."""
@@ -79,7 +101,7 @@ class ProductTiles(Copying):
         """Gives indices their values at the place that has this number among all of theirs."""
         self.number([(name, self.extent(name)) for name in names], number)
 
-    def begin_turns(self, tile: SharedTile | TensorTile) -> None:
+    def begin_turns(self, tile: AnyTile) -> None:
         """Counts the turns of this block, in which it goes along the reduced indices."""
         self.outside, self.inner = (self.schedule.reduce[:tile.outside],
                                     self.schedule.reduce[tile.outside:])
@@ -115,8 +137,27 @@ class ProductTiles(Copying):
         return any(stride(self.kernel, a, Index(index.name, index.high), 1) == 1
                    for a in self.factors.reads(value) if a.at)
 
+    def finish_matrices(
+        self, tile: TensorTile | GroupTile, sums: str, at: MatrixPlaces, counts: tuple[Dim, Dim]
+    ) -> None:
+        """What follows the sums, four of each matrix, at each of this thread's places that there
+        are of so many rows and columns."""
+        i, j, lane = symbol("in.r"), symbol("in.c"), symbol("in.warp")
+        self.span("in.r", 0, 2 * at.down - 1)
+        self.span("in.c", 0, 2 * at.across - 1)
+        place_of = (floordiv(i, 2) * at.across + floordiv(j, 2)) * 4 + mod(i, 2) * 2 + mod(j, 2)
+        row = at.row + at.apart * floordiv(i, 2) + 8 * mod(i, 2) + floordiv(lane, 4)
+        column = at.column + 8 * floordiv(j, 2) + 2 * mod(lane, 4) + mod(j, 2)
+        with self.out.block() as outside:
+            with self.out.block() as inside:
+                with self.out.block() as place:
+                    self.epilogue(tile, row, column, self.out.load(sums, place_of, F32))
+                self.out.when((counts[0] - 1 - row, counts[1] - 1 - column), place)
+            self.out.loop("in.c", 0, 2 * at.across, inside, unrolled=True)
+        self.out.loop("in.r", 0, 2 * at.down, outside, unrolled=True)
+
     def epilogue(
-        self, tile: SharedTile | TensorTile, row: Dim, column: Dim, made: Register
+        self, tile: AnyTile, row: Dim, column: Dim, made: Register
     ) -> None:
         """What follows the sum, at one place."""
         self.decode(tile.rows, row)

@@ -22,7 +22,7 @@ from functools import partial
 
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.panel_copies import OnPanels, Piece, Source
-from dlc.compiler.loops.product_tiles import ProductTiles, Side
+from dlc.compiler.loops.product_tiles import MatrixPlaces, ProductTiles, Side
 from dlc.compiler.loops.reduce import State
 from dlc.compiler.loops.tensor_panels import Panel
 from dlc.compiler.loops.threads import WARP
@@ -51,7 +51,13 @@ class InTensorTiles(OnPanels, ProductTiles):
         self.let("in.warp", mod(thread, WARP), WARP)
         sums = self._sums((left, self._panel("left", left, tile.left)),
                           (right, self._panel("right", right, tile.right)))
-        self._finish(sums, left.count, right.count)
+        stack = self.out.alloc("sums", F32, 4 * len(sums))
+        for at, value in enumerate(sums):
+            self.out.store(stack, 4 * at, value)
+        row = symbol("first.r") + symbol("warp.r") * (16 * tile.down)
+        column = symbol("first.c") + symbol("warp.c") * (8 * tile.across)
+        self.finish_matrices(tile, stack, MatrixPlaces(row, column, tile.down, tile.across, 16),
+                             (left.count, right.count))
 
     def _panel(self, name: str, side: Side, copied: int) -> Panel:
         tile = self.tile
@@ -130,28 +136,3 @@ class InTensorTiles(OnPanels, ProductTiles):
 
     def _warps(self, rows: bool) -> int:
         return self.tile.warps_down if rows else self.tile.warps_across
-
-    # What follows
-
-    def _finish(self, sums: list[Register], rows: Dim, columns: Dim) -> None:
-        """What follows the sums, at each of this thread's places that there are."""
-        tile, lane = self.tile, symbol("in.warp")
-        stack = self.out.alloc("sums", F32, 4 * len(sums))
-        for at, value in enumerate(sums):
-            self.out.store(stack, 4 * at, value)
-        i, j = symbol("in.r"), symbol("in.c")
-        self.span("in.r", 0, 2 * tile.down - 1)
-        self.span("in.c", 0, 2 * tile.across - 1)
-        place_of = (floordiv(i, 2) * tile.across + floordiv(j, 2)) * 4 + mod(i, 2) * 2 + mod(j, 2)
-        row = symbol("first.r") + symbol("warp.r") * (16 * tile.down) + 8 * i + floordiv(lane, 4)
-        column = symbol("first.c") + symbol("warp.c") * (8 * tile.across) + (
-            8 * floordiv(j, 2) + 2 * mod(lane, 4) + mod(j, 2))
-        with self.out.block() as outside:
-            with self.out.block() as inside:
-                with self.out.block() as place:
-                    self.epilogue(tile, row, column, self.out.load(stack, place_of, F32))
-                self.out.when((rows - 1 - row, columns - 1 - column), place)
-            self.out.loop("in.c", 0, 2 * tile.across, inside, unrolled=True)
-        self.out.loop("in.r", 0, 2 * tile.down, outside, unrolled=True)
-
-

@@ -78,7 +78,8 @@ class _Loops:
             if self._blocks(launches, kernels, sizes) <= processors(self.options.target):
                 found[kernels] = None
         for kernels in found:
-            if len({self.schedules[name].threads for name in kernels}) == 1:
+            each_of = [self.schedules[name] for name in kernels]
+            if len({s.threads for s in each_of}) == 1 and all(s.grouped is None for s in each_of):
                 yield kernels
 
     def _blocks(self, launches: list[Launch], kernels: tuple[str, ...], sizes: Sizes) -> int:

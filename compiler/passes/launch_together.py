@@ -139,6 +139,7 @@ class _Together:
         dims = dict(zip(kernel.symbols, launch.dims, strict=True))
         blocks = self.options.likely(substitute(schedule.chunks, dims))
         held = sum(self.bytes.get(self.roots[n], 0) for n in launch.buffers)
-        if schedule.part or schedule.tensor is not None or launch.kernel in self.varied:
+        large = schedule.part or schedule.tensor is not None or schedule.grouped is not None
+        if large or launch.kernel in self.varied:
             return False
         return blocks <= WAVES * processors(self.options.target) and held <= MOST_BYTES

@@ -13,18 +13,19 @@ from dlc.compiler.loops.running import running_sum
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.columns import Columns
+from dlc.compiler.schedules.group_tiles import GroupChoice, GroupSearch
 from dlc.compiler.schedules.held_rows import HeldRowSearch
 from dlc.compiler.schedules.product_tiles import TileChoice
 from dlc.compiler.schedules.rows import row_of
 from dlc.compiler.schedules.several_places import places_of_thread
 from dlc.compiler.schedules.tensor_chains import best_chain
 from dlc.compiler.schedules.tensor_operands import Alignment, as_multiples
-from dlc.compiler.schedules.tensor_tiles import TensorChoice, TensorSearch
+from dlc.compiler.schedules.tensor_tiles import TensorChoice
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, substitute, symbol, symbols
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
-from dlc.ir.schedule import Schedule, TensorTile
+from dlc.ir.schedule import GroupTile, Schedule, TensorTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
 WIDE = 16  # bytes of one access, at most
@@ -51,7 +52,7 @@ class ThreadSearch:
     options: Options
     starts: dict[str, list[Dim]]
     multiples: Mapping[str, int] = field(default_factory=dict)
-    tiles: dict[Kernel, TensorSearch] = field(default_factory=dict)  # of forms that were seen
+    tiles: dict[Kernel, GroupSearch] = field(default_factory=dict)  # of forms that were seen
 
     def at(self, sizes: dict[str, int]) -> ThreadSearch:
         """The same search at other sizes."""
@@ -78,15 +79,16 @@ class ThreadSearch:
         made = as_product(self.kernel, self.sizes)
         if made is not None:
             search = self._tiles(made)
-            found = [tile for tile in (search.choose(), search.best()) if tile is not None]
+            found = [tile for tile in (
+                search.choose(), search.best(), search.grouped()) if tile is not None]
             if found:
                 best = min(found, key=lambda tile: tile.cycles)
                 return made, replace(self, kernel=made)._in_tiles(best)
         return self.kernel, self._on_places()
 
-    def _tiles(self, product: Kernel) -> TensorSearch:
+    def _tiles(self, product: Kernel) -> GroupSearch:
         if product not in self.tiles:
-            self.tiles[product] = TensorSearch(
+            self.tiles[product] = GroupSearch(
                 product, self.sizes, self.options, self.starts, self.multiples)
         return self.tiles[product].at(self.sizes)
 
@@ -210,7 +212,7 @@ class ThreadSearch:
             return first.over
         return ()
 
-    def _in_tiles(self, choice: TileChoice | TensorChoice) -> Schedule:
+    def _in_tiles(self, choice: TileChoice | TensorChoice | GroupChoice) -> Schedule:
         """A block for each tile of a product; other outer indices go round them."""
         tile = choice.tile
         rest = tuple(i.name for i in self.kernel.outer
@@ -222,6 +224,8 @@ class ThreadSearch:
                             reduce=choice.reduce, threads=THREADS)
         if isinstance(tile, TensorTile):
             return replace(schedule, threads=tile.threads, tensor=tile)
+        if isinstance(tile, GroupTile):
+            return replace(schedule, threads=tile.threads, grouped=tile)
         return replace(schedule, shared=tile)
 
     def _places(self, order: tuple[str, ...]) -> Dim:

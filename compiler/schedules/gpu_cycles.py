@@ -16,10 +16,10 @@ from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.columns import BYTES
 from dlc.compiler.schedules.gpu import ThreadSearch
+from dlc.compiler.schedules.group_tiles import GroupSearch
 from dlc.compiler.schedules.held_rows import HeldRow, HeldRowSearch
 from dlc.compiler.schedules.product_tiles import LAST, LATENCY, PLACE, WAIT, processors
 from dlc.compiler.schedules.tensor_chains import cycles_of_chain
-from dlc.compiler.schedules.tensor_tiles import TensorSearch
 from dlc.ir.expression_text import computes
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule
@@ -51,6 +51,8 @@ class Cycles:
             return self._tiles.cycles(schedule.shared, schedule.reduce)
         if schedule.tensor is not None:
             return self._tiles.tensor_cycles(schedule.tensor, schedule.reduce)
+        if schedule.grouped is not None:
+            return self._tiles.grouped_cycles(schedule.grouped, schedule.reduce)
         if schedule.beside or (schedule.sweep and schedule.group == 1):
             return ThreadSearch(
                 self.kernel, self.sizes, self.options, {}).columns_cycles(schedule) + LAST
@@ -59,10 +61,10 @@ class Cycles:
         return self._on_places(schedule)
 
     @cached_property
-    def _tiles(self) -> TensorSearch:
+    def _tiles(self) -> GroupSearch:
         if self.other is not None:  # what does not depend on sizes is known there
             return self.other._tiles.at(self.sizes)
-        return TensorSearch(self.kernel, self.sizes, self.options, {}, {})
+        return GroupSearch(self.kernel, self.sizes, self.options, {}, {})
 
     @cached_property
     def places(self) -> int:

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from dlc.runtime.artifact import Manifest
+from dlc.runtime.cuda.tensor_maps import Encode, tensor_map
 from dlc.runtime.dims import evaluate, holds
 from dlc.runtime.memory import DTYPES
 
@@ -36,11 +37,12 @@ class Launch:
 
     @classmethod
     def make(
-        cls, kernel: str, blocks: int, threads: int, pointers: Sequence[int], numbers: Sequence[int]
+        cls, kernel: str, blocks: int, threads: int, pointers: Sequence[int],
+        numbers: Sequence[int], maps: bytes = b"",
     ) -> Launch:
-        """A launch of pointers, then 64-bit numbers."""
+        """A launch of tensor maps, then pointers, then 64-bit numbers."""
         arguments = struct.pack(f"{len(pointers)}Q{len(numbers)}q", *pointers, *numbers)
-        return cls(kernel, (blocks,), (threads,), arguments)
+        return cls(kernel, (blocks,), (threads,), maps + arguments)
 
 
 class Layout:
@@ -116,13 +118,15 @@ def chosen(step: Step, sizes: Mapping[str, int]) -> Step:
 
 class Places:
     """The addresses of buffers, for sizes among which are the variables of loops. `room` says how
-    many blocks of a launch may be resident at once."""
+    many blocks of a launch may be resident at once, `encode` makes tensor maps (by default, the
+    driver)."""
 
     def __init__(
-        self, plan: Step, roots: Mapping[str, int], room: Callable[[Launch], int] = lambda _: 0
+        self, plan: Step, roots: Mapping[str, int], room: Callable[[Launch], int] = lambda _: 0,
+        encode: Encode | None = None,
     ) -> None:
         self._buffers: Mapping[str, Step] = plan["buffers"]
-        self._roots, self._room = roots, room
+        self._roots, self._room, self._encode = roots, room, encode
 
     def of(self, name: str, sizes: Mapping[str, int]) -> int:
         """The address of a buffer."""
@@ -140,8 +144,17 @@ class Places:
             return None
         pointers = [self.of(name, sizes) for name in step["buffers"]]
         dims = [evaluate(dim, sizes) for dim in step["dims"]]
-        made = Launch.make(run["kernel"], blocks, run["threads"], pointers, dims)
+        maps = b"".join(self._map(each, sizes) for each in run.get("maps", ()))
+        made = Launch.make(run["kernel"], blocks, run["threads"], pointers, dims, maps)
         return replace(made, shared=run.get("shared", 0))
+
+    def _map(self, view: Step, sizes: Mapping[str, int]) -> bytes:
+        """How a buffer lies in memory, for what copies boxes of it."""
+        start = DTYPES[view["dtype"]].itemsize * evaluate(view["offset"], sizes)
+        return tensor_map(
+            self.of(view["buffer"], sizes) + start, view["dtype"],
+            [evaluate(n, sizes) for n in view["sizes"]],
+            [evaluate(n, sizes) for n in view["steps"]], view["box"], self._encode)
 
     def turns(self, loop: Step, sizes: Mapping[str, int]) -> Launch | None:
         """All turns of a loop as one launch; None where they are launched one by one."""

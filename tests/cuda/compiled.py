@@ -18,6 +18,7 @@ from dlc.ir.graph import Graph
 from dlc.ir.program import Program
 from dlc.ir.scalar import Array
 from dlc.runtime.cuda.plan import chosen, resident
+from dlc.runtime.cuda.tensor_maps import tensor_map
 from dlc.runtime.dims import evaluate, holds, solve
 from tests.compiler.compiled import CompiledGraph, _meant, _stored
 from tests.cuda.on_cpu import KernelFault, Memory, Module
@@ -26,7 +27,7 @@ from tests.cuda.on_device import ON_GPU, DeviceGraph, WideDeviceGraph
 ALIGNMENT = 64
 MOST_RESIDENT = 8192  # threads, as cuda_on_cpu.h has them
 ARCH = "sm_80"
-HEADERS = ("cuda_on_cpu.h", "primitives.h")
+HEADERS = ("cuda_on_cpu.h", "groups.h")
 Json = dict[str, Any]
 
 
@@ -92,12 +93,20 @@ class Run:
         self._put(run, step, evaluate(run["blocks"], self.sizes))
 
     def _put(self, run: Json, step: Json, blocks: int, resident: bool = False) -> None:
-        given = [ctypes.c_void_p(self._place(name)) for name in step["buffers"]]
+        given: list[Any] = [self._map(view) for view in run.get("maps", ())]
+        given += [ctypes.c_void_p(self._place(name)) for name in step["buffers"]]
         given += [ctypes.c_longlong(evaluate(dim, self.sizes)) for dim in step["dims"]]
         if blocks:
             self.module.launch(run["kernel"], blocks, run["threads"], *given,
                                shared=run.get("shared", 0), backwards=self.backwards,
                                resident=resident)
+
+    def _map(self, view: Json) -> bytes:
+        start, *numbers = (evaluate(n, self.sizes) for n in (
+            view["offset"], *view["sizes"], *view["steps"]))
+        rank = len(view["sizes"])
+        return tensor_map(self._place(view["buffer"]) + 2 * start, view["dtype"], numbers[:rank],
+                          numbers[rank:], view["box"], self.module.tensor_map)
 
     def _check(self, step: Json) -> None:
         if not self._is_true(step["buffer"]):
@@ -142,14 +151,14 @@ class CudaGraph(CompiledGraph):
     """A graph as CUDA C. A run goes forwards and backwards, which must give the same bits; and with
     all loops launched turn by turn, if there is one that need not be."""
 
-    defined: tuple[str, ...] = ()
+    arch, defined = ARCH, tuple[str, ...]()
 
     def __init__(self, graph: Graph, options: Options | None = None) -> None:
         options = options or Options()
         assert not options.target
         self.meaning = differentiate(graph)
         self.made: Compiled = compile_cuda(
-            graph, replace(options, target=f"cuda:{ARCH}", verify=True))
+            graph, replace(options, target=f"cuda:{self.arch}", verify=True))
         self.module = Module(self.made.text, HEADERS, *self.defined)
 
     def run(self, arrays: Sequence[Array]) -> tuple[Array, ...]:

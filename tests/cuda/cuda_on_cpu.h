@@ -36,6 +36,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __restrict__ __restrict
 // Static shared memory lies in a section of its own, so that it can be filled before each block.
@@ -159,11 +160,21 @@ inline Fiber *next_fiber(unsigned number) {
   return f ? f : first_runnable(0, state.threads);
 }
 
+// What goes on by itself has a step done, as late as it may: when no thread can go on. False if nothing
+// is on its way.
+static bool (*something_arrives)() = nullptr;
+
+inline Fiber *next_when_there_is_one(unsigned number) {
+  Fiber *next = next_fiber(number);
+  while (!next && something_arrives && something_arrives()) next = next_fiber(number);
+  return next;
+}
+
 inline void wait(const volatile uint32_t *word, uint32_t seen, int line) {
   Fiber *me = state.current;
   me->waits_for = word;
   me->seen = seen;
-  Fiber *next = next_fiber(me->number);
+  Fiber *next = next_when_there_is_one(me->number);
   if (!next) fail("all threads wait, line %d: not all reach a barrier, or an operation of a warp", line);
   if (next != me) go(me, next);
   me->waits_for = nullptr;
@@ -179,7 +190,7 @@ inline void run_thread() {
     if (state.meeting) go(me, nullptr);
     state.generation = state.generation + 1;
   }
-  Fiber *next = next_fiber(me->number);
+  Fiber *next = state.living ? next_when_there_is_one(me->number) : nullptr;
   if (!next && state.living) fail("a thread returned, and the others wait for it");
   go(me, next);
   abort();
@@ -322,6 +333,7 @@ inline void start_fiber(Fiber &f) {
 
 static void (*block_begins)() = nullptr;  // set by what keeps more for each thread
 static void (*block_waits)() = nullptr;   // which sees to it that it keeps nothing while others run
+static void (*block_ends)() = nullptr;    // and says what is wrong with its end
 
 // The block that runs from here on is the one with this number, which has the fibers from there on.
 inline void enter(uint64_t number, uint64_t fibers) {
@@ -349,7 +361,10 @@ inline void start_block(uint64_t number, uint64_t fibers, size_t dynamic) {
 }
 
 // Until the block has ended, or waits for all others.
-inline void run_block() { go(nullptr, next_fiber(state.backwards ? state.threads - 1 : 0)); }
+inline void run_block() {
+  go(nullptr, next_fiber(state.backwards ? state.threads - 1 : 0));
+  if (!state.living && block_ends) block_ends();
+}
 
 // What a block has while others run.
 inline void copy_shared(char *kept, size_t dynamic, bool back) {
@@ -515,6 +530,10 @@ template <class H, class... R> struct Caller<H, R...> {
 template <class... A> inline void call(void (*f)(A...), void **given) {
   Caller<A...>::call(f, given);
 }
+// How many arguments, the first ones, are larger than a pointer.
+template <class... A> inline int large_arguments(void (*)(A...)) {
+  return (0 + ... + (sizeof(A) > sizeof(void *)));
+}
 }  // namespace on_cpu
 
 #define threadIdx (on_cpu::state.current->thread)
@@ -552,4 +571,5 @@ extern "C" void on_cpu_release() { on_cpu::release(); }
                                          void **arguments) {                                      \
     return on_cpu::launch(dim3(gx, gy, gz), dim3(bx, by, bz), dynamic, how,                       \
                           [](void **given) { on_cpu::call(kernel, given); }, arguments);          \
-  }
+  }                                                                                               \
+  extern "C" int kernel##_large_arguments() { return on_cpu::large_arguments(kernel); }

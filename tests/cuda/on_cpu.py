@@ -104,6 +104,12 @@ class Module:
             self._library = ctypes.CDLL(str(library))
         weakref.finalize(self, self._library.on_cpu_release)
 
+    @property
+    def tensor_map(self) -> Any:
+        """What makes tensor maps for these kernels, as `cuTensorMapEncodeTiled` does for a GPU's.
+        """
+        return self._library.on_cpu_tensor_map
+
     def launch(
         self, name: str, grid: int | tuple[int, ...], threads: int | tuple[int, ...],
         *arguments: Memory | Any, shared: int = 0, backwards: bool = False, resident: bool = False,
@@ -127,6 +133,8 @@ class Module:
 def _argument(value: Any) -> Any:
     if isinstance(value, Memory):
         return ctypes.c_void_p(value.address)
+    if isinstance(value, bytes):  # a struct
+        return ctypes.create_string_buffer(value, len(value))
     if isinstance(value, np.generic):
         return np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
     return value

@@ -32,6 +32,7 @@ inline void no_copy_waits() {
   for (unsigned k = 0; k < state.threads; k++)
     if (copies[k].count) fail("%u copies wait while blocks meet", copies[k].count);
 }
+static bool copies_are_kept = (block_begins = forget_copies, block_waits = no_copy_waits, true);
 
 inline bool is_shared(const void *p, size_t size) {
   const char *at = (const char *)p;
@@ -40,8 +41,6 @@ inline bool is_shared(const void *p, size_t size) {
 }
 
 inline void start_copy(void *to, const void *from, unsigned size, bool keep) {
-  block_begins = forget_copies;
-  block_waits = no_copy_waits;
   Copies &c = copies[state.current->number];
   if ((uintptr_t)to % size || (keep && (uintptr_t)from % size))
     fail("a copy of %u bytes is not aligned", size);
