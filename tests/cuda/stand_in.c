@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tensor_map.h"
+
 enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NO_CONTEXT = 201,
        NO_BINARY = 209, NOT_FOUND = 500, FAULT = 700, TOO_LARGE = 720, NOT_SUPPORTED = 801, CAPTURED = 900 };
 typedef uint64_t Address;
@@ -122,6 +124,7 @@ int cuMemFreeHost(void *p) { return settle_all(), free(p), OK; }
 typedef struct Function {
   const char *(*run)(unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, size_t, int, void **);
   unsigned most_shared;
+  int maps;  // tensor maps, which are its first arguments
 } Function;
 typedef struct Event Event;
 typedef struct Part {
@@ -158,9 +161,10 @@ static int run(const Part *p) {
   if (p->event) return p->event->stream ? settle(p->event->stream, p->turn) : OK;
   if (!p->function) return memmove(p->to, p->from, p->count), OK;
   void *places[512];
-  size_t count = p->count / 8;
-  if (count > 512) return INVALID;
-  for (size_t k = 0; k < count; k++) places[k] = p->arguments + 8 * k;
+  size_t maps = p->function->maps, start = maps * sizeof(TensorMap), count = maps + (p->count - start) / 8;
+  if (count > 512 || p->count < start) return INVALID;
+  for (size_t k = 0; k < count; k++)
+    places[k] = p->arguments + (k < maps ? sizeof(TensorMap) * k : start + 8 * (k - maps));
   const unsigned *n = p->sizes;
   stand_in_launches++;
   const char *said = p->function->run(n[0], n[1], n[2], n[3], n[4], n[5], p->shared, stand_in_backwards + 2 * p->resident, places);
@@ -304,6 +308,9 @@ int cuModuleGetFunction(void **to, void *module, const char *name) {
   Function *f = calloc(1, sizeof *f);
   f->most_shared = 48 << 10;
   *(void **)&f->run = dlsym(module, full);
+  snprintf(full, sizeof full, "%s_large_arguments", name);
+  int (*large)(void) = (int (*)(void))dlsym(module, full);
+  f->maps = large ? large() : 0;
   return *to = f, f->run ? OK : NOT_FOUND;
 }
 int cuFuncSetAttribute(Function *f, int which, int value) {
@@ -338,6 +345,16 @@ int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, un
     if (*extra == (void *)2) part.count = *(size_t *)extra[1];
   }
   return part.arguments && shared <= function->most_shared ? put(stream, part) : INVALID;
+}
+
+long stand_in_tensor_maps;
+int cuTensorMapEncodeTiled(
+    void *to, int kind, unsigned rank, void *place, const uint64_t *sizes, const uint64_t *strides,
+    const uint32_t *box, const uint32_t *steps, int interleave, int swizzle, int promotion, int fill) {
+  stand_in_tensor_maps++;
+  if (!is_ours((Address)place, 1)) return INVALID;
+  return make_tensor_map(to, kind, rank, place, sizes, strides, box, steps, interleave, swizzle,
+                         promotion, fill);
 }
 
 int cuGetErrorString(int status, const char **to) {

@@ -61,7 +61,8 @@ def made_driver() -> Path:
     (folder / "stand_in.c").write_text(source + rest)
     library = folder / "libcuda.so.1"
     made = subprocess.run(["gcc", "-O1", "-w", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1",
-                           "-o", library, folder / "stand_in.c"], capture_output=True, text=True)
+                           f"-I{HERE}", "-o", library, folder / "stand_in.c"],
+                          capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[:4000]
     return library
 
