@@ -9,7 +9,7 @@ from dlc.ir.schedule import ChainTile, GroupTile, Schedule, SharedTile, TensorTi
 from dlc.ir.types import BF16, F16, F32
 
 WARP, MOST_THREADS = 32, 1024  # threads of a warp, and the most of a block
-MOST_SUMS = 256  # of two threads: half of the registers that each may have
+MOST_SUMS = 256  # columns of all 64 rows of a group: half of the registers that a thread may have
 
 
 def check_threads(schedule: Schedule, fail: Callable[[str, str], None]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dlc.compiler.cuda import nvrtc
-from dlc.compiler.cuda.groups import GROUPS, groups_text
+from dlc.compiler.cuda.groups import groups_text
 from dlc.compiler.cuda.nvrtc import compile_cubin
 from dlc.compiler.cuda.program import PRELUDE, TENSOR
 from dlc.runtime.cuda.tensor_maps import tensor_map
@@ -90,7 +90,7 @@ def kernel(turned: tuple[bool, bool]) -> str:
 
 def whole(text: str) -> str:
     """With all that it needs."""
-    return "\n".join((PRELUDE.read_text(), TENSOR.read_text(), groups_text([text]), text))
+    return "\n".join((PRELUDE, TENSOR, groups_text([text]), text))
 
 
 def run(module: Module, turned: tuple[bool, bool], sizes: tuple[int, int, int],
@@ -194,4 +194,3 @@ def test_it_is_code_of_a_gpu(turned: tuple[bool, bool]) -> None:
     _, (found,) = compile_cubin(whole(kernel(turned)), "sm_90a")
     assert not found.spilled
     assert not found.stack
-    assert GROUPS.exists()
