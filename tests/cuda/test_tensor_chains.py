@@ -13,7 +13,7 @@ from dlc.compiler.kernels.chain_parts import chain_parts
 from dlc.compiler.options import Options
 from dlc.compiler.passes.differentiate import differentiate
 from dlc.compiler.passes.lower_precision import lower_precision
-from dlc.compiler.pipeline import compile_cuda, plan
+from dlc.compiler.pipeline import compile_cuda, dump_graph, plan
 from dlc.compiler.schedules import tensor_chains
 from dlc.ir.graph import Builder, Graph
 from dlc.ir.interpret import run_graph
@@ -134,12 +134,16 @@ def test_weights_that_are_not_rounded_are_not_multiplied_so() -> None:
     assert [tile.dtype for tile in tiles(made, options("tf32")) if tile] == [F32]
 
 
-def test_the_schedule_is_shown() -> None:
-    made = Attention(depth=64, dtype=BF16).graph(gradients=False)
-    (tile,) = tiles(made, options("f32"))
+def test_each_stage_shows_it() -> None:
+    made, given = Attention(depth=64, dtype=BF16).graph(gradients=False), options("f32")
+    (tile,) = tiles(made, given)
     assert tile is not None
-    assert tile.copied == (8, 8, 8)
-    assert tile.dtype is BF16
+    sizes = f"{tile.warps}, {tile.down}, {tile.stages}, 8, 8, 8"
+    assert f"chain bf16 {sizes}" in dump_graph(made, "kernels", given)
+    assert ": i32x4 = fragments " in dump_graph(made, "loops", given)
+    text = dump_graph(made, "cuda", given)
+    assert "two_bf16(" in text
+    assert "copy_bytes<16>(" in text
 
 
 @pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
