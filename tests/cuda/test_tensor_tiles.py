@@ -12,7 +12,7 @@ from dlc.compiler.cuda import nvrtc
 from dlc.compiler.cuda.nvrtc import compile_cubin
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import compile_cuda, dump_graph
-from dlc.compiler.schedules import tensor_tiles
+from dlc.compiler.schedules import group_tiles, tensor_tiles
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
 from dlc.ir.ops.contract import conv_spec, matmul_spec, spec
@@ -35,7 +35,8 @@ MULTIPLY = re.compile(r"= multiply_\w+\(")
 
 @pytest.fixture(autouse=True)
 def _on_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small products too."""
+    """Small products too, and none by warp groups."""
+    monkeypatch.setattr(group_tiles.GroupSearch, "grouped", lambda self: None)
     monkeypatch.setattr(tensor_tiles.TileSearch, "choose", lambda self: None)
     monkeypatch.setattr(tensor_tiles, "FEWEST", 1)
 
