@@ -57,6 +57,7 @@ _ROUNDED: Final[dict[str, Callable[..., Any]]] = {
 }
 _MOST_BITS: Final = 4096
 _MOST_TERMS: Final = 100
+_MOST_FACTORS: Final = 64  # of a power that is written as a float
 _COMPARE: Final[dict[str, Callable[..., bool]]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
     ">=": operator.ge,
@@ -235,12 +236,16 @@ def matmul(frame: Frame, left: ir.Value, right: ir.Value, at: Span) -> ir.Value:
 
 
 def power(frame: Frame, base: Value, exponent: Value, at: Span) -> Value:
-    """`base ** exponent`: multiplications where the exponent is a constant integer."""
+    """`base ** exponent`: multiplications where the exponent is a constant integer, or a constant
+    like 2.0 of a base that is a float: logarithms would give nan below 0."""
     count = exponent.value if isinstance(exponent, Number) else None
     untyped = is_untyped(base)
     x = untyped_value(frame, base, at) if untyped else as_value(frame, base, at)
     if x.dtype is BOOL:
         raise Fault("bool-arithmetic", "`**` does not take bool", at)
+    if isinstance(count, float) and count.is_integer() and (
+            x.dtype.is_float and abs(count) <= _MOST_FACTORS):
+        count = int(count)
     if isinstance(count, int):
         if count < 0 and not x.dtype.is_float:
             raise Fault("negative-power", f"{x.dtype} to a negative power", at)

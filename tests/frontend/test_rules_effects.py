@@ -26,6 +26,10 @@ def test_rule_28_powers() -> None:
     x = np.array([-2.0, 0.0, 3.0], np.float32)
     assert evaluate("-x ** 2", "x: f32[N]", "f32[N]", x).tolist() == [-4, 0, -9]
     assert evaluate("x ** 0", "x: f32[N]", "f32[N]", x).tolist() == [1, 1, 1]
+    assert evaluate("x ** 2.0", "x: f32[N]", "f32[N]", x).tolist() == [4, 0, 9]
+    assert evaluate("x ** -3.0", "x: f32[N]", "f32[N]", x[::2]).tolist() == [
+        -0.125, float(np.float32(1) / np.float32(27))]
+    assert "no constant integer" in error("fn f(n: i32) -> i32 = n ** 2.0\n")
     (slope,) = run_graph_of("fn f(x: f32[N]) -> f32[N] = grad(sum(x ** 0 + x ** 2), x)", x)
     assert slope.tolist() == [-4, 0, 6]
     assert np.isnan(evaluate("x ** 0.5", "x: f32[N]", "f32[N]", x)[0])
