@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from dlc.ir.dims import Dim, symbols
+from dlc.ir.dims import Dim, mod, symbol, symbols
 from dlc.ir.kernel_rules import KernelError
 from dlc.ir.program import (
     Branch,
     Check,
     Commit,
+    Comparison,
     Launch,
     Loop,
     Parallel,
@@ -23,6 +24,7 @@ from dlc.ir.program import (
     Variant,
     each_step,
 )
+from dlc.ir.schedule import Multiples
 from dlc.ir.types import BOOL, I64, DType
 
 
@@ -35,9 +37,9 @@ def check_program(program: Program) -> None:
     one commit at most, in no loop, with no check or print after it and no write of a variable
     before it. What runs in parallel are launches and counted loops. Checks and prints are numbered
     from 1. A variant is a kernel of the same parameters and symbols as the one in whose place it
-    runs, which is no variant; sizes decide over it. A loop whose blocks are resident has nothing
-    but launches, whose dims know nothing of its turns, and says for each of them its kernel or a
-    variant of it.
+    runs, which is no variant; sizes decide over it. A schedule for multiples is a variant's that
+    asks for them. A loop whose blocks are resident has nothing but launches, whose dims know
+    nothing of its turns, and says for each of them its kernel or a variant of it.
     """
     _Checker(program).run()
 
@@ -68,6 +70,8 @@ class _Checker:
                 self._fail(kind.__name__.lower(), f"codes are {codes}")
         for variant in self.program.variants:
             self._variant(variant)
+        for name, schedule in self.program.schedules:
+            self._multiples(name, schedule.multiples)
         self._steps(self.program.steps, 0)
 
     def _variant(self, variant: Variant) -> None:
@@ -81,6 +85,14 @@ class _Checker:
         named = {n for c in variant.where for dim in (c.left, c.right) for n in symbols(dim)}
         if not variant.where or not named <= set(kernel.symbols):
             self._fail(variant.kernel, "runs at sizes of what are none of its symbols")
+
+    def _multiples(self, name: str, multiples: Multiples) -> None:
+        """A kernel for multiples runs where they are asked for, and nowhere else."""
+        asked = {Comparison(mod(symbol(n), number), "==", 0) for n, number in multiples}
+        variants = [v for v in self.program.variants if v.kernel == name]
+        if asked and (not variants or any(
+                v.of == name or not asked <= set(v.where) for v in variants)):
+            self._fail(name, "runs at sizes that are not the multiples that its schedule is for")
 
     def _alias(self, buffer: ProgramBuffer) -> None:
         if not buffer.alias_of:

@@ -52,6 +52,7 @@ class _Checker:
         self._sizes()
         self._sweep()
         self._part()
+        self._multiples()
         check_threads(self.schedule, self._fail)
         self._parallel()
 
@@ -160,6 +161,14 @@ class _Checker:
             self._fail("part", f"{schedule.part} is no multiple of the tile of the row")
         if schedule.block or schedule.sweep or schedule.turn or schedule.unroll:
             self._fail("part", "it has blocks, sweeps, turns or unrolled indices besides")
+
+    def _multiples(self) -> None:
+        self._distinct("multiples", [name for name, _ in self.schedule.multiples])
+        for name, number in self.schedule.multiples:
+            if name not in self.kernel.symbols:
+                self._fail("multiples", f"{name} is no symbol")
+            if number < 2 or number & (number - 1):
+                self._fail("multiples", f"{number} is no power of two above 1")
 
     def _edges(self) -> None:
         self._distinct("edge", [name for name, _ in self.schedule.edge])

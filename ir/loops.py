@@ -346,6 +346,7 @@ class LoopFunction:
     """A kernel's code: `chunk` says which part; there are `chunks` parts, in any order.
 
     Each part is run by `threads` threads, which know their number as `thread` (if more than one).
+    Symbols are `multiples` of numbers in all calls that it is for.
     """
 
     name: str
@@ -354,3 +355,4 @@ class LoopFunction:
     chunks: Dim
     body: tuple[Statement, ...]
     threads: int = 1
+    multiples: tuple[tuple[str, int], ...] = ()

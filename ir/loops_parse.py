@@ -75,9 +75,13 @@ class _LoopsParser:
         scan.expect("chunks")
         chunks = scan.dim()
         threads = scan.integer() if scan.take("threads") else 1
+        multiples = scan.items(self._multiple) if scan.take("multiples") else ()
         body = self._block()
         scan.expect("}")
-        return LoopFunction(name, symbols, pointers, chunks, body, threads)
+        return LoopFunction(name, symbols, pointers, chunks, body, threads, multiples)
+
+    def _multiple(self) -> tuple[str, int]:
+        return self.scan.name(), self.scan.integer()
 
     def _pointer(self) -> Pointer:
         name = self.scan.name()

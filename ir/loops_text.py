@@ -22,7 +22,8 @@ have another type than its result. The other statements:
     r = for k = 0 to N step 2 carry a: f32 = zero { …  next b }         (`doubling` for a step of 0)
     for k = 0 to 8 unrolled { … }
 
-On a GPU, many threads run a chunk: `… chunks 4 threads 256 {`. Then there are also
+On a GPU, many threads run a chunk: `… chunks 4 threads 256 {`, at sizes that are multiples perhaps:
+`… threads 256 multiples N 4 {`. Then there are also
 
     alloc all: f32[256] shared     barrier     barrier warp     o: f32 = shuffle v by 16
     copy all[4*thread] = x[at]: f32x4 where m      copies end      copies wait 2
@@ -76,8 +77,10 @@ def print_loops(function: LoopFunction) -> str:
     pointers = [f"{name_text(p.name)}: {'' if p.writable else 'const '}{p.dtype}"
                 for p in function.pointers]
     threads = f" threads {function.threads}" if function.threads != 1 else ""
+    each = ", ".join(f"{name_text(name)} {number}" for name, number in function.multiples)
+    multiples = f" multiples {each}" if each else ""
     head = joined(f"loops {name_text(function.name)}{symbols}(", pointers,
-                  f") chunks {function.chunks}{threads} {{", "    ")
+                  f") chunks {function.chunks}{threads}{multiples} {{", "    ")
     return "\n".join([*head, *_block(function.body, "  "), "}"]) + "\n"
 
 

@@ -10,6 +10,7 @@ from dlc.ir.group_loops import GROUP, LINE, ROWS
 from dlc.ir.types import DType
 
 Edge = Literal["mask", "clamp", "scalar"]
+Multiples = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,8 @@ class Schedule:
               neighbours).
     places:   how many places of the outer indices (or vectors of them) a thread has, which lie as
               far apart as a block has threads: all is read before anything is written.
+    multiples: symbols, and of what they are multiples in all calls that it is for: it belongs to a
+              variant that runs at such sizes alone.
     shared:   the tile of a product that a block makes, on a GPU.
     tensor:   the tile that it makes on tensor cores.
     chain:    the rows of a chain of products that it makes on tensor cores.
@@ -270,6 +273,7 @@ class Schedule:
     beside: int = 0
     held: int = 0
     places: int = 1
+    multiples: Multiples = ()
     shared: SharedTile | None = None
     tensor: TensorTile | None = None
     chain: ChainTile | None = None

@@ -49,7 +49,16 @@ from typing import Final, get_args
 
 from dlc.ir.dims import Dim
 from dlc.ir.notation import quoted
-from dlc.ir.schedule import ChainTile, Edge, GroupTile, Schedule, SharedTile, TensorTile, Tile
+from dlc.ir.schedule import (
+    ChainTile,
+    Edge,
+    GroupTile,
+    Multiples,
+    Schedule,
+    SharedTile,
+    TensorTile,
+    Tile,
+)
 from dlc.ir.tokens import Scanner, joined, name_text
 
 _EDGES: Final[dict[str, Edge]] = {name: name for name in get_args(Edge)}
@@ -87,6 +96,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("beside", [str(schedule.beside)] if schedule.beside else []),
         ("held", [str(schedule.held)] if schedule.held else []),
         ("places", [str(schedule.places)] if schedule.places != 1 else []),
+        ("multiples", [f"{name_text(name)} {number}" for name, number in schedule.multiples]),
         *_shared_lines(schedule.shared),
         *_tensor_lines(schedule.tensor),
         *_chain_lines(schedule.chain),
@@ -165,7 +175,7 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
         schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
         threads=read.integer("threads"), group=read.integer("group", 1),
         beside=read.integer("beside"), held=read.integer("held"),
-        places=read.integer("places", 1))
+        places=read.integer("places", 1), multiples=read.multiples())
     schedule = read.tile(schedule)
     scan.expect("}")
     return name, schedule
@@ -209,6 +219,10 @@ class _ScheduleParser:
     def tiles(self) -> tuple[Tile, ...]:
         """`tiles o 6, v 2`"""
         return self.scan.items(lambda: Tile(*self._sized())) if self.scan.take("tiles") else ()
+
+    def multiples(self) -> Multiples:
+        """`multiples K 8, N 8`"""
+        return self.scan.items(self._sized) if self.scan.take("multiples") else ()
 
     def panel(self) -> tuple[str, int]:
         """`panel w 512`"""

@@ -22,8 +22,8 @@ from dlc.ir.group_loops import (
 class GroupEmitter(StatementEmitter):
     """Emits these statements too. Views are parameters, whose names are in `views`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, multiples: tuple[tuple[str, int], ...] = ()) -> None:
+        super().__init__(multiples)
         self.views: dict[str, str] = {}
         self._emitters |= {
             View: lambda s: None, Signals: self._signals, Arrive: self._arrive, Await: self._await,

@@ -78,7 +78,7 @@ def _emit(
 ) -> tuple[list[str], list[str], str]:
     """The parameters of a function, pointers and numbers, and the lines of its body, which know
     their `chunk`."""
-    emitter = GroupEmitter()
+    emitter = GroupEmitter(function.multiples)
     emitter.dynamic, asked = shared_memory(function, freely)
     pointers, numbers = [], []
     for view in views(function):

@@ -48,14 +48,14 @@ Lanes = tuple[Operand, ...]
 class StatementEmitter:
     """Emits the statements of one function; knows what each name of a program stands for."""
 
-    def __init__(self) -> None:
+    def __init__(self, multiples: tuple[tuple[str, int], ...] = ()) -> None:
         self.writer = Writer()
         self.builder = CudaBuilder(self.writer)
         self.indices = Expressions()
         self.values: dict[str, Lanes] = {}
         self.pointers: dict[str, str] = {}
         self.dynamic: dict[str, int] = {}  # where shared memory lies that the block asks for
-        self.multiples: dict[str, int] = {}  # what sizes are known to be multiples of
+        self.multiples = dict(multiples)  # what sizes are known to be multiples of
         self._emitters: dict[type, Callable[..., None]] = {
             Alloc: self._alloc, Mask: self._mask, Load: self._load, Store: self._store,
             Const: self._const, IndexOf: self._index_of, Splat: self._splat, Apply: self._apply,

@@ -11,8 +11,8 @@ finds in registers, so that memory is read once, and written once:
     y[i, part * 4 …] = y0 / s, …
 
 Vectors past the end of a row are neither read nor written, and count for nothing. Where the length
-of a row is a symbol, it may be more than the registers of a group hold, or no multiple of the
-lanes: rows of such a call are read again in each sweep.
+of a row is a symbol, it may be more than the registers of a group hold: rows of such a call are
+read again in each sweep, as many elements at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dlc.compiler.kernels.ranges import nonnegative
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sweep import States
 from dlc.compiler.loops.threads import Body, OnThreads
-from dlc.ir.dims import Dim, coefficient, floordiv, minimum, mod, product, symbol
+from dlc.ir.dims import Dim, coefficient, floordiv, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL
@@ -62,23 +62,20 @@ class InHeldRows(OnThreads):
         """The whole body for rows that fit, and for others, if the sizes of a call decide that."""
         self.vectors = product(tuple(self._vectors(i) for i in self.row))
         room = self.schedule.held * self.group - self.vectors
-        rest = mod(self._bound(self.row[-1].high, self.point), self.schedule.lanes)
-        fits = tuple(d for d in (room, 0 - rest) if not nonnegative(d, self.ranges))
-        if not fits:
+        if nonnegative(room, self.ranges):
             super().sequence(body)
             return
         with self.out.block() as statements:
             super().sequence(body)
-        self.out.when(fits, statements)
+        self.out.when((room,), statements)
         self._forget()
         with self.out.block() as statements:
             super().sequence(body)
-        least = fits[0] if len(fits) == 1 else minimum(*fits)
-        self.out.when((-1 - least,), statements)
+        self.out.when((-1 - room,), statements)
 
     def _forget(self) -> None:
         """From here on each sweep reads what it needs."""
-        self.schedule = replace(self.schedule, vector="", lanes=1, held=0, sweep=LOOPED)
+        self.schedule = replace(self.schedule, held=0, sweep=LOOPED)
         self.ranges[LANE] = (0, 0)
         self.before, self.vector_bound, self.whole = [], 0, False
         self.forget_ranges()

@@ -50,7 +50,7 @@ class OnThreads(Sweeping):
         pointers = tuple(
             Pointer(b.name, b.dtype, b.role != "in") for b in self.kernel.params)
         return LoopFunction(self.kernel.name, self.kernel.symbols, pointers, self.schedule.chunks,
-                            tuple(self.out.blocks[0]), threads)
+                            tuple(self.out.blocks[0]), threads, self.schedule.multiples)
 
     def body_of_block(self) -> None:
         """What the threads of one block do."""

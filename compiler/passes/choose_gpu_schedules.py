@@ -60,11 +60,19 @@ def _cases(
     wide = ThreadSearch(
         kernel, {}, options, _starts(program, kernel, launches, multiples), multiples)
     special = cases(kernel, launches, options, lambda sizes: wide.at(sizes).choose())
-    if [(c.kernel, c.schedule) for c in special] == [(c.kernel, c.schedule) for c in found]:
+    special = [_bare(case, found) for case in special]
+    if not any(case.schedule.multiples for case in special):
         return found
     held = tuple(Comparison(mod(symbol(name), number), "==", 0)
                  for name, number in sorted(multiples.items()))
     return [*(replace(case, where=(*held, *case.where)) for case in special), *found]
+
+
+def _bare(case: Case, found: list[Case]) -> Case:
+    """The case with a schedule that is for all sizes, if one that is the same else is there."""
+    schedule = replace(case.schedule, multiples=())
+    there = any((c.kernel, c.schedule) == (case.kernel, schedule) for c in found)
+    return replace(case, schedule=schedule) if there else case
 
 
 def _starts(

@@ -60,17 +60,37 @@ class ThreadSearch:
 
     def wished(self) -> dict[str, int]:
         """Symbols that would have to be multiples of numbers, so that more is copied at once."""
+        if self._chain() is not None:
+            return {}
+        row = self._row()
+        if row is not None:
+            return self._wished_of_row(row[-1])
         made = as_product(self.kernel, self.sizes)
         return {} if made is None else self._tiles(made).wished()
 
+    def _wished_of_row(self, along: Index) -> dict[str, int]:
+        lanes = self._most_lanes(along)
+        return {n: lanes for n in symbols(self._length(along)) if lanes > 1}
+
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
-        chain = best_chain(self.kernel, self.options, self._extent, Alignment(
+        kernel, schedule = self._choose()
+        tile = schedule.tensor
+        wide = schedule.lanes > 1 or (tile is not None and max(tile.left, tile.right) > 0)
+        if wide or schedule.part or schedule.grouped is not None:
+            schedule = replace(schedule, multiples=tuple(sorted(self.multiples.items())))
+        return kernel, schedule
+
+    def _chain(self) -> Schedule | None:
+        return best_chain(self.kernel, self.options, self._extent, Alignment(
             self.kernel, self.starts, as_multiples(self.multiples)))
+
+    def _choose(self) -> tuple[Kernel, Schedule]:
+        chain = self._chain()
         if chain is not None:
             return self.kernel, chain
         row = self._row()
-        group = self._group(row) if row is not None else 1
+        group = self._group(row)
         beside = self._in_columns(row) if group == 1 else None
         if beside is not None:
             return self.kernel, beside
@@ -127,8 +147,6 @@ class ThreadSearch:
         lanes = self._lanes_of_row(row) if group > 1 else 1
         found = HeldRowSearch(self.kernel, row, lanes, self.options.target, self._extent).choose(
             ) if group > 1 else None
-        if found is None and mod(self._length(row[-1]), lanes) != 0:
-            lanes = 1
         group, held = (found.group, found.held) if found is not None else (group, 0)
         threads = group if group > WARP else THREADS
         blocks = at_least_one(ceildiv(self._places(order), threads // group))
@@ -147,14 +165,19 @@ class ThreadSearch:
         """How many places along a row are one access: 16 bytes, if all memory allows it."""
         along, length = row[-1], self._length(row[-1])
         found = [a for a in self._accesses() if any(uses(a, i.name) for i in row)]
-        lanes = WIDE // max((self._size(a) for a in found if uses(a, along.name)), default=WIDE)
-        # A length that is a symbol is taken for a multiple of them: the code asks.
-        known: dict[str, Dim] = {n: lanes * symbol(n) for n in symbols(length)
-                                 if length is symbol(n)}
-        fits = mod(substitute(length, known), lanes) == 0
+        lanes = self._most_lanes(along)
+        fits = self._is_multiple(length, lanes)
         if not fits or along.low != 0 or self._extent(along) < lanes:
             return 1
-        return lanes if all(self._may_widen(a, along, lanes, known) for a in found) else 1
+        return lanes if all(self._may_widen(a, along, lanes) for a in found) else 1
+
+    def _most_lanes(self, index: Index) -> int:
+        """How many places along an index are 16 bytes of all that lies along it."""
+        return WIDE // max((self._size(a) for a in self._accesses() if uses(a, index.name)),
+                           default=WIDE)
+
+    def _is_multiple(self, dim: Dim, number: int) -> bool:
+        return mod(substitute(dim, as_multiples(self.multiples)), number) == 0
 
     def _size(self, access: Access) -> int:
         return self.kernel.buffer(access.buffer).dtype.size
@@ -290,8 +313,14 @@ class ThreadSearch:
         return sum(stride(self.kernel, a, index, 1) == 1 for a in self._accesses()), self._extent(
             index)
 
-    def _group(self, row: tuple[Index, ...]) -> int:
+    def has_groups(self) -> bool:
+        """Whether several threads go along each row together, which lies along memory."""
+        return self._group(self._row()) > 1
+
+    def _group(self, row: tuple[Index, ...] | None) -> int:
         """How many threads have a row together."""
+        if row is None:
+            return 1
         length = self._extent(row[-1])
         beside = max((self._neighbours(i) for i in self.kernel.outer), default=0)
         if length < WARP or self._along(row[-1])[0] < beside:
@@ -307,19 +336,14 @@ class ThreadSearch:
         plain = all(c.combine is None and not c.over and not c.where
                     for c in computes(self.kernel.body))
         found = self._accesses()
-        lanes = WIDE // max((self._size(a) for a in found if uses(a, index.name)), default=WIDE)
+        lanes = self._most_lanes(index)
         if not plain or lanes == 1 or self._number(self._places(order)) < lanes * THREADS:
             return "", 1
-        wide = all(self._may_widen(a, index, lanes, {}) for a in found)
+        wide = all(self._may_widen(a, index, lanes) for a in found)
         return (index.name, lanes) if wide else ("", 1)
 
-    def _may_widen(
-        self, access: Access, index: Index, lanes: int, known: Mapping[str, Dim]
-    ) -> bool:
-        """Whether neighbours along an index are one, or so many that lie aligned in memory.
-
-        `known` says how sizes are made of others.
-        """
+    def _may_widen(self, access: Access, index: Index, lanes: int) -> bool:
+        """Whether neighbours along an index are one, or so many that lie aligned in memory."""
         if access.fill is not None or any(isinstance(e, Access) for e in access.at):
             return False
         step = stride(self.kernel, access, index, lanes)
@@ -327,11 +351,9 @@ class ThreadSearch:
             return True
         if step != 1 or self.kernel.buffer(access.buffer).role == "local":
             return False
-        return self._is_aligned(access, index, lanes, known)
+        return self._is_aligned(access, index, lanes)
 
-    def _is_aligned(
-        self, access: Access, index: Index, lanes: int, known: Mapping[str, Dim]
-    ) -> bool:
+    def _is_aligned(self, access: Access, index: Index, lanes: int) -> bool:
         buffer = self.kernel.buffer(access.buffer)
         if not buffer.layout.is_row_major or any(
                 mod(start, lanes) != 0 for start in self.starts.get(access.buffer, [])):
@@ -340,4 +362,4 @@ class ThreadSearch:
         *outer, last = access.at
         assert not isinstance(last, Access)
         rest = mod(last - symbol(index.name), lanes)
-        return rest == 0 and (not outer or mod(substitute(buffer.dims[-1], known), lanes) == 0)
+        return rest == 0 and (not outer or self._is_multiple(buffer.dims[-1], lanes))

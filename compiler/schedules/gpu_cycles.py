@@ -12,8 +12,10 @@ from math import prod
 
 from dlc.compiler.kernels.accesses import accesses
 from dlc.compiler.kernels.implicit_products import likely
+from dlc.compiler.loops.held_rows import LOOPED
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
+from dlc.compiler.schedules import held_rows
 from dlc.compiler.schedules.columns import BYTES
 from dlc.compiler.schedules.gpu import ThreadSearch
 from dlc.compiler.schedules.group_tiles import GroupSearch
@@ -28,6 +30,7 @@ from dlc.ir.schedule import Schedule
 SERIES = 40  # of each further place of a thread
 MEETING, MEETING_OF_BLOCK = 150, 400  # until a warp, or a block, has one number of all threads
 RESIDENT = 2048  # threads of a processor
+FAR_APART = 4  # times as long take neighbours that go along rows of their own
 
 
 class Cycles:
@@ -54,8 +57,9 @@ class Cycles:
         if schedule.grouped is not None:
             return self._tiles.grouped_cycles(schedule.grouped, schedule.reduce)
         if schedule.beside or (schedule.sweep and schedule.group == 1):
-            return ThreadSearch(
-                self.kernel, self.sizes, self.options, {}).columns_cycles(schedule) + LAST
+            search = ThreadSearch(self.kernel, self.sizes, self.options, {})
+            times = FAR_APART if search.has_groups() else 1
+            return times * search.columns_cycles(schedule) + LAST
         if schedule.sweep:
             return self._in_groups(schedule)
         return self._on_places(schedule)
@@ -97,11 +101,12 @@ class Cycles:
                                  schedule.lanes, self.options.target, self._extent)
             return held.cycles(HeldRow(group, schedule.held))
         waves = -(-self.places * group // (self.processors * RESIDENT))
-        turns = -(-length // (group * schedule.sweep * schedule.lanes))
+        side = LOOPED if schedule.held else schedule.sweep  # what is not held is read again
+        turns = -(-length // (group * side * schedule.lanes))
         met = MEETING if group == WARP else MEETING_OF_BLOCK
         wait = waves * len(along) * (turns * LATENCY + met)
         moved = sum(self._bytes(c) for c in along) * self.places * length
-        return max(wait, moved / (self.processors * BYTES)) + LAST
+        return max(wait, moved / (self.processors * held_rows.BYTES)) + LAST
 
     def _bytes(self, compute: Compute) -> int:
         """What is read and written at a place."""

@@ -21,6 +21,7 @@ GROUPS = (WARP, 128, 256, 512, 1024)  # threads that may have a row
 REGISTERS = 65536  # of a processor, of 32 bits
 ALWAYS = 48  # registers of a thread besides, at most
 MOST_WORDS = 96  # registers of a thread for its part of a row: more would not fit with the rest
+MOST_PLACES = 32  # of a row that a thread has
 HELD_ROW = 16384  # places of a row that a block holds, whatever goes along it
 RESIDENT = 2048  # threads of a processor
 # Cycles of a processor
@@ -58,11 +59,14 @@ class HeldRowSearch:
         """The cheapest one; None if rows are too long for registers, or not only gone along."""
         if not self._is_held():
             return None
-        words = self._words() * self.lanes
         found = [HeldRow(group, ceil(self._vectors() / group)) for group in GROUPS]
-        found = [row for row in found if row.held * words <= min(
-            MOST_WORDS, REGISTERS // row.group - ALWAYS)]
+        found = [row for row in found if self._fits(row)]
         return min(found, key=self.cycles, default=None)
+
+    def _fits(self, row: HeldRow) -> bool:
+        places = row.held * self.lanes
+        return places <= MOST_PLACES and places * self._words() <= min(
+            MOST_WORDS, REGISTERS // row.group - ALWAYS)
 
     def _is_held(self) -> bool:
         """Whether all that is written along the row is touched at its own place alone, and no

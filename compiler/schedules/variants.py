@@ -13,7 +13,7 @@ What is said counts as much as all the rest: it is what the program will be run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import reduce
 from itertools import combinations, pairwise, product
 from math import ceil, fsum, log, sqrt
@@ -21,17 +21,19 @@ from operator import or_
 
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.gpu_cycles import Cycles
+from dlc.compiler.schedules.rows import row_of
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, evaluate, symbol, symbols
+from dlc.ir.dims import Dim, at_least, evaluate, symbol, symbols
 from dlc.ir.dims import product as product_of_dims
 from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Kernel
+from dlc.ir.kernel import Access, Compute, Kernel
 from dlc.ir.program import Comparison, Launch
 from dlc.ir.schedule import Schedule
 
 Sizes = dict[str, int]
 Choice = tuple[Kernel, Schedule]
 SIZES = tuple(16 << n for n in range(10))  # of a symbol of which nothing is said
+LENGTHS = (*SIZES, 16384, 32768, 65536, 131072)  # of one that rows are as long as
 BATCHES = (1, 2, 4, 8, 16)  # times the size that is said; and one alone
 MOST_SIZES = 256  # at which schedules are compared
 MOST_SEARCHES = 16  # at which one is searched
@@ -40,7 +42,7 @@ TRIED = 12  # of those that were found
 GOOD = 1.3  # times the cycles of the best is good enough
 TOGETHER = 4  # times as much matter sizes at which all symbols are large, or small
 LAUNCH = 2500  # cycles of every launch, whatever it does
-DEPTH = 4  # comparisons one after another
+DEPTH = 5  # comparisons one after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,22 @@ def cases(
     weights = [len(everywhere) if sizes in said else TOGETHER if sizes in together else 1
                for sizes in everywhere]
     costs = _costs(choices, everywhere, weights, options)
-    few = _fewest(costs, 1 if _has_one(kernel, choices) else min(len(kernel.symbols) + 2, MOST))
+    most = MOST if _lengths(kernel) else min(len(kernel.symbols) + 2, MOST)
+    few = _fewest(costs, 1 if _has_one(kernel, choices) else most)
     tree = _Tree(kernel, everywhere, costs.of(few))
-    return [Case(*choices[few[at]], where) for at, where in tree.cases()]
+    return _joined([Case(*choices[few[at]], where) for at, where in tree.cases()])
+
+
+def _joined(found: Sequence[Case]) -> list[Case]:
+    """Without cases after which the same is the one at all of their sizes, and more."""
+    return [case for case, after in zip(found, [*found[1:], None], strict=True)
+            if after is None or (case.kernel, case.schedule) != (after.kernel, after.schedule)
+            or not all(_follows(told, case.where) for told in after.where)]
+
+
+def _follows(told: Comparison, where: tuple[Comparison, ...]) -> bool:
+    """Whether a lower bound holds where others do."""
+    return any(c.left == told.left and at_least(c.right - told.right, 0) for c in where)
 
 
 def likely(kernel: Kernel, launches: Sequence[Launch], options: Options) -> Sizes:
@@ -85,25 +100,31 @@ def likely(kernel: Kernel, launches: Sequence[Launch], options: Options) -> Size
 def _has_one(kernel: Kernel, choices: Sequence[Choice]) -> bool:
     """Whether a kernel gets no variants: what is likely to be launched beside others, as sums down
     columns and what has the same places at all sizes (gradients of weights), for that is worth
-    more; and chains of products, whose text is long."""
-    return not symbols(_places(kernel)) or any(
-        schedule.beside or schedule.part for _, schedule in choices)
+    more; and chains of products, whose text is long. Rows of one kernel may be short and long."""
+    found = [schedule for _, schedule in choices]
+    in_columns = any(s.beside for s in found) and not any(s.held for s in found)
+    return not symbols(_places(kernel)) or in_columns or any(s.part for s in found)
 
 
 def _sizes(kernel: Kernel, launches: Sequence[Launch], options: Options, most: int) -> list[Sizes]:
     """About `most` sizes of a kernel's symbols at its launches; the likely ones first."""
     given = list(dict.fromkeys(launch.dims for launch in launches))
+    lengths = _lengths(kernel)
     found: dict[tuple[int, ...], None] = {}
     for dims in given or [tuple(map(symbol, kernel.symbols))]:
         names = sorted({name for dim in dims for name in symbols(dim)})
-        for known in sizes_of_symbols(names, options, most // max(1, len(given))):
+        long = {name for at, dim in zip(kernel.symbols, dims, strict=True) if at in lengths
+                for name in symbols(dim)}
+        for known in sizes_of_symbols(names, options, most // max(1, len(given)), long):
             found[tuple(max(1, evaluate(dim, known)) for dim in dims)] = None
     return [dict(zip(kernel.symbols, each, strict=True)) for each in found]
 
 
-def sizes_of_symbols(names: Sequence[str], options: Options, most: int) -> Iterator[Sizes]:
-    """About `most` likely sizes of symbols."""
-    levels = [_levels(name, options) for name in names]
+def sizes_of_symbols(
+    names: Sequence[str], options: Options, most: int, lengths: Collection[str] = ()
+) -> Iterator[Sizes]:
+    """About `most` likely sizes of symbols, of which some are lengths of rows."""
+    levels = [_levels(name, LENGTHS if name in lengths else SIZES, options) for name in names]
     for values in _values(levels, most):
         yield dict(zip(names, values, strict=True))
 
@@ -115,10 +136,16 @@ def _said(kernel: Kernel, launches: Sequence[Launch], options: Options) -> list[
             if all(name in options.hints for dim in dims for name in symbols(dim))]
 
 
-def _levels(name: str, options: Options) -> list[int]:
-    """From small to large, the sizes of a symbol that are likely."""
+def _lengths(kernel: Kernel) -> frozenset[str]:
+    """The symbols that the rows of a kernel are as long as, if it goes along rows."""
+    row = row_of(kernel, [c for c in kernel.body if isinstance(c, Compute)]) or ()
+    return frozenset(n for i in row for n in symbols(i.high))  # type: ignore[arg-type]
+
+
+def _levels(name: str, sizes: Sequence[int], options: Options) -> list[int]:
+    """From small to large, the sizes of a symbol that are likely; `sizes` if nothing is said."""
     hint = options.hints.get(name)
-    return list(SIZES) if hint is None else sorted({1, *(hint * n for n in BATCHES)})
+    return list(sizes) if hint is None else sorted({1, *(hint * n for n in BATCHES)})
 
 
 def _values(levels: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, ...]]:
@@ -202,6 +229,7 @@ class _Tree:
                        for choice in range(len(costs.times))]
         self.values = [(dim, [evaluate(dim, sizes) for sizes in everywhere])
                        for dim in _compared(kernel)]
+        self.lengths = {symbol(name) for name in _lengths(kernel)}
         self.all = tuple(range(len(everywhere)))
 
     def cases(self) -> list[tuple[int, tuple[Comparison, ...]]]:
@@ -240,7 +268,9 @@ class _Tree:
             above = tuple(at for at in here if values[at] >= high)
             below = tuple(at for at in here if values[at] <= low)
             excess = self._best(above)[1] + self._best(below)[1]
-            found.append((excess, Comparison(dim, ">=", _between(low, high)), above, below))
+            # What is good for a row may hold no longer one.
+            least = low + 1 if dim in self.lengths else _between(low, high)
+            found.append((excess, Comparison(dim, ">=", least), above, below))
         return found
 
 

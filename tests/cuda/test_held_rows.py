@@ -13,12 +13,16 @@ from dlc.compiler.cuda.nvrtc import compile_cubin
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import compile_cuda, plan
 from dlc.compiler.schedules import held_rows
+from dlc.compiler.schedules.gpu_cycles import Cycles
+from dlc.compiler.schedules.variants import GOOD, LAUNCH
 from dlc.ir.dims import Dim, symbol
 from dlc.ir.graph import Builder, Graph, Param, Value
+from dlc.ir.program import Launch
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BF16, F16, F32, F64, DType, tensor
 from tests.compiler.test_rows import gradient
-from tests.cuda.compiled import ARCH, CudaGraph
+from tests.cuda import compiled as on_cpu
+from tests.cuda.compiled import ARCH, CudaGraph, runs
 from tests.cuda.on_cpu import needs_compiler
 from tests.cuda.ptx import assembly
 
@@ -133,22 +137,61 @@ def test_rows_of_several_axes(dims: tuple[int, ...]) -> None:
     CudaGraph(made).check(arrays(made), 1e-5, 1e-5)
 
 
+OF_ANY_LENGTH = {"softmax": softmax(N, M), "softmax gradient": softmax_gradient(N, M),
+                 "log softmax": loss(N, M), "halves": softmax(N, M, dtype=BF16)}
+
+
+def room(schedule: Schedule) -> int:
+    """How long rows are that are held."""
+    return schedule.held * schedule.lanes * schedule.group
+
+
 @needs_compiler
-@pytest.mark.parametrize("kind", ["softmax", "norm gradient"])
-def test_lengths_that_are_symbols(kind: str) -> None:
-    """What fits in whole vectors is held; what does not is read again, in the same kernel."""
-    if kind == "softmax":
-        made = softmax(N, M)
-    else:
-        b, y, g = Builder("yg"), value("y", N, M), value("g", N, M)
-        total = b.sum(b.op("mul", y, g), (1,))
-        made = graph(b, [y, g], [b.op("sub", g, b.broadcast(total, y.dims, (0,)))])
+@pytest.mark.parametrize("kind", OF_ANY_LENGTH)
+def test_lengths_that_are_symbols(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each variant what fits is held, and what does not is read again."""
+    made = OF_ANY_LENGTH[kind]
     compiled = CudaGraph(made)
-    (schedule,) = schedules(made)
-    room = schedule.held * schedule.lanes * schedule.group
-    assert schedule.lanes == 4
-    for length in (1, 3, 4, room - 4, room - 1, room, room + 1, room + 4, 3 * room):
-        compiled.check(arrays(made, N=9, M=length), 1e-5, 1e-5)
+    last = 1e-2 if kind == "halves" else 3e-5
+    every = plan(made, Options(target=f"cuda:{ARCH}"))[0].schedules
+    assert len({room(s) for _, s in every}) > 3
+    for name, schedule in every:
+        (step,) = compiled.made.manifest["cuda"]["steps"]  # type: ignore[index]
+        monkeypatch.setattr(on_cpu, "chosen", lambda *_, step=step, name=name: next(
+            s for s in (*step["variants"], step) if s["kernel"] == name.replace(".", "_")))
+        most = room(schedule)
+        for length in (1, 3, 4, 8, most - 8, most - 1, most, most + 1, most + 8, 2 * most + 16):
+            if length > 0 and all(length % number == 0 for _, number in schedule.multiples):
+                compiled.check(arrays(made, N=2, M=length), last, last)
+
+
+@pytest.mark.parametrize("rows", [1, 64, 16384])
+@pytest.mark.parametrize("kind", OF_ANY_LENGTH)
+def test_rows_are_held_whatever_their_length(kind: str, rows: int) -> None:
+    """No kernel holds rows of 8192 and is good for rows of 64: the sizes of a call choose one. What
+    none holds is read again by one that has many threads for each row."""
+    options = Options(target=f"cuda:{ARCH}")
+    program, _ = plan(OF_ANY_LENGTH[kind], options)
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    (launch,) = program.steps
+    assert isinstance(launch, Launch)
+    every, taken = dict(program.schedules), set()
+    pack = 8 if kind == "halves" else 4
+    for length in (32, 33, 64, 100, 257, 1000, 1024, 2047, 3000, 4096, 5001, 8184, 8191, 8192):
+        sizes = {"M": length, "N": rows}
+        name = runs(program, launch.kernel, sizes)
+        taken.add(name)
+        schedule = every[name]
+        assert schedule.lanes == (1 if length % pack else pack)
+        if room(schedule) < length:  # that is as good, by the model
+            times = {n: Cycles(kernels[n], sizes, options).of(s) for n, s in every.items()}
+            least = min(times[n] for n, s in every.items() if room(s) >= length)
+            assert times[name] <= GOOD * (least + LAUNCH), sizes
+    assert len(taken) > 3
+    for length in (1 << 17, (1 << 20) + 1):
+        schedule = every[runs(program, launch.kernel, {"M": length, "N": rows})]
+        assert schedule.group >= 256
+        assert schedule.lanes == (1 if length % pack else pack)
 
 
 @needs_compiler

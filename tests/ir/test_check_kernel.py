@@ -280,6 +280,10 @@ def judged(body: str, lines: str, fault: str) -> None:
     ("parallel 2 vector j 4 threads 256 places 2", ""),
     ("parallel 2 threads 256 places 0", "only where it has nothing to reduce"),
     ("parallel 2 places 4", "1 threads of none"),
+    ("parallel 2 threads 256 multiples N 4", ""),
+    ("parallel 2 threads 256 multiples i 4", "i is no symbol"),
+    ("parallel 2 threads 256 multiples N 3", "3 is no power of two above 1"),
+    ("parallel 2 threads 256 multiples N 4, N 8", "a name stands twice"),
 ])
 def test_threads_of_a_gpu(rest: str, fault: str) -> None:
     judged("y[8*i + j] = x[i, j]", f"order i, j {rest}", fault)

@@ -63,6 +63,11 @@ kernel copy.large<E>(p0: f32[E] in, p1: f32[E] out) {
 kernel test(p0: f32[2, 4] in, p1: bool out) {
   p1 = lt(p0[0, 0], p0[1, 1])
 }
+
+schedule copy.large for "cuda:sm_80" {
+  order i0
+  multiples E 4
+}
 """
 
 
@@ -117,6 +122,12 @@ def test_a_good_program() -> None:
      "again: has blocks that are resident, and sizes of its turns"),
     ("    launch test(h, more)\n  }\n  commit", '    check more 3 "no"\n  }\n  commit',
      "again: has blocks that are resident, and more than launches"),
+    ("E >= 1000, E % 4 == 0", "E >= 1000",
+     "copy.large: runs at sizes that are not the multiples that its schedule is for"),
+    ("multiples E 4", "multiples E 8",
+     "copy.large: runs at sizes that are not the multiples that its schedule is for"),
+    ("schedule copy.large", "schedule copy",
+     "copy: runs at sizes that are not the multiples that its schedule is for"),
     ("E >= 1000", "N >= 1000", "copy.large: runs at sizes of what are none of its symbols"),
 ])
 def test_what_breaks_a_rule(before: str, after: str, message: str | None) -> None:

@@ -47,7 +47,7 @@ loops tour<E, Z>(x: const f32, ids: const i32, y: f32) chunks (E + 15) // 16 {
 """
 
 THREADS = """\
-loops rows<N>(x: const f32, y: f32) chunks (N + 3) // 4 threads 128 {
+loops rows<N>(x: const f32, y: f32) chunks (N + 3) // 4 threads 128 multiples N 4 {
   alloc all: f32[4] shared
   alloc own: f32[8]
   let row = 4*chunk + (thread // 32)
