@@ -42,7 +42,8 @@ TRIED = 12  # of those that were found
 GOOD = 1.3  # times the cycles of the best is good enough
 TOGETHER = 4  # times as much matter sizes at which all symbols are large, or small
 LAUNCH = 2500  # cycles of every launch, whatever it does
-DEPTH = 5  # comparisons one after another
+DEPTH = 4  # comparisons one after another
+DEPTH_OF_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ class _Tree:
 
     def cases(self) -> list[tuple[int, tuple[Comparison, ...]]]:
         """The choice of each part, in the order in which comparisons find them."""
-        return self._part(self.all, DEPTH)
+        return self._part(self.all, DEPTH_OF_ROWS if self.lengths else DEPTH)
 
     def _part(
         self, here: tuple[int, ...], depth: int
