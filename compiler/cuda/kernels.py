@@ -7,14 +7,14 @@ of a program with checks have one pointer more, to its state: they do nothing on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from dlc.compiler.cuda.group_statements import GroupEmitter
 from dlc.compiler.cuda.text import mangle, stored
 from dlc.compiler.loops.names import Name
 from dlc.ir.group_loops import SIGNAL, Signals, View
-from dlc.ir.loops import Alloc, LoopFunction
+from dlc.ir.loops import Alloc, Copies, For, If, LoopFunction, Statement
 from dlc.ir.types import DType
 
 FREELY_SHARED = 48 << 10  # bytes of a block
@@ -105,6 +105,11 @@ def _emit(
 def views(function: LoopFunction) -> list[View]:
     """What a function copies boxes of."""
     return [s for s in function.body if isinstance(s, View)]
+
+
+def copies(body: Iterable[Statement]) -> bool:
+    """Whether a body begins copies that it need not wait for."""
+    return any(isinstance(s, Copies) or (isinstance(s, For | If) and copies(s.body)) for s in body)
 
 
 def shared_memory(

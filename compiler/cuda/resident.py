@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from math import inf
 
 from dlc.compiler.cuda.expressions import Expressions
-from dlc.compiler.cuda.kernels import GUARD, head_of, pointer_text, shared_memory
+from dlc.compiler.cuda.kernels import GUARD, copies, head_of, pointer_text, shared_memory
 from dlc.compiler.loops.names import Name
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbols
@@ -101,7 +101,10 @@ class Turns:
         if part.launch.beside:
             return [f"    const Wide chunk{k} = chunk{k - 1} - blocks{k - 1};",
                     f"    if (chunk{k} >= 0 && chunk{k} < blocks{k}) {run}"]
-        return [f"    const Wide chunk{k} = blockIdx.x;", f"    if (chunk{k} < blocks{k}) {run}"]
+        lines = [f"    const Wide chunk{k} = blockIdx.x;", f"    if (chunk{k} < blocks{k}) {run}"]
+        if copies(part.function.body):  # those past the end: shared memory is another part's next
+            lines.append("    wait_for_copies<0>();")
+        return lines
 
     @staticmethod
     def _dims(k: int, part: Part) -> list[str]:

@@ -90,8 +90,8 @@ def test_what_is_checked() -> None:
         check_program(program(copy("x", "a"), Commit(), beside))
 
 
-# Products over the batch, which have variants for its sizes, are launched alone.
-@pytest.mark.parametrize(("file", "most"), [("plain_lenet5.dl", 20), ("lenet5.dl", 28)])
+# Products over the batch and rows, which have variants for sizes, are launched alone.
+@pytest.mark.parametrize(("file", "most"), [("plain_lenet5.dl", 20), ("lenet5.dl", 29)])
 def test_launches_of_a_step(file: str, most: int) -> None:
     graph = graph_of(file, "fit")
     launches = [s for s in each_step(plan(graph, Options(target="cuda:sm_80"))[0].steps)
