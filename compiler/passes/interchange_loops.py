@@ -79,26 +79,27 @@ class _Interchange:
             rows = [self._by_rows(launch, name) for launch in launches]
             found = {id(s): r for s, r in zip(launches, rows, strict=True) if r is not None}
             if len(found) == len(launches) and self._apart(launches, found, name):
-                return self._pieces(step, found, name)
+                return self._pieces(step, launches, found, name)
         return step
 
     def _by_rows(self, launch: Launch, name: str) -> _Rows | None:
         """How a launch goes by rows of the symbol; None if it doesn't."""
-        kernel = self.kernels[launch.kernel]
-        own = [s for s, dim in zip(kernel.symbols, launch.dims, strict=True)
-               if name in symbols(dim)]
-        if len(own) != 1:
+        kernel, dims = self.kernels[launch.kernel], self._dims(launch)
+        counting = [own for own, dim in dims.items() if name in symbols(dim)]
+        if len(counting) != 1:
             return None
-        unit = coefficient(launch.dims[kernel.symbols.index(own[0])], name)
-        whole = launch.dims[kernel.symbols.index(own[0])]
-        index = row_index(kernel, own[0])
-        if not isinstance(unit, int) or whole != unit * symbol(name) or not index:
+        (own,) = counting
+        unit, index = coefficient(dims[own], name), row_index(kernel, own)
+        if not isinstance(unit, int) or dims[own] != unit * symbol(name) or not index:
             return None
-        dims = dict(zip(kernel.symbols, launch.dims, strict=True))
         elements = tuple(
             unit * substitute(product(digit_extents(p.layout, p.dims)[1:]), dims)
-            if own[0] in _names(p.dims) else 0 for p in kernel.params)
-        return _Rows(own[0], unit, index, elements)
+            if own in _names(p.dims) else 0 for p in kernel.params)
+        return _Rows(own, unit, index, elements)
+
+    def _dims(self, launch: Launch) -> dict[str, Dim]:
+        """What the symbols of a launch's kernel are."""
+        return dict(zip(self.kernels[launch.kernel].symbols, launch.dims, strict=True))
 
     def _apart(self, launches: list[Launch], rows: dict[int, _Rows], name: str) -> bool:
         """Whether no row touches what is written for another one, and all of them little beside.
@@ -131,10 +132,12 @@ class _Interchange:
         size = storage_size(buffer.layout, buffer.dims)
         return self.options.likely(size) * buffer.dtype.size
 
-    def _pieces(self, loop: Loop, rows: dict[int, _Rows], name: str) -> Parallel:
+    def _pieces(
+        self, loop: Loop, launches: list[Launch], rows: dict[int, _Rows], name: str
+    ) -> Parallel:
+        """A loop in pieces of the rows of the symbol."""
         self.pieces += 1
         var = f"piece.{self.pieces}"
-        launches = [s for s in each_step(loop.body) if isinstance(s, Launch)]
         most = self._rows_of_piece(launches, rows)
         left = symbol(name) - most * symbol(var)
         some = _Some(var, most, minimum(most, left), name)
@@ -163,15 +166,14 @@ class _Interchange:
             if isinstance(step, Loop):
                 total = total + step.count * self._cost(step.body)
             elif isinstance(step, Launch):
-                dims = dict(zip(self.kernels[step.kernel].symbols, step.dims, strict=True))
-                total = total + substitute(self.schedules[step.kernel].cost, dims)
+                cost = self.schedules[step.kernel].cost
+                total = total + substitute(cost, self._dims(step))
         return total
 
     def _launch(self, launch: Launch, rows: _Rows, some: _Some) -> Launch:
         """A launch on some rows."""
-        kernel = self.kernels[launch.kernel]
         dims = tuple(rows.unit * some.count if own == rows.symbol else dim
-                     for own, dim in zip(kernel.symbols, launch.dims, strict=True))
+                     for own, dim in self._dims(launch).items())
         buffers = tuple(self._part(name, size, some) if size != 0 else name
                         for name, size in zip(launch.buffers, rows.elements, strict=True))
         return replace(launch, dims=dims, buffers=buffers)
