@@ -267,5 +267,5 @@ def _of_numbers(op: str, args: list[Fact]) -> Fact:
             op == "div" and first.number == 0 and len(known) == 1):
         return first
     if op == "exp":
-        return Known(exp(first.number), first.but)
+        return Known(exp(first.number), first.but) if first.number <= 0 else None
     return first if op == "cast" else None

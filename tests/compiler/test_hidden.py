@@ -72,6 +72,7 @@ def test_where_elements_count(condition: str, low: str, high: str) -> None:
     ("select(not(COND), 0: f32, row[j])", True),
     ("sub(mul(row[j], select(COND, m[i], 0)), mul(select(COND, row[j], 0), m[i]))", True),
     ("exp(sub(select(COND, row[j], -1e9), m[i]))", False),
+    ("exp(select(COND, row[j], 1e9))", False),  # no number that can be told
     ("add(select(COND, row[j], 0), row[j])", False),
     ("exp(select(COND, row[j], 0))", False),
     ("sub(m[i], select(COND, row[j], 0))", False),
