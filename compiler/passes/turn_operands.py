@@ -56,6 +56,8 @@ def _with_turned(builder: Builder, loop: Node) -> Node:
         inner = Builder(names(body))
         params: dict[Turn, Value] = {}
         nodes = tuple(_reading(node, around, inner, params) for node in body.nodes)
+        if not params:
+            continue
         with builder.located(loop.locs, loop.path, loop.phase):
             turned = [builder.op("transpose", around[value], hint=f"{around[value].name}.turned",
                                  order=order) for value, order in params]
@@ -65,8 +67,7 @@ def _with_turned(builder: Builder, loop: Node) -> Node:
             more = params.values() if k == at else [own.fresh(v.name, v.type) for v in turned]
             regions.append(replace(region, params=(*region.params, *map(Param, more)),
                                    nodes=nodes if k == at else region.nodes))
-        if turned:
-            loop = replace(loop, operands=(*loop.operands, *turned), regions=tuple(regions))
+        loop = replace(loop, operands=(*loop.operands, *turned), regions=tuple(regions))
     return loop
 
 
