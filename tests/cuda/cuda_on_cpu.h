@@ -106,6 +106,8 @@ struct State {
 #endif
 };
 static State state;
+static Block *resident_blocks;
+static char *resident_shared, *signal_stack;  // shared memory of all resident blocks
 
 [[noreturn]] inline void fail(const char *format, ...) {
   va_list given;
@@ -309,8 +311,15 @@ inline void make_stacks(unsigned count) {
 inline void release() {
   for (; state.stacks; state.stacks--)
     munmap(state.all_fibers[state.stacks - 1].stack - PAGE, STACK + 2 * PAGE);
-  if (state.shared_end) munmap(state.shared_end - (ALL_SHARED + PAGE - 1) / PAGE * PAGE, ALL_SHARED);
-  state.shared_end = nullptr;
+  delete[] state.all_fibers;
+  delete[] state.all_exchanges;
+  if (state.shared_end) munmap(state.shared_end - (ALL_SHARED + PAGE - 1) / PAGE * PAGE, ALL_SHARED + PAGE);
+  free(resident_blocks);
+  free(resident_shared);
+  free(signal_stack);
+  state = State();
+  resident_blocks = nullptr;
+  resident_shared = signal_stack = nullptr;
 }
 
 inline void start_fiber(Fiber &f) {
@@ -431,9 +440,9 @@ struct Signals {
   struct sigaction before[3];
   stack_t stack_before;
   Signals() {
-    static char *stack = (char *)malloc(STACK);
+    if (!signal_stack) signal_stack = (char *)malloc(STACK);
     stack_t own = {};
-    own.ss_sp = stack;
+    own.ss_sp = signal_stack;
     own.ss_size = STACK;
     sigaltstack(&own, &stack_before);
     struct sigaction action = {};
@@ -484,8 +493,6 @@ inline void begin(dim3 grid, dim3 block, size_t dynamic) {
 // Runs a kernel; gives what went wrong, or "".
 inline const char *launch(dim3 grid, dim3 block, size_t dynamic, int how, void (*kernel)(void **),
                           void **arguments) {
-  static Block *blocks;
-  static char *shared;  // of all resident blocks
   state.kernel = kernel;
   state.arguments = arguments;
   state.backwards = how & BACKWARDS;
@@ -502,10 +509,11 @@ inline const char *launch(dim3 grid, dim3 block, size_t dynamic, int how, void (
   uint64_t count = (uint64_t)grid.x * grid.y * grid.z;
   if (state.resident) {
     size_t fixed = __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
-    blocks = (Block *)realloc(blocks, count * sizeof *blocks);
-    shared = (char *)realloc(shared, count * (fixed + dynamic) + 1);
-    for (uint64_t k = 0; k < count; k++) blocks[k].shared = shared + k * (fixed + dynamic);
-    run_resident(blocks, count, dynamic);
+    resident_blocks = (Block *)realloc(resident_blocks, count * sizeof(Block));
+    resident_shared = (char *)realloc(resident_shared, count * (fixed + dynamic) + 1);
+    for (uint64_t k = 0; k < count; k++)
+      resident_blocks[k].shared = resident_shared + k * (fixed + dynamic);
+    run_resident(resident_blocks, count, dynamic);
     return state.message;
   }
   for (uint64_t k = 0; k < count; k++) {

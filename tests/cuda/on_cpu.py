@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import mmap
 import os
@@ -102,7 +103,7 @@ class Module:
             library = Path(folder, "kernels.so")
             build(text, library, headers, *defined)
             self._library = ctypes.CDLL(str(library))
-        weakref.finalize(self, self._library.on_cpu_release)
+        weakref.finalize(self, _unload, self._library)
 
     @property
     def tensor_map(self) -> Any:
@@ -128,6 +129,11 @@ class Module:
             raise KernelFault(message)
         for each in memory:
             each.check()
+
+
+def _unload(library: ctypes.CDLL) -> None:
+    library.on_cpu_release()
+    _ctypes.dlclose(library._handle)
 
 
 def _argument(value: Any) -> Any:

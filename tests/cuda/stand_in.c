@@ -301,7 +301,13 @@ int cuModuleLoadDataEx(void **to, const void *image, unsigned n, void *options, 
   *to = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   return *to ? OK : BAD_IMAGE;
 }
-int cuModuleUnload(void *m) { return OK; }
+int cuModuleUnload(void *module) {
+  settle_all();
+  void (*release)(void) = (void (*)(void))dlsym(module, "on_cpu_release");
+  if (release) release();
+  dlclose(module);
+  return OK;
+}
 int cuModuleGetFunction(void **to, void *module, const char *name) {
   char full[512];
   snprintf(full, sizeof full, "%s_on_cpu", name);
