@@ -20,4 +20,16 @@ def collector_at_rest() -> Iterator[None]:
         yield
     finally:
         if worked:
+            _keep_what_was_made()
             gc.enable()
+
+
+def _keep_what_was_made() -> None:
+    """All that there is counts as old, where the collector looks now and then: else it would walk
+    through what was made at once, 7 ms, as if most of that had been let go.
+
+    What the user has frozen stays so, at the cost of that walk.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()
