@@ -14,11 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dlc.frontend import keys
+from dlc.frontend import keys, llvm
 from dlc.frontend.collector import collector_at_rest
 from dlc.frontend.records import INITIALIZER, FunctionRecord, ModelRecord, ProgramRecord
 from dlc.runtime import cache as store
-from dlc.runtime import pool
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.errors import ArtifactError
 
@@ -84,6 +83,8 @@ class Build:
                 return kind.from_json(json.loads(data))
             except (ValueError, KeyError, TypeError):
                 pass
+        if self.cached and self.device == "cpu":
+            llvm.begin()  # what is kept is run
         with collector_at_rest():
             made = make()
         if self.cached:
@@ -151,7 +152,7 @@ class Built(ABC):
         found = kept(key)
         if found is not None:
             return lambda: found
-        pool.begin()  # who compiles will run it soon
+        llvm.begin()
         with collector_at_rest():
             from dlc.compiler.pipeline import begin_graph
 

@@ -18,7 +18,7 @@ from dlc.frontend.records import ProgramRecord
 from dlc.ir.dataclass import dataclass
 
 T = TypeVar("T")
-HEAVY = ("numpy", "lark", "llvmlite.binding", "dlc.frontend.elaborate.elaboration",
+HEAVY = ("numpy", "lark", "dlc.frontend.elaborate.elaboration",
          "dlc.compiler.pipeline", "dlc.runtime.jit")
 
 
@@ -75,10 +75,17 @@ def time_program(build: Build) -> tuple[ProgramRecord, Times]:
     for name in HEAVY:
         if name not in sys.modules:
             timer.take("import", name, partial(importlib.import_module, name))
+    timer.take("import", "LLVM", _load_llvm)
     timer.take("program", "key for the cache", lambda: build.key)
     timer.take("program", "read and parse", lambda: build.elaboration.program)
     record = timer.take("program", "check", build.program)
     return record, Times(timer.spans, timer.elapsed)
+
+
+def _load_llvm() -> None:
+    from dlc.compiler.llvm.library import library
+
+    library()
 
 
 def time_function(built: BuiltModel, name: str) -> Times:

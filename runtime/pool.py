@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Callable
 from hashlib import blake2b
 
 from dlc.runtime import cache, jit
@@ -21,7 +22,7 @@ from dlc.runtime.limits import allowed_threads
 from dlc.runtime.machine import llvm_version
 from dlc.runtime.pool_code import FIELDS, MACHINES, MAXIMUM_WORKERS, POOL_BYTES, pool_ir
 
-__all__ = ["address", "begin", "configure", "set_threads", "threads", "worker_chunks"]
+__all__ = ["address", "configure", "make", "set_threads", "threads", "worker_chunks"]
 
 SERIAL_NS = 5_000  # sharing out costs 0.3 µs, and as much again for cold caches
 WAKE_NS = 20_000  # waking a sleeper costs about 5 µs
@@ -36,11 +37,11 @@ _pool: _Pool | None = None
 class _Pool:
     """The pool's memory and code. Both stay until the process ends: workers may look."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, compile_text: Callable[[str], bytes]) -> None:
         self._memory = ctypes.create_string_buffer(POOL_BYTES + _LINE)
         start = ctypes.addressof(self._memory)
         self.address = start + -start % _LINE
-        self._code = jit.load(_object_code(), _SYMBOLS)
+        self._code = jit.load(_object_code(compile_text), _SYMBOLS)
         parallel, stop, acquire, release, self.watch, steps = map(
             self._code.address, _SYMBOLS
         )
@@ -100,14 +101,14 @@ _SYMBOLS = (
 )
 
 
-def _object_code() -> bytes:
+def _object_code(compile_text: Callable[[str], bytes]) -> bytes:
     """The pool's object code, compiled once for this LLVM and kept in the cache."""
     text = pool_ir(platform.machine())
     stamp = f"{llvm_version()}\n{sys.platform}\n{text}".encode()
     key = "pool-" + blake2b(stamp, digest_size=20).hexdigest()
     code = cache.get(key)
     if code is None:
-        code = jit.compile_text(text)
+        code = compile_text(text)
         cache.put(key, code)
     return code
 
@@ -138,23 +139,18 @@ def run_steps(block: int) -> bool:
     return True
 
 
-def begin() -> None:
-    """Begin to make the pool, in a thread: to compile its code, if it never was, takes 20 ms."""
-    if _pool is None:
-        threading.Thread(target=_make_quietly).start()
-
-
-def _make_quietly() -> None:
+def make(compile_text: Callable[[str], bytes]) -> None:
+    """Make the pool before it is needed: `compile_text` compiles its code, if it never was."""
     with contextlib.suppress(UserError):  # a wrong setting is told to who needs the pool
-        _make()
+        _make(compile_text)
 
 
-def _make() -> _Pool | None:
+def _make(compile_text: Callable[[str], bytes] = jit.compile_text) -> _Pool | None:
     """Make the pool at its first use."""
     global _pool
     with _lock:
         if _pool is None and _is_supported():
-            _pool = _Pool(min(allowed_threads() - 1, MAXIMUM_WORKERS))
+            _pool = _Pool(min(allowed_threads() - 1, MAXIMUM_WORKERS), compile_text)
             atexit.register(_at_exit)
         return _pool
 

@@ -1,7 +1,7 @@
 """Object code of the parts of a module, made at the same time by several threads.
 
 Each part has a module, a context and a machine of its own. A thread calls LLVM twice, to parse and
-to generate code, and Python's lock is free meanwhile (`unlocked.py`). As many threads work as there
+to generate code, and Python's lock is free meanwhile (`library.py`). As many threads work as there
 are CPUs; that which makes the parts is one of them as soon as it has to wait.
 """
 
@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dlc.compiler.levels import Compiled
+from dlc.compiler.llvm.module import Context, Module
 from dlc.compiler.llvm.pages import release_pages
-from dlc.compiler.llvm.target import CODE_LEVEL, GLUE_LEVEL, Target, new_context, new_machine
-from dlc.compiler.llvm.unlocked import Module
+from dlc.compiler.llvm.target import CODE_LEVEL, GLUE_LEVEL, Target, new_machine
 
 __all__ = ["Begun", "begin_code"]
 
@@ -93,7 +93,7 @@ class _Job:
 
     def __init__(self, text: str, kind: Target, level: int = CODE_LEVEL) -> None:
         # Made here: a thread would wait for Python's lock after each of these short calls.
-        self._text, self._machine, self._context = text, new_machine(kind, level), new_context()
+        self._text, self._machine, self._context = text, new_machine(kind, level), Context()
         self.parsing = self.emitting = 0.0  # seconds
         self._code = b""
         self._error: BaseException | None = None

@@ -16,6 +16,8 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import Final
 
+from dlc.compiler.llvm.library import library_file
+
 _DONTNEED: Final = 4  # of madvise, on Linux
 _LOAD, _WRITABLE = 1, 2  # in program headers of ELF
 _MAPS: Final = Path("/proc/self/maps")
@@ -40,13 +42,11 @@ def _parts() -> tuple[tuple[int, int], ...]:
     on Linux."""
     if sys.platform != "linux":
         return ()
-    from llvmlite.binding import ffi
-
-    library = Path(ffi.lib._name).resolve()
+    file = library_file()
     try:
-        base = _base(library)
+        base = _base(file)
         return () if base is None else tuple(
-            (base + start, size) for start, size in read_only_parts(library))
+            (base + start, size) for start, size in read_only_parts(file))
     except OSError:
         return ()
 

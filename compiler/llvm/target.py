@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from typing import Any
 
-from dlc.compiler.llvm.unlocked import Module
+from dlc.compiler.llvm.library import Told, library
+from dlc.compiler.llvm.module import Context, Machine, Module
 from dlc.ir.dataclass import dataclass
 from dlc.ir.types import DType
 
@@ -88,10 +88,19 @@ _ARM = ("neoverse", "cortex", "apple", "ampere")
 @cache
 def host() -> Target:
     """This machine."""
-    import llvmlite.binding as llvm
+    with Told() as name, Told() as features:
+        library().LLVMPY_GetHostCPUName(name.place)
+        library().LLVMPY_GetHostCPUFeatures(features.place)
+        each = sorted(filter(None, features.text.split(",")), key=lambda feature: feature[1:])
+        return Target(_triple(), name.text, ",".join(each))
 
-    features = llvm.get_host_cpu_features().flatten()
-    return Target(llvm.get_default_triple(), llvm.get_host_cpu_name(), features)
+
+@cache
+def _triple() -> str:
+    """The kind of machine that this is to LLVM."""
+    with Told() as told:
+        library().LLVMPY_GetDefaultTargetTriple(told.place)
+        return told.text
 
 
 def target(cpu: str = "", features: str = "") -> Target:
@@ -104,45 +113,38 @@ def target(cpu: str = "", features: str = "") -> Target:
         return Target("aarch64-unknown-linux-gnu", name, features or "+neon")
     if cpu in _LEVELS:
         return Target("x86_64-unknown-linux-gnu", cpu, features or _LEVELS[cpu])
-    import llvmlite.binding as llvm
-
-    return Target(llvm.get_default_triple(), cpu, features)
+    return Target(_triple(), cpu, features)
 
 
 @cache
-def _machine(kind: Target) -> Any:
+def _machine(kind: Target) -> Machine:
     return new_machine(kind)
 
 
-def new_machine(kind: Target, level: int = CODE_LEVEL) -> Any:
+def new_machine(kind: Target, level: int = CODE_LEVEL) -> Machine:
     """What makes code for a target; one thread at a time may use it."""
-    import llvmlite.binding as llvm
-
+    which = ("NativeTarget", "NativeAsmPrinter") if kind.triple == _triple() else (
+        "AllTargetInfos", "AllTargets", "AllTargetMCs", "AllAsmPrinters")
     with _lock:
-        if kind.triple == llvm.get_default_triple():
-            llvm.initialize_native_target()
-            llvm.initialize_native_asmprinter()
-        else:
-            llvm.initialize_all_targets()
-            llvm.initialize_all_asmprinters()
-    return llvm.Target.from_triple(kind.triple).create_target_machine(
-        cpu=kind.cpu, features=kind.features, opt=level, reloc="pic", codemodel="small")
-
-
-def new_context() -> Any:
-    """What types and constants of a module belong to; one thread at a time may use it."""
-    import llvmlite.binding as llvm
-
-    return llvm.create_context()
+        for each in which:
+            getattr(library(), f"LLVMPY_Initialize{each}")()
+    return Machine(kind.triple, kind.cpu, kind.features, level)
 
 
 def compile_module(text: str, kind: Target) -> bytes:
     """Position-independent object code of IR text; InternalError if the text is wrong."""
-    with Module(text, new_context()) as module:
+    with Module(text, Context()) as module:
         return module.code(_machine(kind))
+
+
+def compile_for_any(text: str) -> bytes:
+    """The same of text that names no target, for all CPUs of this machine's family."""
+    kind = Target(_triple(), "", "")
+    with Module(f'target triple = "{kind.triple}"\n{text}', Context()) as module:
+        return module.code(new_machine(kind))
 
 
 def emit_assembly(text: str, kind: Target) -> str:
     """The assembly that `compile_module` encodes."""
-    with Module(text, new_context()) as module:
+    with Module(text, Context()) as module:
         return module.assembly(_machine(kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from dlc.compiler.llvm.target import Target, new_context, new_machine, target
-from dlc.compiler.llvm.unlocked import Module
+from dlc.compiler.llvm.library import library_file
+from dlc.compiler.llvm.module import Context, Module
+from dlc.compiler.llvm.target import Target, new_machine, target
 from dlc.compiler.pipeline import dump_graph
 from dlc.frontend.build import Built
 from dlc.frontend.driver import load
@@ -47,8 +49,9 @@ class InnerLoop:
 def assembly(text: str, kind: Target) -> str:
     """Assembly of IR text, with remarks on what lies on the stack."""
     machine = new_machine(kind)
-    machine.set_asm_verbosity(True)
-    with Module(text, new_context()) as module:
+    library = ctypes.CDLL(str(library_file()))
+    library.LLVMPY_SetTargetMachineAsmVerbosity(ctypes.c_void_p(machine.pointer), 1)
+    with Module(text, Context()) as module:
         return module.assembly(machine)
 
 

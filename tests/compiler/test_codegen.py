@@ -15,7 +15,7 @@ import pytest
 from dlc.compiler import pipeline
 from dlc.compiler.levels import Compiled
 from dlc.compiler.llvm import codegen, program
-from dlc.compiler.llvm.target import compile_module, host, new_machine
+from dlc.compiler.llvm.target import CODE_LEVEL, Target, compile_module, host, new_machine
 from dlc.frontend import driver
 from dlc.ir.diagnostics import InternalError
 from dlc.runtime import jit
@@ -119,7 +119,7 @@ FORK = """
 import os, sys
 from dlc.compiler.llvm import codegen
 from tests.compiler.test_codegen import TEXTS, module
-from dlc.compiler.llvm.target import compile_module, host, new_machine
+from dlc.compiler.llvm.target import CODE_LEVEL, Target, compile_module, host, new_machine
 waits = [codegen.begin_code(module(*TEXTS), host()) for _ in range(8)]
 child = os.fork()
 codes = [wait() for wait in waits]
@@ -156,14 +156,29 @@ end:
 """
 
 
+def test_llvm_says_the_same_of_this_machine_to_all() -> None:
+    import llvmlite.binding as llvm
+
+    assert host() == Target(llvm.get_default_triple(), llvm.get_host_cpu_name(),
+                            llvm.get_host_cpu_features().flatten())
+
+
+def test_no_machine_of_an_unknown_kind() -> None:
+    with pytest.raises(RuntimeError, match="nowhere"):
+        new_machine(Target("nowhere-at-all", "", ""))
+
+
 def test_others_find_llvm_as_it_was() -> None:
     import llvmlite.binding as llvm
 
     def usual() -> bytes:
         module = llvm.parse_assembly(text, llvm.create_context())
-        return bytes(new_machine(host()).emit_object(module))
+        return bytes(machine.emit_object(module))
 
     text = f'target triple = "{host().triple}"\n{STRIDES}'
+    compile_module(text, host())  # makes LLVM know this machine
+    machine = llvm.Target.from_triple(host().triple).create_target_machine(
+        cpu=host().cpu, features=host().features, opt=CODE_LEVEL, reloc="pic", codemodel="small")
     before = usual()
     assert compile_module(text, host()) != before  # or the test shows nothing
     assert usual() == before
