@@ -24,6 +24,7 @@
 #include <cstring>
 #include <sys/mman.h>
 #include <type_traits>
+#include <utility>
 #if defined(__x86_64__) && !defined(ON_CPU_PORTABLE)
 #define ON_CPU_SWITCH 1  // fibers change by a few instructions, not by two calls of the system
 #else
@@ -523,20 +524,19 @@ inline const char *launch(dim3 grid, dim3 block, size_t dynamic, int how, void (
   return state.message;
 }
 
-// Calls a function with arguments that are given by their addresses.
-template <class... A> struct Caller;
-template <> struct Caller<> {
-  template <class F, class... B> static void call(F f, void **, B... b) { f(b...); }
-};
-template <class H, class... R> struct Caller<H, R...> {
-  template <class F, class... B> static void call(F f, void **given, B... b) {
-    std::remove_const_t<H> value;
-    memcpy((void *)&value, *given, sizeof value);
-    Caller<R...>::call(f, given + 1, b..., value);
-  }
-};
+// Calls a function with arguments that are given by their addresses. One function for all of them: kernels
+// of many nodes have hundreds.
+template <class T> inline std::remove_const_t<T> argument(void *place) {
+  std::remove_const_t<T> value;
+  memcpy((void *)&value, place, sizeof value);
+  return value;
+}
+template <class... A, size_t... K>
+inline void call(void (*f)(A...), void **given, std::index_sequence<K...>) {
+  f(argument<A>(given[K])...);
+}
 template <class... A> inline void call(void (*f)(A...), void **given) {
-  Caller<A...>::call(f, given);
+  call(f, given, std::index_sequence_for<A...>());
 }
 // How many arguments, the first ones, are larger than a pointer.
 template <class... A> inline int large_arguments(void (*)(A...)) {
