@@ -18,7 +18,7 @@ from dlc.frontend.records import ProgramRecord
 from dlc.ir.dataclass import dataclass
 
 T = TypeVar("T")
-HEAVY = ("numpy", "lark", "dlc.frontend.elaborate.elaboration",
+HEAVY = ("numpy", "dlc.frontend.elaborate.elaboration",
          "dlc.compiler.pipeline", "dlc.runtime.jit")
 
 

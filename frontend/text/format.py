@@ -6,10 +6,11 @@ from dataclasses import fields
 
 from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
+from dlc.frontend.text.by_lark import concrete_tree
 from dlc.frontend.text.format_document import render
 from dlc.frontend.text.format_gaps import Gaps, tokens_of
 from dlc.frontend.text.format_layout import document_of
-from dlc.frontend.text.parse import concrete_tree, parse_source
+from dlc.frontend.text.parse import parse_source
 from dlc.ir.diagnostics import InternalError, SourceFile, Span, UserError
 
 

@@ -8,11 +8,13 @@ where the opening one is still known, so that the error can name both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from lark import Token
-
+from dlc.frontend.text.lalr import Token
 from dlc.ir.diagnostics import Diagnostic, Span
+
+if TYPE_CHECKING:
+    from lark import Token as LarkToken
 
 _OPERATORS: Final = frozenset(
     ("AND", "OR", "COMPARE", "UPDATE", "DIVIDE", "POWER", "STAR", "PLUS", "MINUS", "PIPE", "EQUAL",
@@ -72,8 +74,9 @@ class Newlines:
 
     always_accept: ClassVar[tuple[str, ...]] = ("_NL",)
 
-    def __init__(self, file: str = "") -> None:
+    def __init__(self, file: str = "", token: type[Token] = Token) -> None:
         self.file = file
+        self._token = token  # what tokens are made by
         self.before: tuple[Token, ...] = ()  # the two tokens before the one passed on last
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
@@ -103,14 +106,14 @@ class Newlines:
             self.before = self.before[-1:] if before is None else (*self.before[-1:], before)
             if before is not None and _ends(open_brackets, before, token, newline):
                 begun = count
-                yield Token.new_borrow_pos("_NL", "\n", newline or token)
+                yield self._token.new_borrow_pos("_NL", "\n", newline or token)
             newline, before = None, token
             yield token
         if open_brackets:
             raise self._unclosed(open_brackets[-1][0])
         if before is not None:
             self.before = (*self.before[-1:], before)
-            yield _after(before)
+            yield self._after(before)
 
     def _check_place(
         self, open_brackets: list[tuple[Token, str]], token: Token, tokens: _Ahead
@@ -184,6 +187,11 @@ class Newlines:
             raise self._fault("too-long", f"a file of more than {MOST:,} words and signs", token,
                               help="definitions can stand in several files: `import \"more.dl\"`")
 
+    def _after(self, token: Token) -> Token:
+        """The newline that ends the last statement of a file."""
+        line, column, at = token.end_line, token.end_column, token.end_pos
+        return self._token("_NL", "\n", at, line, column, line, column, at)
+
     def _fault(
         self, code: str, message: str, token: Token, note: str = "", help: str = ""
     ) -> SyntaxFault:
@@ -191,16 +199,10 @@ class Newlines:
         return SyntaxFault(Diagnostic(code, message, span_of(self.file, token), notes, help))
 
 
-def span_of(file: str, token: Token) -> Span:
+def span_of(file: str, token: Token | LarkToken) -> Span:
     """Where a token stands."""
     line, column = token.line or 1, token.column or 1
     return Span(file, line, column, token.end_line or line, token.end_column or column + 1)
-
-
-def _after(token: Token) -> Token:
-    """The newline that ends the last statement of a file."""
-    line, column, at = token.end_line, token.end_column, token.end_pos
-    return Token("_NL", "\n", at, line, column, line, column, at)
 
 
 def _ends(

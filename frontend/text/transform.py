@@ -1,4 +1,4 @@
-"""From lark's parse tree to the syntax tree: a method for each rule of the grammar, by its name."""
+"""From the parse tree to the syntax tree: a method for each rule of the grammar, by its name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from lark import Token, Tree
-
 from dlc.frontend.text import syntax as s
+from dlc.frontend.text.lalr import Branch, Token, Tree
 from dlc.frontend.text.newlines import SyntaxFault
 from dlc.ir.diagnostics import Diagnostic, Span
 
-Branch = Tree[Token] | Token | None
 Parts = list[Branch]
 N = TypeVar("N", bound=s.Syntax)
-DEEPEST: Final = 300  # levels of lark's tree that are read
+DEEPEST: Final = 300  # levels of the parse tree that are read
 
 
-def check_depth(tree: Tree[Token], file: str) -> None:
+def check_depth(tree: Tree, file: str) -> None:
     """Raises `SyntaxFault` if the tree is too deep to be walked by recursion."""
     level, depth = [tree], 0
     while level:
@@ -29,12 +27,11 @@ def check_depth(tree: Tree[Token], file: str) -> None:
         level = [c for t in level for c in t.children if isinstance(c, Tree)]
 
 
-def tree_span(file: str, tree: Tree[Token]) -> Span:
+def tree_span(file: str, tree: Tree) -> Span:
     """Where a tree stands; the file's start if it is empty."""
-    meta = tree.meta
-    if meta.empty:
+    if not tree.line:
         return Span(file, 1, 1, 1, 1)
-    return Span(file, meta.line, meta.column, meta.end_line, meta.end_column)
+    return Span(file, tree.line, tree.column, tree.end_line, tree.end_column)
 
 
 class Transform:
@@ -49,7 +46,7 @@ class Transform:
         """The node for any subtree."""
         assert isinstance(branch, Tree)
         make: Callable[[Span, Parts], s.Syntax] = getattr(self, str(branch.data))
-        return make(tree_span(self._file, branch), branch.children)  # type: ignore[arg-type]
+        return make(tree_span(self._file, branch), branch.children)
 
     def _of(self, kind: type[N], branch: Branch) -> N:
         made = self.node(branch)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from dlc.frontend.text import syntax
-from dlc.frontend.text.parse import parse_file, terminals
+from dlc.frontend.text.by_lark import terminals
+from dlc.frontend.text.parse import parse_file
 
 # Constants by name, and what is known only in a step or a `train` block: see `elaborate`.
 NAMED_CONSTANTS: Final = ("epoch", "inf", "nan", "pi", "progress", "training")

@@ -25,7 +25,7 @@ from hypothesis.extra.lark import from_lark
 
 from dlc.frontend.elaborate.check import check_program
 from dlc.frontend.elaborate.modules import read_program
-from dlc.frontend.text.parse import build_parser
+from dlc.frontend.text.by_lark import build_parser
 from dlc.ir.diagnostics import UserError
 
 ROOT = Path(__file__).parents[2]

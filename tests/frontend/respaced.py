@@ -6,9 +6,9 @@ import random
 
 from lark import Token
 
+from dlc.frontend.text.by_lark import concrete_tree
 from dlc.frontend.text.format_gaps import tokens_of
 from dlc.frontend.text.newlines import CANT_BEGIN, CANT_END
-from dlc.frontend.text.parse import concrete_tree
 from dlc.ir.diagnostics import SourceFile
 
 

@@ -12,8 +12,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from dlc.frontend.commands.cli import main
+from dlc.frontend.text import by_lark, format_rules, parse, syntax
 from dlc.frontend.text import format as formatter
-from dlc.frontend.text import format_rules, parse, syntax
 from dlc.frontend.text.format import format_source, same_meaning
 from dlc.frontend.text.format_document import WIDTH, Line, Text, group, indent, parts, render
 from dlc.frontend.text.format_gaps import Gaps, tokens_of
@@ -42,7 +42,7 @@ def formatted(text: str) -> str:
 
 
 def comments_of(text: str) -> list[str]:
-    tree = parse.concrete_tree(source_of(text))
+    tree = by_lark.concrete_tree(source_of(text))
     return Gaps(text, tokens_of(tree)).comments()
 
 
@@ -160,7 +160,7 @@ def test_nested_as_deeply_as_can_be_read() -> None:
 
 
 def test_every_rule_of_the_grammar_has_a_style() -> None:
-    rules = parse._parser().rules
+    rules = by_lark.parser().rules
     # A rule that begins with `?` is seen only where it has several parts, or another name.
     seen = {
         str(rule.alias or rule.origin.name)

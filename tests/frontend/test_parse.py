@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from lark import Token, Tree, UnexpectedInput
 
-from dlc.frontend.text import parse, syntax
+from dlc.frontend.text import by_lark, lalr, parse, syntax
 from dlc.frontend.text.format import same_meaning
+from dlc.frontend.text.newlines import Newlines, SyntaxFault
 from dlc.ir.diagnostics import SourceFile, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -42,14 +45,79 @@ def test_programs_of_the_language_parse(path: Path) -> None:
 
 
 def test_shipped_tables_are_those_of_the_grammar() -> None:
-    shipped = (ROOT / "frontend" / "text" / "grammar.json").read_text()
-    assert shipped == parse.tables(), "run: python -m dlc.frontend.text.parse --write"
+    shipped = ROOT / "frontend" / "text"
+    for name, made in (("grammar.json", by_lark.tables()), ("lalr.json", by_lark.short_tables())):
+        text = (shipped / name).read_text()
+        assert text == made, "run: python -m dlc.frontend.text.parse --write"
+
+
+Shape = tuple[str, tuple[int, ...], list[object]]
+
+
+def shape_by_lark(text: str) -> Shape | None:
+    """The tree that lark makes of a text, with its places; None if there is none."""
+
+    def shape(tree: Tree[Token]) -> Shape:
+        meta = tree.meta
+        place = () if meta.empty else (meta.line, meta.column, meta.end_line, meta.end_column)
+        return str(tree.data), place, [
+            shape(each) if isinstance(each, Tree) else each and fields(each)
+            for each in tree.children]
+
+    try:
+        return shape(by_lark.parser().parse(text, start="file"))
+    except (UnexpectedInput, SyntaxFault):
+        return None
+
+
+def shape_without(text: str) -> Shape | None:
+    """The same without lark."""
+
+    def shape(tree: lalr.Tree) -> Shape:
+        place = (tree.line, tree.column, tree.end_line, tree.end_column) if tree.line else ()
+        return tree.data, place, [
+            shape(each) if isinstance(each, lalr.Tree) else each and fields(each)
+            for each in tree.children]
+
+    try:
+        return shape(lalr.read(text, "file", Newlines().process))
+    except (lalr.Unread, SyntaxFault):
+        return None
+
+
+def fields(token: Token | lalr.Token) -> tuple[object, ...]:
+    return (token.type, str(token), token.start_pos, token.line, token.column, token.end_line,
+            token.end_column, token.end_pos)
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)
+def test_trees_are_those_of_lark(path: Path) -> None:
+    text = parse.read_source(path).text
+    tree = shape_by_lark(text)
+    assert tree is not None
+    assert shape_without(text) == tree
+
+
+def test_what_lark_does_not_read_nobody_reads() -> None:
+    """A program of every statement, in which one token is left out, or another put in its place."""
+    draw = random.Random(1)
+    text = EVERY_STATEMENT
+    tokens = [*Newlines().process(lalr._tokens(text, lalr.tables()))]
+    assert shape_without(text) == shape_by_lark(text) is not None
+    read = 0
+    for token in draw.sample(tokens, 150):
+        for put in ("", f" {draw.choice(tokens)} ", draw.choice("$é\n;'\"")):
+            changed = text[:token.start_pos] + put + text[token.end_pos:]
+            tree = shape_by_lark(changed)
+            assert shape_without(changed) == tree, (token, put)
+            read += tree is not None
+    assert 20 < read < 400
 
 
 def test_loading_the_tables_does_not_build_them() -> None:
     code = (
         "import time; start = time.process_time()\n"
-        "from dlc.frontend.text import parse\nparse._parser()\n"
+        "from dlc.frontend.text import by_lark\nby_lark.parser()\n"
         "print(time.process_time() - start)"
     )
     seconds = min(
