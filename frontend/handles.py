@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dlc.frontend.errors import user_error
+from dlc.frontend.inputs import SPARSE, Input
 from dlc.frontend.matrices import spread
 from dlc.frontend.records import FunctionRecord, OpenFunction, VariableRecord
-from dlc.frontend.training.train_plan import SPARSE, Input
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.errors import ArgumentError
 from dlc.runtime.foreign import NoArray

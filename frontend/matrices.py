@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.frontend.training.train_plan import SPARSE, Input
+from dlc.frontend.inputs import SPARSE, Input
 from dlc.runtime.errors import ArgumentError
 from dlc.runtime.memory import DTYPES, describe
 

@@ -11,7 +11,7 @@ from dataclasses import field
 from math import prod
 from typing import Any, Final
 
-from dlc.frontend.training.train_plan import Input
+from dlc.frontend.inputs import Input
 from dlc.ir.dataclass import dataclass
 
 SHARED: Final = ""  # stands for a model: the functions of a file that have no model round them

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlc.frontend.training.train_plan import Input
+from dlc.frontend.inputs import Input
 from dlc.ir.dataclass import dataclass
 from dlc.runtime.dims import symbols_of
 from dlc.runtime.errors import ArgumentError

@@ -141,7 +141,7 @@ def digest_of_tree(paths: Iterable[Path | str], suffixes: tuple[str, ...] = (".p
     files = _files(paths, suffixes)
     stamp = blake2b(digest_size=20)
     for name, file in files:
-        status = file.stat()
+        status = os.stat(file)
         stamp.update(f"{name}\0{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     key = "tree-" + stamp.hexdigest()
     if key not in _trees:
@@ -152,29 +152,30 @@ def digest_of_tree(paths: Iterable[Path | str], suffixes: tuple[str, ...] = (".p
     return _trees[key]
 
 
-def _files(paths: Iterable[Path | str], suffixes: tuple[str, ...]) -> list[tuple[str, Path]]:
-    """(name within its tree, file), sorted: the digest does not depend on where the tree lies."""
-    found: list[tuple[str, Path]] = []
+def _files(paths: Iterable[Path | str], suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(name within its tree, file), sorted: the digest does not depend on where the tree lies.
+
+    As texts: an object for each path would take as long as asking for the files.
+    """
+    found: list[tuple[str, str]] = []
     for root in map(Path, paths):
         if root.is_file():
-            found.append((root.name, root))
+            found.append((root.name, str(root)))
             continue
+        start = len(str(root)) - len(root.name)
         for base, folders, names in os.walk(root):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
-            inside = Path(base)
-            found += [
-                ((inside / name).relative_to(root.parent).as_posix(), inside / name)
-                for name in names
-                if name.endswith(suffixes)
-            ]
+            inside = [os.path.join(base, name) for name in names if name.endswith(suffixes)]
+            found += [(file[start:].replace(os.sep, "/"), file) for file in inside]
     return sorted(found)
 
 
-def _digest_contents(files: list[tuple[str, Path]]) -> str:
+def _digest_contents(files: list[tuple[str, str]]) -> str:
     """The digest itself: names and contents."""
     digest = blake2b(digest_size=20)
     for name, file in files:
-        data = file.read_bytes()
+        with open(file, "rb") as opened:
+            data = opened.read()
         digest.update(f"{name}\0{len(data)}\n".encode())
         digest.update(data)
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from dlc.frontend.errors import user_error
-from dlc.frontend.training.train_plan import SPARSE, Input
+from dlc.frontend.inputs import SPARSE, Input
 from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import did_you_mean
 from dlc.runtime.dims import Expression, evaluate, symbols_of

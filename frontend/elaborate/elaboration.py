@@ -18,6 +18,7 @@ from dlc.frontend.elaborate.modules import Program, read_program
 from dlc.frontend.elaborate.open_functions import elaborate_open, open_functions, record
 from dlc.frontend.elaborate.train_blocks import Training
 from dlc.frontend.elaborate.values import Number, Table, Truth, Value
+from dlc.frontend.inputs import SPARSE, Input
 from dlc.frontend.records import (
     INITIALIZER,
     SHARED,
@@ -31,7 +32,6 @@ from dlc.frontend.records import (
 from dlc.frontend.stack import on_a_deep_stack
 from dlc.frontend.text import syntax
 from dlc.frontend.text.syntax import Model, Test
-from dlc.frontend.training.train_plan import SPARSE, Input
 from dlc.ir.diagnostics import Diagnostics, UserError
 from dlc.ir.dims import Dim
 from dlc.ir.graph import Graph, Param

@@ -16,10 +16,10 @@ from dlc.frontend.elaborate.frames import Context, Fault, Frame, Silent
 from dlc.frontend.elaborate.models import ENGINE, ModelProgram
 from dlc.frontend.elaborate.modules import Program
 from dlc.frontend.elaborate.values import Number, Tensor, describe
+from dlc.frontend.inputs import KEYS
 from dlc.frontend.records import PhaseRecord
 from dlc.frontend.text import syntax
 from dlc.frontend.training.data import DATA_SETS
-from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Diagnostics, did_you_mean
 from dlc.ir.dims import symbol

@@ -14,6 +14,7 @@ from typing import Final
 
 from dlc.frontend.elaborate.builtins import BUILTINS
 from dlc.frontend.elaborate.modules import LIBRARY, Module, Program
+from dlc.frontend.inputs import KEYS
 from dlc.frontend.server.analysis import read
 from dlc.frontend.server.names import Meaning, Names, Scope, scope_of
 from dlc.frontend.server.places import Point
@@ -27,7 +28,6 @@ from dlc.frontend.text.parse import parse_expression
 from dlc.frontend.text.recovery import without_texts
 from dlc.frontend.text.words import values
 from dlc.frontend.training.data import DATA_SETS
-from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import UserError
 

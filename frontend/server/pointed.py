@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dlc.frontend.elaborate.modules import Module, Program
+from dlc.frontend.inputs import KEYS
 from dlc.frontend.server.names import Meaning, Names, Scope, members_of, scope_of
 from dlc.frontend.server.places import Point, start
 from dlc.frontend.server.tree import nodes, path_to
 from dlc.frontend.text import syntax
-from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.dataclass import dataclass
 from dlc.ir.diagnostics import Span
 

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dlc.frontend.inputs import Input
 from dlc.frontend.training.data import DataSet, Field, Part
-from dlc.frontend.training.train_plan import Input, Phase, Setting, fed
+from dlc.frontend.training.train_plan import Phase, Setting, fed
 from dlc.ir.dataclass import dataclass
 from dlc.ir.types import DTYPES
 

@@ -20,7 +20,7 @@ from dlc.frontend.bench.measure import Timed, launches_of
 from dlc.frontend.bench.rows import make_sites
 from dlc.frontend.bench.table import short_lines
 from dlc.frontend.commands.cli import main
-from dlc.frontend.training.train_plan import Input
+from dlc.frontend.inputs import Input
 from dlc.runtime import pool
 
 NET = """import nn

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from dlc.frontend.inputs import Input
 from dlc.frontend.records import (
     FunctionRecord,
     ModelRecord,
@@ -15,7 +16,6 @@ from dlc.frontend.records import (
     ProgramRecord,
     VariableRecord,
 )
-from dlc.frontend.training.train_plan import Input
 
 FIT = FunctionRecord(
     (

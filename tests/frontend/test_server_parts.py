@@ -12,6 +12,7 @@ from dlc.frontend.commands.cli import main
 from dlc.frontend.elaborate.builtins import BUILTINS
 from dlc.frontend.elaborate.elaboration import Elaboration
 from dlc.frontend.elaborate.modules import LIBRARY
+from dlc.frontend.inputs import KEYS
 from dlc.frontend.server.analysis import Stale, analyse
 from dlc.frontend.server.names import Names
 from dlc.frontend.server.places import Places, start
@@ -22,7 +23,6 @@ from dlc.frontend.server.told import hover
 from dlc.frontend.server.tree import nodes
 from dlc.frontend.text import syntax
 from dlc.frontend.text.words import NAMED_CONSTANTS, keywords, types, values
-from dlc.frontend.training.train_plan import KEYS
 from dlc.ir.diagnostics import SourceFile
 from dlc.ir.ops import OPS
 from tests.frontend.language_client import NET

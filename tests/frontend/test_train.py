@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from dlc.frontend.errors import UserError
+from dlc.frontend.inputs import Input
 from dlc.frontend.training import train
 from dlc.frontend.training.data import DATA_SETS, DataSet, Field, Kind, Part
 from dlc.frontend.training.train import Batches, Interrupted, Pace, Position, Run
-from dlc.frontend.training.train_plan import Flags, Input, Phase, plan
+from dlc.frontend.training.train_plan import Flags, Phase, plan
 
 EXAMPLES = 50
 X = Input("x", "f32", ("N",), None, "f32[N]")
