@@ -127,6 +127,9 @@ publish:
   br i1 %worth, label %rouse, label %begin
 
 rouse:
+  %cpu = call i32 @sched_getcpu()
+  %cpu.at = getelementptr i8, ptr %pool, i64 $cpu
+  store atomic i32 %cpu, ptr %cpu.at monotonic, align 4
   %wake = getelementptr i8, ptr %pool, i64 $wake
   %ignored = atomicrmw add ptr %wake, i32 1 seq_cst
   %others = sub i64 %n, 1

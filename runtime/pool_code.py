@@ -26,6 +26,8 @@ Workers spin for 50 µs and then sleep on the futex `wake`. They add themselves 
 *before* they look at the word for the last time, and the caller looks at `sleepers` *after* it
 has written the word, with a full fence on both sides: one of them sees the other. Waking costs 5 to
 20 µs, so sleepers are woken once the stages that they slept through come to as much (`@worth`).
+Linux may wake a worker on the CPU of its caller though another one is idle (it looks for none
+where few are), and then does so each time. Such a worker moves away (`@leave`).
 Signals are blocked in workers, and denormals are flushed.
 
 Workers start at the first stage that needs them (`wanted`), in a forked child too: there the
@@ -71,6 +73,7 @@ FIELDS = {
     "solo_length": 648,  # i64: ns
     "missed": 664,  # i64: ns of the last stages that sleepers were not woken for
     "last": 672,  # i64: time, when the last stage began
+    "cpu": 680,  # i32: where the owner was when it last woke sleepers
     "balance": 656,  # i64: ns waited for workers, less those that their chunks would have taken
     "waiting": 704,  # i32: 1 while the caller sleeps on `done`
     "handles": 768,  # pthread_t of the workers
@@ -138,6 +141,9 @@ _COMMON = """
 declare i64 @syscall(i64, ...)
 declare i32 @clock_gettime(i32, ptr)
 declare i32 @sched_yield()
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @sched_setaffinity(i32, i64, ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(i64, ptr)
 declare i32 @pthread_attr_init(ptr)

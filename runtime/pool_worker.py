@@ -117,6 +117,14 @@ recheck:
 
 doze:
   call void @sleep(ptr %wake, i32 %seen, ptr null)
+  %here = call i32 @sched_getcpu()
+  %theirs.at = getelementptr i8, ptr %pool, i64 $cpu
+  %theirs = load atomic i32, ptr %theirs.at monotonic, align 4
+  %shared = icmp eq i32 %here, %theirs
+  br i1 %shared, label %part, label %rise
+
+part:
+  call void @leave(i32 %here)
   br label %rise
 
 rise:
@@ -125,6 +133,37 @@ rise:
 
 exit:
   ret ptr null
+}
+"""
+
+_LEAVE = """
+; go to another CPU, if there is one that this thread may use; the next time it may use all again
+define internal void @leave(i32 %cpu) nounwind {
+begin:
+  %all = alloca [128 x i64]
+  %others = alloca [128 x i64]
+  %r0 = call i32 @sched_getaffinity(i32 0, i64 1024, ptr %all)
+  %r1 = call i32 @sched_getaffinity(i32 0, i64 1024, ptr %others)
+  %failed = or i32 %r0, %r1
+  %known = icmp eq i32 %failed, 0
+  br i1 %known, label %clear, label %end
+
+clear:
+  %number = zext i32 %cpu to i64
+  %which = lshr i64 %number, 6
+  %bit = and i64 %number, 63
+  %one = shl i64 1, %bit
+  %kept = xor i64 %one, -1
+  %place = getelementptr i64, ptr %others, i64 %which
+  %before = load i64, ptr %place
+  %rest = and i64 %before, %kept
+  store i64 %rest, ptr %place
+  %r2 = call i32 @sched_setaffinity(i32 0, i64 1024, ptr %others)
+  %r3 = call i32 @sched_setaffinity(i32 0, i64 1024, ptr %all)
+  br label %end
+
+end:
+  ret void
 }
 """
 
@@ -237,4 +276,4 @@ end:
 }
 """
 
-WORKER_IR = _TAKE + _WORKER + _START + _STOP
+WORKER_IR = _TAKE + _WORKER + _LEAVE + _START + _STOP

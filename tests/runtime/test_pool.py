@@ -254,6 +254,41 @@ def test_one_late_worker_among_many_that_helped_changes_nothing(run: Run) -> Non
     pytest.fail("no worker has been late")
 
 
+def processor(thread: int) -> int:
+    """Where a thread of this process is, or was last."""
+    told = Path(f"/proc/self/task/{thread}/stat").read_text()
+    return int(told.rpartition(")")[2].split()[36])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU")
+def test_a_worker_that_is_woken_beside_its_caller_moves_away(run: Run) -> None:
+    pool.set_threads(1)
+    before = set(os.listdir("/proc/self/task"))
+    pool.set_threads(2)
+    run("body", Job(2).args, 2)
+    (worker,) = map(int, set(os.listdir("/proc/self/task")) - before)
+    mine, all_of_them = min(os.sched_getaffinity(0)), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {mine})
+    stayed = 0
+    try:
+        for _ in range(20):
+            os.sched_setaffinity(worker, {mine})
+            run("body", Job(2, turns=1000).args, 2)
+            time.sleep(0.002)  # it sleeps
+            os.sched_setaffinity(worker, all_of_them)
+            while processor(worker) == mine and stayed < 200:
+                run("body", Job(2, turns=1000).args, 2)
+                time.sleep(0.002)
+                stayed += processor(worker) == mine
+            for _ in attempts():  # it is on its way
+                if os.sched_getaffinity(worker) == all_of_them:
+                    break
+            assert os.sched_getaffinity(worker) == all_of_them
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+    assert stayed < 200  # Linux alone takes thousands
+
+
 FORK = """
 import os, sys, threading
 sys.path.insert(0, {root!r})

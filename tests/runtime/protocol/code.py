@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 CALL = re.compile(r"call \S+(?: \(.*?\))? (@[\w.]+|%[\w.]+)\((.*)\)")
 REGISTER = re.compile(r"%[\w.]+")
 FUNCTION = re.compile(r"^define (?:internal )?\S+ (@\w+)\((.*?)\)[^\n]*\{\n(.*?)^\}", re.M | re.S)
-OPAQUE = frozenset({"@now"})
+OPAQUE = frozenset({"@now", "@leave"})
 """Not unfolded though they are in the text: what time it is, is open."""
 
 

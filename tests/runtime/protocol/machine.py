@@ -64,7 +64,7 @@ class Machine:
         self.roles = [Role(Flat(functions, f"@script{at}"), constants)
                       for at in range(len(callers))]
         self.roles += [Role(Flat(functions, "@worker"), constants)] * workers
-        others = ("parallel", "release", "ran", "slot", "handles")
+        others = ("parallel", "release", "ran", "cpu", "slot", "handles")
         fields = [at for name, at in FIELDS.items() if name not in others and at not in constants]
         slots = [FIELDS["slot"] + 64 * odd + 8 * at for odd in (0, 1) for at in range(4)]
         data = [DATA + 64 * s + c for s, n in enumerate(self.chunks) for c in range(n)]

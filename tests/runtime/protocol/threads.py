@@ -19,8 +19,11 @@ Values = tuple[Value, ...]
 Operation = tuple[Value, ...]  # its kind, then what it is given
 Thread = int  # the number of what it is about to do with which values; negative: does not run
 TIME: Final = "time"
-QUIET = ("@llvm.x86", "@pthread_attr", "@pthread_sigmask", "@sigfillset", "@sched_yield")
+QUIET = ("@llvm.x86", "@pthread_attr", "@pthread_sigmask", "@sigfillset", "@sched_yield",
+         "@leave")
 """Calls that no other thread can see."""
+OPEN = ("@now", "@sched_getcpu")
+"""Calls whose results may be anything."""
 
 _TWO: dict[str, Callable[[int, int], int]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "and": operator.and_,
@@ -120,7 +123,7 @@ class Role:
             return _two(text.split()[1], given)
         if op == "call":
             name = text[text.index("@"):text.index("(")]
-            return TIME if name == "@now" else _two(name, given) if name in _TWO else 0
+            return TIME if name in OPEN else _two(name, given) if name in _TWO else 0
         if op in ("alloca", "atomicrmw"):  # a place of its own; the count of chunks ever run
             return "own"
         return _two(op, given)
@@ -145,7 +148,7 @@ class Role:
         address = given[1] if op == "store" else given[0]
         if not isinstance(address, int) or address in self._constants:
             return ()
-        if FIELDS["handles"] <= address or address == FIELDS["ran"]:
+        if FIELDS["handles"] <= address or address in (FIELDS["ran"], FIELDS["cpu"]):
             return ()
         plain = () if "atomic" in text or op == "cmpxchg" else ("plain",)
         order = next(iter(re.findall(r"\b(seq_cst|acq_rel|release|acquire|monotonic)", text)), "")
@@ -174,7 +177,7 @@ def _call(text: str, known: dict[str, Value]) -> Operation:
         return (name[1:], given[0])
     if name.startswith(("%", "@fn")):
         return ("chunk", _value(name, known), given[0], given[1])
-    assert name in _TWO or name == "@now" or name.startswith(QUIET), name
+    assert name in _TWO or name in OPEN or name.startswith(QUIET), name
     return ()
 
 
