@@ -32,12 +32,14 @@ def emit_kernel(function: LoopFunction, name: str, guarded: bool = False) -> str
     return f"{head}  const Index chunk = blockIdx.x;\n{body}}}\n"
 
 
-def emit_part(function: LoopFunction, name: str, freely: int = FREELY_SHARED) -> str:
+def emit_part(function: LoopFunction, name: str, freely: int = FREELY_SHARED,
+              called: bool = False) -> str:
     """The definition of a loop function that blocks of a kernel call, with the number of a chunk.
     `freely` is how much shared memory it has of its own, in bytes: what is more, its kernel has.
+    It becomes part of the kernel's code, unless it is to be `called`.
     """
     pointers, numbers, body = _emit(function, freely)
-    head = f"static __device__ void {name}("
+    head = f"static __device__ {'__attribute__((noinline)) ' * called}void {name}("
     return f"{head}{', '.join((*pointers, *numbers, 'const Index chunk'))}) {{\n{body}}}\n"
 
 

@@ -133,8 +133,9 @@ def emit_text(program: Program) -> str:
                 for f in functions.values() if f.name in inside]
     kernels += [emit_together([functions[n] for n in key], [f"{names[n]}_part" for n in key],
                               names[name], guarded) for key, name in together.items()]
-    staying = {part.name: part.function for each in turns.values() for part in each.parts}
-    kernels += [emit_part(f, name, 0) for name, f in staying.items()]
+    staying = {part.name: (part.function, each.calls)
+               for each in turns.values() for part in each.parts}
+    kernels += [emit_part(f, name, 0, calls) for name, (f, calls) in staying.items()]
     kernels += [each.emit(names[name], guarded) for name, each in turns.items()]
     tensor = any(word in k for k in kernels for word in ("= multiply_", "DYNAMIC_SHARED"))
     groups = groups_text(kernels)

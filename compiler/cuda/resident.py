@@ -29,6 +29,8 @@ from dlc.ir.dims import Dim, symbols
 from dlc.ir.loops import LoopFunction
 from dlc.ir.program import Launch, Loop, ProgramBuffer
 
+MOST_INLINE = 16  # parts: NVCC keeps what all of them need from turn to turn in registers
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -58,6 +60,7 @@ class Turns:
         self.symbols = tuple(sorted(named - {loop.var}))
         self.threads = parts[0].function.threads
         self.shared = max(shared_memory(part.function, 0)[1] for part in parts)
+        self.calls = len(parts) > MOST_INLINE
 
     def emit(self, name: str, guarded: bool) -> str:
         """The definition of the kernel; `guarded` by the state of checks."""
