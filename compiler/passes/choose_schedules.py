@@ -297,6 +297,9 @@ class Chooser:
                                or self._side_by_side(i, reduction, vector)))
         wide = next((i for i in self.kernel.outer if i.name == vector
                      and self._may_tile(i, reduction)), None)
+        over = {i.name for i in reduction.over}
+        windows = tuple(any(vector in symbols(at) and over & symbols(at) for at in a.at
+                            if not isinstance(at, Access)) for a in reads)
         last = reduction.over[-1]
         taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
         # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
@@ -304,8 +307,8 @@ class Chooser:
         streams = masks and not free and all(
             self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
         while True:
-            found = TileSearch(
-                reads, free, wide, lanes, registers, self.extent, streams, masks, even).best()
+            found = TileSearch(reads, windows, free, wide, lanes, registers, self.extent, streams,
+                               masks, even).best()
             registers -= 2
             if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
                     reduction, vector, found):

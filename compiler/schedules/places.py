@@ -35,9 +35,9 @@ def place_schedule(
             number < max(LEAST_PLACES, PLACES_OF_A_TAP * taps)):
         return None
     (op,) = places.sum.body
-    tiles = TileSearch(
-        tuple(a for a in op.args if isinstance(a, Access)), (rows,), lanes, options.lanes,
-        options.registers, extent, folds=options.lanes > 4).best()
+    reads = tuple(a for a in op.args if isinstance(a, Access))
+    tiles = TileSearch(reads, (False,) * len(reads), (rows,), lanes, options.lanes,
+                       options.registers, extent, folds=options.lanes > 4).best()
     if prod(t.size for t in tiles) < LEAST_PRODUCTS:
         return None
     sizes = {t.index: t.size for t in tiles}

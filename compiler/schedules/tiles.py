@@ -23,6 +23,7 @@ VECTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 LOADS_PER_CYCLE = 2.0
 PRODUCTS_PER_CYCLE = 2.0
 LINE_CYCLES = 2.0  # a vector from the second cache: few panels fit into the first
+WINDOW_CYCLES = 8.0  # one that begins anywhere: its lines are two, and far from those before
 LOOP_CYCLES = 1.0  # of a turn, beside its work
 IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times products a cycle
 FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no cost
@@ -40,6 +41,7 @@ class TileSearch:
     """The tiles of one reduction.
 
     reads:     what each turn reads.
+    windows:   which of them shift along the vector index from turn to turn.
     free:      the outer indices that may have tiles, the vector's left out.
     vector:    the vector index, if it is an outer one.
     extent:    the likely number of values of an index.
@@ -51,6 +53,7 @@ class TileSearch:
     """
 
     reads: tuple[Access, ...]
+    windows: tuple[bool, ...]
     free: tuple[Index, ...]
     vector: Index | None
     lanes: int
@@ -111,11 +114,11 @@ class TileSearch:
             # All is loaded first; lanes past the end of a reduced index one by one, so that what is
             # made of them takes a register more.
             return inf
-        wide = sum(n for n, used in zip(counts, reuse[self.vector], strict=True) if used) if (
-            self.vector) else 0
+        wide = sum(n * (WINDOW_CYCLES if window else LINE_CYCLES) for n, used, window in zip(
+            counts, reuse[self.vector], self.windows, strict=True) if used) if self.vector else 0
         latency = max(1.0, IN_FLIGHT / products)
         cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
-                     wide * LINE_CYCLES)
+                     wide)
         if self.even and self.vector:
             waste *= 1 + idle(ceil(self.extent(self.vector) / (vectors * self.lanes)), FEW_THREADS)
         return (cycles + LOOP_CYCLES + 0.08 * loads) * waste / products

@@ -177,6 +177,17 @@ def test_convolutions_with_short_vectors(
     compiled.check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("width", [28, 32])
+def test_a_window_is_shared_by_as_many_maps_as_registers_hold(width: int) -> None:
+    """Vectors along a picture begin anywhere: few of them, each for many maps, are best."""
+    x, w = Value("x", tensor(F32, (32, 32, 28, width))), Value("w", tensor(F32, (32, 32, 3, 3)))
+    b = Builder("xw")
+    y = b.op("contract", x, w, **conv_spec(x.dims, w.dims, padding=1))
+    made = Graph("f", (Param(x, "in"), Param(w, "in")), tuple(b.nodes), (y,))
+    text = dump_graph(made, "kernels", Options(target="x86-64-v4"))
+    assert "  vector i3 16\n  tiles i1 16\n" in text
+
+
 DEPTHWISE = """
 kernel back<N>(p0: f32[N, 64, 16, 16] @ (0/16, 2, 3, 1, 0) in, p1: f32[64, 1, 3, 3] in,
     p2: f32[N, 64, 32, 32] @ (0/16, 2, 3, 1, 0) out) {
