@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dlc.ir.dims import Dim
+    from dlc.ir.dims import Dim, Monomial
 
 
 class Atom:
@@ -48,3 +48,26 @@ def operand(dim: Dim) -> str:
     """A dim as it is written beside an operator."""
     text = str(dim)
     return text if re.fullmatch(r"[\w.]+", text) else f"({text})"
+
+
+def sum_text(terms: tuple[tuple[Monomial, int], ...]) -> str:
+    """A sum of products as it is written."""
+    out = ""
+    for monomial, coefficient in terms:
+        factors: list[str] = []
+        for factor, power in monomial:
+            text = factor if isinstance(factor, str) else str(factor)
+            if isinstance(factor, Atom) and factor.kind in ("//", "%"):
+                alone = len(terms) == len(monomial) == coefficient == power == 1
+                text = text if alone else f"({text})"
+            factors += [text] * power
+        size = abs(coefficient)
+        if size != 1 or not factors:
+            factors.insert(0, str(size))
+        sign = "-" if coefficient < 0 else "+"
+        body = "*".join(factors)
+        if out:
+            out += f" {sign} {body}"
+        else:
+            out = f"-{body}" if sign == "-" else body
+    return out

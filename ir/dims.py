@@ -15,6 +15,7 @@ from operator import mul
 from typing import Final
 
 from dlc.ir.atoms import Atom as Atom
+from dlc.ir.atoms import sum_text
 from dlc.ir.intervals import Interval, floor_divide, remainder, times
 
 Factor = str | Atom
@@ -106,7 +107,7 @@ class Poly:
 
     def __str__(self) -> str:
         if self._text is None:
-            self._text = _print(self.terms)
+            self._text = sum_text(self.terms)
         return self._text
 
     __repr__ = __str__
@@ -182,7 +183,16 @@ def product(dims: tuple[Dim, ...]) -> Dim:
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """`dim` with symbols replaced by other dims."""
-    if isinstance(dim, int) or dim.symbols.isdisjoint(values):
+    if isinstance(dim, int):
+        return dim
+    return _substituted(dim, *map(values.get, dim.symbols))
+
+
+@_remembered
+def _substituted(dim: Poly, *found: Dim | None) -> Dim:
+    """`found` is what stands for each of the symbols, in their order; None for what stays."""
+    values = {name: one for name, one in zip(dim.symbols, found, strict=True) if one is not None}
+    if not values:
         return dim
     out: dict[Monomial, int] = {}
     for monomial, number in dim.terms:
@@ -372,25 +382,3 @@ def _split(a: Dim, b: Dim) -> tuple[Dim, Dim]:
             out[tuple((f, p) for f, p in rest.items() if p)] = c // coefficient
     whole = of_terms(out)
     return whole, a - whole * b
-
-
-def _print(terms: tuple[tuple[Monomial, int], ...]) -> str:
-    out = ""
-    for monomial, coefficient in terms:
-        factors: list[str] = []
-        for factor, power in monomial:
-            text = factor if isinstance(factor, str) else str(factor)
-            if isinstance(factor, Atom) and factor.kind in ("//", "%"):
-                alone = len(terms) == len(monomial) == coefficient == power == 1
-                text = text if alone else f"({text})"
-            factors += [text] * power
-        size = abs(coefficient)
-        if size != 1 or not factors:
-            factors.insert(0, str(size))
-        sign = "-" if coefficient < 0 else "+"
-        body = "*".join(factors)
-        if out:
-            out += f" {sign} {body}"
-        else:
-            out = f"-{body}" if sign == "-" else body
-    return out

@@ -9,6 +9,7 @@ property of a buffer: accesses are logical.
 from __future__ import annotations
 
 from dataclasses import field
+from functools import lru_cache
 from typing import Literal
 
 from dlc.ir.dataclass import dataclass
@@ -63,6 +64,7 @@ def channels_inside(axis: int, rank: int, lanes: int) -> Layout:
     return Layout(((axis, lanes), *others, (axis + 1, 1), (axis, 1)))
 
 
+@lru_cache(1 << 12)
 def digit_extents(layout: Layout, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
     """How many values each digit takes; the product is the size in elements, padding included."""
     digits = layout.full(len(dims))
@@ -87,8 +89,12 @@ def storage_size(layout: Layout, dims: tuple[Dim, ...]) -> Dim:
 
 def address(layout: Layout, dims: tuple[Dim, ...], index: tuple[Dim, ...]) -> Dim:
     """The offset in elements of a logical index."""
-    above: dict[int, int] = {}
     offset: Dim = 0
+    if layout.is_row_major:
+        for extent, value in zip(dims, index, strict=True):
+            offset = offset * extent + value
+        return offset
+    above: dict[int, int] = {}
     digits = layout.full(len(dims))
     for (axis, divisor), extent in zip(digits, digit_extents(layout, dims), strict=True):
         value = index[axis]

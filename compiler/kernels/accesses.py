@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dlc.compiler.kernels.ranges import Ranges, bind, simplify
 from dlc.ir.dims import Dim, ceildiv, coefficient, symbol, symbols
-from dlc.ir.kernel import Access, Compute, Index, Kernel, address
+from dlc.ir.kernel import Access, Compute, Index, Kernel, Layout, address
 
 LANE = "lane"
 LOADED = "loaded"
@@ -31,9 +33,19 @@ def offset_of(
 def stride(kernel: Kernel, access: Access, index: Index, lanes: int) -> int | None:
     """The elements between neighbouring lanes: 0 is one scalar, None is not constant."""
     at = tuple(symbol(LOADED) if isinstance(e, Access) else e for e in access.at)
-    access = Access(access.buffer, at)
+    if not any(index.name in symbols(e) for e in at):
+        return 0
+    buffer = kernel.buffer(access.buffer)
+    return _stride(buffer.layout, buffer.dims, at, index, lanes)
+
+
+@lru_cache(1 << 12)  # each way to schedule a kernel asks the same
+def _stride(
+    layout: Layout, dims: tuple[Dim, ...], at: tuple[Dim, ...], index: Index, lanes: int
+) -> int | None:
     _, value, ranges = block_of(index, lanes)
-    step = coefficient(offset_of(kernel, access, {index.name: value}, ranges), LANE)
+    place = tuple(bind(e, {index.name: value}, ranges) for e in at)
+    step = coefficient(simplify(address(layout, dims, place), ranges), LANE)
     return step if isinstance(step, int) else None
 
 

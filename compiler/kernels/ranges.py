@@ -7,6 +7,7 @@ indices that have ranges themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from dlc.ir.dims import (
     Atom,
@@ -34,6 +35,32 @@ def nonnegative(dim: Dim, ranges: Ranges) -> bool:
     """Whether `dim >= 0` can be proved."""
     if isinstance(dim, int):
         return dim >= 0
+    own = _own(dim, ranges)
+    return _is_nonnegative(dim, ranges) if own is None else _is_known_nonnegative(dim, *own)
+
+
+def _own(dim: Poly, ranges: Ranges) -> tuple[tuple[Dim, Dim] | None, ...] | None:
+    """The ranges of the symbols of `dim`, in their order; None if one depends on an index that has
+    a range too. They decide all about `dim`: what is known by them is remembered."""
+    found = tuple(map(ranges.get, dim.symbols))
+    for one in found:
+        if one is not None:
+            for side in one:
+                if not isinstance(side, int) and any(map(ranges.__contains__, side.symbols)):
+                    return None
+    return found
+
+
+def _named(dim: Poly, own: tuple[tuple[Dim, Dim] | None, ...]) -> Ranges:
+    return {name: one for name, one in zip(dim.symbols, own, strict=True) if one is not None}
+
+
+@lru_cache(1 << 14)
+def _is_known_nonnegative(dim: Poly, *own: tuple[Dim, Dim] | None) -> bool:
+    return _is_nonnegative(dim, _named(dim, own))
+
+
+def _is_nonnegative(dim: Poly, ranges: Ranges) -> bool:
     chosen = _choice(dim)
     if chosen is not None:
         some, sides = chosen
@@ -163,6 +190,16 @@ def simplify(dim: Dim, ranges: Ranges) -> Dim:
     """`dim` with divisions, remainders, maxima and minima resolved where the ranges decide them."""
     if isinstance(dim, int) or dim.plain:
         return dim
+    own = _own(dim, ranges)
+    return _simplified(dim, ranges) if own is None else _known_simplified(dim, *own)
+
+
+@lru_cache(1 << 14)
+def _known_simplified(dim: Poly, *own: tuple[Dim, Dim] | None) -> Dim:
+    return _simplified(dim, _named(dim, own))
+
+
+def _simplified(dim: Poly, ranges: Ranges) -> Dim:
     out: dict[Monomial, int] = {}
     for monomial, number in dim.terms:
         term: Dim = 1

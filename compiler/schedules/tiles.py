@@ -8,6 +8,7 @@ takes: the larger of what the multipliers and the loads need, and of what sticks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import permutations, product
 from math import ceil, inf, prod
 
@@ -67,7 +68,8 @@ class TileSearch:
         """The tiles that need the fewest cycles a multiply-add."""
         reuse = {i: [uses(a, i.name) for a in self.reads]
                  for i in (*self.free, *([self.vector] if self.vector else []))}
-        best = min(self._choices(), key=lambda c: self._cost(c, reuse))
+        waste = cache(self._waste)
+        best = min(self._choices(), key=lambda c: self._cost(c, reuse, waste))
         tiles = tuple(Tile(i.name, n) for i, n in best if n > 1)
         if self.folds and prod(t.size for t in tiles) + held(
                 self.reads, tiles) + SPARE <= self.registers:
@@ -98,12 +100,15 @@ class TileSearch:
                 break
             yield size
 
-    def _cost(self, choice: Choice, reuse: dict[Index, list[bool]]) -> float:
+    def _cost(
+        self, choice: Choice, reuse: dict[Index, list[bool]],
+        waste_of: Callable[[Index, int], float],
+    ) -> float:
         products, waste = 1, 1.0
         counts = [1] * len(self.reads)
         for index, size in choice:
             products *= size
-            waste *= self._waste(index, size)
+            waste *= waste_of(index, size)
             counts = [n * size if used else n
                       for n, used in zip(counts, reuse[index], strict=True)]
         vectors = next((n for i, n in choice if i is self.vector), 1)
