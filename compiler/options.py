@@ -32,6 +32,7 @@ class Options:
     precision: of the operands of products of f32: f32, or rounded to bf16 or f16; tf32: those that
                a GPU makes on tensor cores are rounded to it there.
     timed:     the code takes the time of each launch, into a block that its caller gives.
+    once:      the code runs once (initial values): better short, and soon there, than fast.
     """
 
     target: str = ""
@@ -42,6 +43,7 @@ class Options:
     verify: bool = False
     precision: str = "f32"
     timed: bool = False
+    once: bool = False
 
     @property
     def is_gpu(self) -> bool:

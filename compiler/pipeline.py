@@ -95,7 +95,7 @@ def passes(options: Options, begin: Begin | None = None) -> tuple[Pass, ...]:
     `begin` is told parts of a large module of LLVM IR as soon as they are there, while the loops of
     other kernels are made: then the time of `emit` is that of `apply_schedules`.
     """
-    functions = None if begin is None else Functions(_target(options), begin)
+    functions = None if begin is None else Functions(_target(options), begin, options.once)
     own = _for_gpu(options) if options.is_gpu else _for_cpu(options, functions)
     return (
         *graph_passes(options),

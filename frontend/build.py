@@ -119,7 +119,7 @@ class Built(ABC):
         """What the compiler is told of a function."""
         from dlc.compiler.options import Options
 
-        return Options(hints=_hints(self.record))
+        return Options(hints=_hints(self.record), once=function == INITIALIZER)
 
     def artifact(self, function: str) -> Artifact:
         """The function's code for this machine, compiled if it never was."""

@@ -89,6 +89,14 @@ class ScalarBuilder(ABC, Generic[T]):
         which is to be rare: code may branch round it."""
         return tuple(self.select(where, a, b) for a, b in zip(compute(), usual, strict=True))
 
+    def repeat(
+        self, times: int, step: Callable[[tuple[T, ...]], tuple[T, ...]], values: tuple[T, ...]
+    ) -> tuple[T, ...]:
+        """`step` of `values`, again and again: code may be a loop, where it would be long."""
+        for _ in range(times):
+            values = step(values)
+        return values
+
     def compare(self, op: str, a: T, b: T) -> T:
         """A comparison: one of `COMPARISONS`."""
         return self.primitive(op, a, b)

@@ -36,9 +36,9 @@ from dlc.ir.loops import (
 )
 
 
-def emit_function(function: LoopFunction, target: Target) -> str:
+def emit_function(function: LoopFunction, target: Target, brief: bool = False) -> str:
     """The definition of a loop function; it is internal to its module."""
-    return FunctionEmitter(target).emit(function)
+    return FunctionEmitter(target, brief).emit(function)
 
 
 def function_name(function: LoopFunction) -> str:
@@ -71,8 +71,9 @@ def has_loops(statement: Statement) -> bool:
 class FunctionEmitter(StatementEmitter):
     """Emits one loop function."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, brief: bool) -> None:
         super().__init__(target)
+        self.writer.brief = brief
         self.carrying = -1  # the scope of the loop here, if it carries registers
         self._emitters: dict[type, Callable[..., None]] = {
             Alloc: self.alloc, Mask: self.mask, Load: self.load, Store: self.store,

@@ -68,11 +68,13 @@ done:
 
 
 class Functions:
-    """The texts of loop functions, one added after the other; of many, parts of a module are made,
-    each of which is told to `begin` as soon as it is there."""
+    """The texts of loop functions, `brief` or not, one added after the other; of many, parts of a
+    module are made, each of which is told to `begin` as soon as it is there."""
 
-    def __init__(self, target: Target, begin: Begin = lambda part: None) -> None:
-        self._target, self._begin = target, begin
+    def __init__(
+        self, target: Target, begin: Begin = lambda part: None, brief: bool = False
+    ) -> None:
+        self._target, self._begin, self._brief = target, begin, brief
         self.texts: dict[str, str] = {}  # by name
         self.parts: list[str] = []
         self._waiting: list[str] = []  # of no part yet
@@ -81,7 +83,7 @@ class Functions:
         """One more, if it is not there."""
         if loop.name in self.texts:
             return
-        text = self.texts[loop.name] = emit_function(loop, self._target)
+        text = self.texts[loop.name] = emit_function(loop, self._target, self._brief)
         self._waiting.append(text.replace("define internal", "define", 1))
         if _lines(self._waiting) >= PART:
             self.end_part()
@@ -105,12 +107,11 @@ class Functions:
 
 
 def emit_module(
-    program: Program, target: Target, timed: bool = False, functions: Functions | None = None
+    program: Program, target: Target, functions: Functions, timed: bool = False
 ) -> tuple[str, tuple[str, ...]]:
     """The module of a program whose memory is planned and whose loops are made; if `timed`, one
     that takes the time of each launch. A large one is there in parts too. Some of its `functions`
     may be there."""
-    functions = functions or Functions(target)
     loops = launched(program)
     for loop in loops:
         functions.add(loop)

@@ -105,6 +105,36 @@ class LlvmBuilder(ScalarBuilder[Operand]):
             self._emit(f"phi {a.kind} [{a.text}, %{last}], [{b.text}, %{before}]", a.dtype)
             for a, b in zip(chosen, usual, strict=True))
 
+    def repeat(
+        self, times: int, step: Callable[[tuple[Operand, ...]], tuple[Operand, ...]],
+        values: tuple[Operand, ...],
+    ) -> tuple[Operand, ...]:
+        """As a loop in a brief function: LLVM takes ten times as long for ten rounds of a cipher in
+        a row. These are a sixth faster, as what is the same for all elements stands before them."""
+        if not self.writer.brief:
+            return super().repeat(times, step, values)
+        writer, scope = self.writer, self.writer.scopes[-1]
+        turn, after = writer.label("turn"), writer.label("after")
+        before, known = scope.block, dict(scope.known)
+        count, own = writer.fresh("n"), [
+            Operand(writer.fresh("v"), each.dtype, each.lanes) for each in values]
+        writer.line(f"br label %{turn}")
+        writer.start(turn)
+        head = len(scope.lines)
+        following = step(tuple(own))
+        left = writer.emit(f"sub i64 {count}, 1", "n")
+        more = writer.emit(f"icmp ne i64 {left}, 0", "c")
+        last, scope.known = scope.block, known
+        scope.lines[head:head] = [
+            f"  {mine} = phi {kind} [{first}, %{before}], [{later}, %{last}]"
+            for mine, kind, first, later in (
+                (count, "i64", str(times), left),
+                *((o.text, o.kind, first.text, later.text)
+                  for o, first, later in zip(own, values, following, strict=True)))]
+        writer.line(f"br i1 {more}, label %{turn}, label %{after}")
+        writer.start(after)
+        return following
+
     def _emit(self, text: str, dtype: DType) -> Operand:
         return Operand(self.writer.emit(text, "v"), dtype, self.lanes)
 

@@ -111,11 +111,12 @@ class Scope:
 class Writer:
     """Writes one function: fresh names, and a stack of scopes.
 
-    In a `crowded` function the accumulators of a loop fill most vector registers.
+    In a `crowded` function the accumulators of a loop fill most vector registers. A `brief` one is
+    to be compiled fast.
     """
 
     def __init__(self) -> None:
-        self.crowded = False
+        self.crowded = self.brief = False
         self.scopes = [Scope("entry")]
         self.allocas: list[str] = []
         self._count = 0

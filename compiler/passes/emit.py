@@ -30,8 +30,9 @@ ABI = 4
 
 def emit(program: Program, options: Options, functions: Functions | None = None) -> Compiled:
     """The module and the manifest; some of its `functions` may be there already."""
-    text, parts = emit_module(
-        program, target(options.target, options.features), options.timed, functions)
+    kind = target(options.target, options.features)
+    functions = functions or Functions(kind, brief=options.once)
+    text, parts = emit_module(program, kind, functions, options.timed)
     return Compiled(text, manifest(program, options), parts)
 
 

@@ -43,23 +43,30 @@ _OTHER: Final = 1 << 31  # sets new seeds apart from draws
 
 
 def philox(b: ScalarBuilder[T], key: tuple[T, T], counter: tuple[T, T, T, T]) -> tuple[T, T, T, T]:
-    """Four random words of 32 bits, from words of 32 bits; all are held in i64."""
+    """Four random words of 32 bits, from words of 32 bits; all are held in i64.
+
+    Within, only the lower halves count. They alone are multiplied: a target sees so in the round
+    itself that two words are, for which it has an instruction.
+    """
+    c0, c1, c2, c3, _, _ = b.repeat(
+        ROUNDS, lambda values: _round(b, *values), (*counter, *key))
+    word = b.const(I64, _WORD)
+    return (b.primitive("and", c0, word), b.primitive("and", c1, word),
+            b.primitive("and", c2, word), b.primitive("and", c3, word))
+
+
+def _round(
+    b: ScalarBuilder[T], c0: T, c1: T, c2: T, c3: T, k0: T, k1: T
+) -> tuple[T, T, T, T, T, T]:
+    """The next counter, and the key of the round after it."""
     word, half = b.const(I64, _WORD), b.const(I64, 32)
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for turn in range(ROUNDS):
-        if turn:
-            k0 = b.primitive("and", b.add(k0, b.const(I64, INCREMENTS[0])), word)
-            k1 = b.primitive("and", b.add(k1, b.const(I64, INCREMENTS[1])), word)
-        first = b.mul(c0, b.const(I64, MULTIPLIERS[0]))
-        second = b.mul(c2, b.const(I64, MULTIPLIERS[1]))
-        c0, c1, c2, c3 = (
-            _xor(b, _xor(b, b.primitive("lshr", second, half), c1), k0),
-            b.primitive("and", second, word),
-            _xor(b, _xor(b, b.primitive("lshr", first, half), c3), k1),
-            b.primitive("and", first, word),
-        )
-    return c0, c1, c2, c3
+    first = b.mul(b.primitive("and", c0, word), b.const(I64, MULTIPLIERS[0]))
+    second = b.mul(b.primitive("and", c2, word), b.const(I64, MULTIPLIERS[1]))
+    return (
+        _xor(b, _xor(b, b.primitive("lshr", second, half), c1), k0), second,
+        _xor(b, _xor(b, b.primitive("lshr", first, half), c3), k1), first,
+        b.add(k0, b.const(I64, INCREMENTS[0])), b.add(k1, b.const(I64, INCREMENTS[1])),
+    )
 
 
 def _xor(b: ScalarBuilder[T], x: T, y: T) -> T:

@@ -9,10 +9,12 @@ import pytest
 
 from dlc.compiler.llvm.target import host
 from dlc.compiler.options import Options
+from dlc.compiler.pipeline import dump_graph
 from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.graph import Attr, Builder, Graph, Param, Value
 from dlc.ir.ops import OPS, Sample, TypeRuleError
 from dlc.ir.ops.contract import conv_spec, matmul_spec, pool_spec, sum_spec
+from dlc.ir.ops.random import ROUNDS
 from dlc.ir.scalar import Array
 from dlc.ir.types import (
     BF16,
@@ -39,6 +41,7 @@ BATCHES = (1, 37)
 # here.
 CPUS = {"": Options(), "haswell": Options(target="haswell"),
         "without masks": Options(target="haswell", features="+fma")}
+BRIEF = {"once": Options(once=True), "once on haswell": Options(target="haswell", once=True)}
 
 # Ops that are no function of one node, and where they are tested.
 APART = {
@@ -139,7 +142,7 @@ class Together:
             results += b.emit(case.op, *operands, **dict(case.attrs))
         results.append(b.op("neg", batch))
         self.graph = Graph("ops", tuple(map(Param, given)), tuple(b.nodes), tuple(results))
-        self.compiled = compiled(self.graph, CPUS[cpu])
+        self.compiled = compiled(self.graph, (CPUS | BRIEF)[cpu])
 
     def check(self, n: int, rtol: float, atol: float) -> None:
         arrays = [np.zeros(n, np.float32)]
@@ -172,6 +175,27 @@ def test_op(name: str, cpu: str) -> None:
     together = Together(found, cpu)
     for n in BATCHES:
         together.check(n, tolerance(name), 2 * tolerance(name))
+
+
+@pytest.mark.parametrize("cpu", BRIEF)
+@pytest.mark.parametrize("name", ["random_normal", "random_seed", "random_uniform"])
+def test_draws_of_code_that_runs_once(name: str, cpu: str) -> None:
+    if not runs(cpu):
+        pytest.skip("this machine has no AVX2")
+    together = Together(cases(name), cpu)
+    assert len(together.cases) > 2
+    for n in BATCHES:
+        together.check(n, tolerance(name), 2 * tolerance(name))
+
+
+def test_code_that_runs_once_is_short() -> None:
+    b = Builder(())
+    numbers = Value("numbers", tensor(I64, (N,)))
+    drawn = b.op("random_normal", numbers, numbers, numbers, place=3)
+    graph = Graph("draw", (Param(numbers),), tuple(b.nodes), (drawn,))
+    short, long = (dump_graph(graph, "llvm", Options(once=once)).count(" = mul <")
+                   for once in (True, False))
+    assert long == ROUNDS * short > 0
 
 
 def in_16_bits(name: str, dtype: DType) -> list[Case]:
