@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 from dataclasses import field
 from typing import Any, ClassVar
@@ -110,6 +111,35 @@ def test_functions_for_dataclasses(make: Any) -> None:
     match one:
         case derived(first, second):
             assert (first, second) == (1, "2")
+
+
+@BOTH
+@pytest.mark.parametrize("frozen", [True, False])
+def test_classes_that_are_alike_but_for_names(make: Any, frozen: bool) -> None:
+    @make(frozen=frozen, slots=True)
+    class First:
+        x: int
+        y: int = 1
+
+    @make(frozen=frozen, slots=True)
+    class Second:
+        u: int
+        v: int = 2
+
+    first, second = First(x=5), Second(v=6, u=7)
+    assert (first.x, first.y, second.u, second.v) == (5, 1, 7, 6)
+    assert list(inspect.signature(Second).parameters) == ["u", "v"]
+    assert inspect.signature(Second).parameters["v"].default == 2
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'u'"):
+        Second()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'x'"):
+        Second(x=1)
+    with pytest.raises(TypeError, match="non-default argument 'two' follows default argument"):
+
+        @make(frozen=frozen, slots=True)
+        class Third:
+            one: int = 1
+            two: int
 
 
 @dataclass(frozen=True, slots=True)
