@@ -82,9 +82,9 @@ _unary("rsqrt", "1 / sqrt(a)", special.rsqrt, lambda x: np.asarray(1 / np.sqrt(x
 
 
 def _power(x: Array, y: Array) -> Array:
-    """x**y, nan for x < 0, but for x**0 = 1."""
+    """x**y; nan where x < 0 and y is not whole."""
     with np.errstate(all="ignore"):
-        return np.where((x < 0) & (y != 0), np.nan, np.power(np.abs(x), y))
+        return np.power(x, y)
 
 
 def _power_gradient(
@@ -102,6 +102,6 @@ def _power_gradient(
 
 
 elementwise(
-    "pow", "a ** b by logarithms: 1 if b is 0, else nan for a < 0", 2, FLOAT,
+    "pow", "a ** b by logarithms: nan for a < 0 and a b that is not whole", 2, FLOAT,
     formula=wide(special.power), evaluate=_in_f64(_power), gradient=_power_gradient, low=0.1,
     cost=30)

@@ -54,19 +54,34 @@ def rsqrt(b: ScalarBuilder[T], x: T) -> T:
 
 
 def power(b: ScalarBuilder[T], x: T, y: T) -> T:
-    """x**y = exp(y log x); f32 by way of f64. 1 if y is 0 or x is 1, else nan for x < 0."""
+    """x**y = exp(y log |x|), with the sign of x if y is odd; f32 by way of f64. nan if x < 0 is
+    finite and y not whole, 1 if y is 0 or x is 1."""
+    size = b.primitive("abs", x)
     if b.dtype(x) is F32:
-        wide = b.cast(x, F64)
+        wide = b.cast(size, F64)
         exponent = b.mul(b.cast(y, F64), _log_of_base(b, wide, base.log_inside(
             b, wide, base.LOG_SHORT)))
         inside = _clamp(b, exponent, 200.0)
         result = b.cast(base.exp_inside(b, inside, base.EXP_SHORT), F32)
         result = b.select(b.compare("eq", exponent, exponent), result, b.cast(exponent, F32))
     else:
-        result = _power_f64(b, x, y)
-    result = b.select(b.compare("lt", x, b.like(x, 0)), b.like(x, math.nan), result)
-    result = b.select(b.compare("eq", y, b.like(y, 0)), b.like(x, 1), result)
-    return b.select(b.compare("eq", x, b.like(x, 1)), b.like(x, 1), result)
+        result = _power_f64(b, size, y)
+    one = b.like(x, 1)
+    result = b.select(b.compare("eq", size, one), one, result)
+    result = _signed_power(b, x, y, result)
+    result = b.select(b.compare("eq", y, b.like(y, 0)), one, result)
+    return b.select(b.compare("eq", x, one), one, result)
+
+
+def _signed_power(b: ScalarBuilder[T], x: T, y: T, size: T) -> T:
+    """x**y where its size is that of |x|**y."""
+    whole = b.compare("eq", b.primitive("round", y), y)
+    half = b.mul(y, b.like(y, 0.5))
+    even = b.compare("eq", b.primitive("round", half), half)
+    result = b.select(even, size, base.with_sign_of(b, size, x))
+    number = b.select(b.compare("gt", x, b.like(x, -math.inf)), b.like(x, math.nan), size)
+    other = b.select(b.compare("lt", x, b.like(x, 0)), number, size)
+    return b.select(whole, result, other)
 
 
 def _clamp(b: ScalarBuilder[T], x: T, limit: float) -> T:
@@ -84,9 +99,9 @@ def _power_f64(b: ScalarBuilder[T], x: T, y: T) -> T:
     """exp(y log x) in f64, log x and the product as sums of two numbers (Dekker 1971)."""
     high, low = _log_pair(b, x)
     product = b.mul(y, _log_of_base(b, x, high))
-    near = b.compare("lt", b.primitive("abs", product), b.like(x, 745))
+    near = b.compare("lt", b.primitive("abs", product), b.like(x, 746))
     error = b.fma(y, low, b.fma(y, high, b.primitive("neg", product)))
-    r, n = base.reduce_exp(b, _clamp(b, product, 745.0))
+    r, n = base.reduce_exp(b, _clamp(b, product, 746.0))
     r = b.add(r, b.select(near, error, b.like(x, 0)))
     result = b.primitive(
         "ldexp", b.add(b.like(x, 1), base.expm1_part(b, r, base.EXP_F64)), n)

@@ -96,12 +96,18 @@ def _sine_from(x: Decimal, quarters: int) -> Decimal:
     return -value if quarters % 4 in (2, 3) else value
 
 
+def _power(x: Decimal, y: Decimal) -> Decimal:
+    """x**y where it is a number and x is not 0."""
+    size = (abs(x).ln() * y).exp()
+    return -size if x < 0 and int(y) % 2 else size
+
+
 FUNCTIONS: Final[dict[str, Callable[..., Decimal]]] = {
     "exp": lambda x: x.exp(), "expm1": _expm1, "log": lambda x: x.ln(), "log1p": _log1p,
     "tanh": _tanh, "sigmoid": lambda x: 1 / (1 + (-x).exp()), "softplus": _softplus,
     "log_sigmoid": lambda x: -_softplus(-x), "sin": lambda x: _sine_from(x, 0),
     "cos": lambda x: _sine_from(x, 1), "erf": _erf, "sqrt": lambda x: x.sqrt(),
-    "rsqrt": lambda x: 1 / x.sqrt(), "pow": lambda x, y: (x.ln() * y).exp(),
+    "rsqrt": lambda x: 1 / x.sqrt(), "pow": _power,
     "div": lambda x, y: x / y,
 }
 

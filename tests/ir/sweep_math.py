@@ -38,11 +38,6 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-x)))
 
 
-def _power(x: Array, y: Array) -> Array:
-    """nan for x < 0, but for x**0."""
-    return np.where((x < 0) & (y != 0), np.nan, np.power(np.abs(x), y))
-
-
 def _erf(x: Array) -> Array:
     """NumPy has none: by the C library, and for f32 by our own in f64, which has a row itself."""
     if x.dtype == np.float64:
@@ -54,7 +49,7 @@ WIDE: Final[dict[str, Callable[..., Array]]] = {
     "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh,
     "sigmoid": _sigmoid, "softplus": lambda x: np.logaddexp(x, 0),
     "log_sigmoid": lambda x: -np.logaddexp(-x, 0), "sin": np.sin, "cos": np.cos, "erf": _erf,
-    "sqrt": np.sqrt, "rsqrt": lambda x: np.asarray(1 / np.sqrt(x)), "pow": _power,
+    "sqrt": np.sqrt, "rsqrt": lambda x: np.asarray(1 / np.sqrt(x)), "pow": np.power,
 }
 
 

@@ -79,10 +79,17 @@ def test_the_sign_of_zero_stays(name: str) -> None:
     np.testing.assert_array_equal(np.signbit(y), [False, True])
 
 
-def test_pow_of_negative_numbers() -> None:
-    x = np.array([-2, -2, -0.5, -np.inf], np.float32)
-    y = np.array([2, 0, 0.5, 1], np.float32)
-    np.testing.assert_array_equal(formula("pow", x, y), [np.nan, 1, np.nan, np.nan])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pow_of_all_kinds_of_numbers(dtype: type) -> None:
+    """As NumPy and C have it: with signs of zeros, whole and odd exponents, inf and nan."""
+    some = [0, 1, 2, 3, 0.5, 1.5, 7, 16777216, 16777218, 1e30, np.inf]
+    x, y = np.meshgrid(*[np.array([*some, *(-n for n in some), -0.0, np.nan], dtype)] * 2)
+    with np.errstate(all="ignore"):
+        right = np.power(x, y)
+    found = formula("pow", x.ravel(), y.ravel()).reshape(x.shape)
+    np.testing.assert_allclose(found, right, rtol=1e-6 if dtype is np.float32 else 1e-14)
+    meant = ~np.isnan(right) & ~np.isnan(found)
+    np.testing.assert_array_equal(np.signbit(found[meant]), np.signbit(right[meant]))
 
 
 def test_half_precision_is_computed_in_f32() -> None:
