@@ -104,19 +104,22 @@ class ScalarBuilder(ABC, Generic[T]):
     def polynomial(self, x: T, coefficients: tuple[float, ...], square: T | None = None) -> T:
         """The polynomial with these coefficients, highest power first, by Horner's rule.
 
-        Given the square of x, two powers at a time, which takes half as long.
+        Given the square of x, two powers at a time, which takes half as long. Terms are made where
+        they are added, so that few are held at a time.
         """
-        if square is None:
-            terms, step = [self.like(x, c) for c in coefficients], x
-        else:
-            first = len(coefficients) % 2
-            terms, step = [self.like(x, c) for c in coefficients[:first]], square
-            terms += [self.fma(self.like(x, c), x, self.like(x, d)) for c, d in zip(
-                coefficients[first::2], coefficients[first + 1::2], strict=True)]
-        value = terms[0]
-        for term in terms[1:]:
-            value = self.fma(value, step, term)
+        step, ones = (x, len(coefficients)) if square is None else (square, len(coefficients) % 2)
+        single, pairs = coefficients[:ones], coefficients[ones:]
+        value: T | None = None
+        for c in single:
+            value = self._added(value, step, self.like(x, c))
+        for c, d in zip(pairs[::2], pairs[1::2], strict=True):
+            value = self._added(value, step, self.fma(self.like(x, c), x, self.like(x, d)))
+        assert value is not None
         return value
+
+    def _added(self, value: T | None, step: T, term: T) -> T:
+        """A step of Horner's rule; the first one is its term."""
+        return term if value is None else self.fma(value, step, term)
 
 
 Array = NDArray[Any]  # of any dtype: which one is said by the types of the Graph

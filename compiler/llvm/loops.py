@@ -11,8 +11,9 @@ from math import inf
 from dlc.compiler.llvm.index import Counter
 from dlc.compiler.llvm.statements import StatementEmitter
 from dlc.compiler.llvm.target import Target
-from dlc.compiler.llvm.text import Operand, Scope, mangle
+from dlc.compiler.llvm.text import Operand, Scope, mangle, splat
 from dlc.compiler.loops.names import Name
+from dlc.compiler.loops.pressure import constants_in_registers
 from dlc.ir.dims import Dim
 from dlc.ir.loops import (
     Alloc,
@@ -34,6 +35,7 @@ from dlc.ir.loops import (
     Statement,
     Store,
 )
+from dlc.ir.types import DTYPES
 
 
 def emit_function(function: LoopFunction, target: Target, brief: bool = False) -> str:
@@ -85,14 +87,24 @@ class FunctionEmitter(StatementEmitter):
 
     def emit(self, function: LoopFunction) -> str:
         """The definition as text."""
-        free = self.target.registers - most_carried(function.body)
-        self.writer.crowded = free <= FEW_FREE
+        self.writer.kept = self._kept(function)
+        self.writer.table.name = f"@constants.{mangle(function.name)}"
         self._arguments(function)
         self.body(function.body)
         self.writer.line("ret void")
         name = function_name(function)
-        return (f"define internal void {name}(ptr noalias readonly %args, i64 %chunk) #0 {{\n"
+        return (f"{self.writer.table.definition()}"
+                f"define internal void {name}(ptr noalias readonly %args, i64 %chunk) #0 {{\n"
                 f"{self.writer.text()}\n}}\n")
+
+    def _kept(self, function: LoopFunction) -> frozenset[str] | None:
+        """The constants that are held in registers; None if all are."""
+        target = self.target
+        if target.registers - most_carried(function.body) <= FEW_FREE:
+            return frozenset()
+        kept = constants_in_registers(function.body, target.registers, target.register_bytes)
+        return None if kept is None else frozenset(
+            splat(DTYPES[dtype], value, lanes=2).text for dtype, value in kept)
 
     def _arguments(self, function: LoopFunction) -> None:
         self.indices.define("chunk", Name("%chunk", 0, (0, inf)))

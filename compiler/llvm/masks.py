@@ -82,8 +82,8 @@ class MaskEmitter:
         few = emit(f"call i64 @llvm.smin.i64(i64 {low}, i64 {lanes})", "m", depth)
         small = emit(f"trunc i64 {few} to {element(dtype)}", "m", depth)
         spread = self.spread(Operand(small, dtype), lanes, depth)
-        numbers = self.writer.spread(spread.kind, lane_numbers(dtype, lanes, 1), depth)
-        made = emit(f"icmp {compare} {spread.kind} {numbers}, {spread.text}", "m", depth)
+        numbers = self.writer.ready(lane_numbers(dtype, lanes, 1), depth)
+        made = emit(f"icmp {compare} {numbers}, {spread.text}", "m", depth)
         self.tests[made] = (Test(few, "sgt" if compare == "slt" else "sle"),)
         return made
 
@@ -94,9 +94,8 @@ class MaskEmitter:
 
     def spread(self, scalar: Operand, lanes: int, depth: int | None = None) -> Operand:
         """A scalar in all lanes."""
-        if not scalar.text.startswith("%"):
-            text = self.writer.constant(scalar.text, scalar.dtype, lanes)
-            return Operand(text, scalar.dtype, lanes)
+        if scalar.is_constant:
+            return Operand(f"splat ({element(scalar.dtype)} {scalar.text})", scalar.dtype, lanes)
         kind = vector(element(scalar.dtype), lanes)
         one = self.writer.emit(f"insertelement {kind} poison, {scalar}, i64 0", "s", depth)
         text = (f"shufflevector {kind} {one}, {kind} poison,"
@@ -205,7 +204,8 @@ class MaskEmitter:
         return known[key]
 
 
-def lane_numbers(dtype: DType, lanes: int, step: int) -> str:
+def lane_numbers(dtype: DType, lanes: int, step: int) -> Operand:
     """The vector 0, step, 2 step, …"""
     kind = element(dtype)
-    return "<" + ", ".join(f"{kind} {number(dtype, lane * step)}" for lane in range(lanes)) + ">"
+    numbers = ", ".join(f"{kind} {number(dtype, lane * step)}" for lane in range(lanes))
+    return Operand(f"<{numbers}>", dtype, lanes)

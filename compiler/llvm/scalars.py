@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dlc.compiler.llvm.text import Operand, Writer, element, number, suffix, vector
+from dlc.compiler.llvm.text import Operand, Writer, element, splat, suffix, vector
 from dlc.ir.scalar import COMPARISONS, ScalarBuilder
 from dlc.ir.types import BF16, BOOL, F32, F64, I16, I32, I64, DType
 
@@ -33,8 +33,7 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         self.scales = scales
 
     def const(self, dtype: DType, value: float) -> Operand:
-        text = self.writer.constant(number(dtype, value), dtype, self.lanes)
-        return Operand(text, dtype, self.lanes)
+        return self.writer.ready(splat(dtype, value, self.lanes))
 
     def dtype(self, x: Operand) -> DType:
         return x.dtype
@@ -205,10 +204,10 @@ class LlvmBuilder(ScalarBuilder[Operand]):
 
     def _float_extreme(self, test: str, a: Operand, b: Operand) -> Operand:
         # The first select is vmaxps, which gives b if either is nan; llvm.maximum takes 5 there.
-        if not b.text.startswith("%"):
+        if b.is_constant:
             a, b = b, a
         chosen = self.select(self.compare(test, a, b), a, b)
-        if not a.text.startswith("%"):  # a constant, and no nan
+        if a.is_constant:  # and no nan
             return chosen
         return self.select(self._emit(f"fcmp uno {a}, {a.text}", BOOL), a, chosen)
 

@@ -8,7 +8,7 @@ from dlc.compiler.llvm.masks import LINE, MaskEmitter, lane_numbers
 from dlc.compiler.llvm.scalars import LlvmBuilder
 from dlc.compiler.llvm.text import (
     Operand,
-    number,
+    splat,
     stored,
     vector,
 )
@@ -102,20 +102,20 @@ class StatementEmitter(MaskEmitter):
 
     def const(self, s: Const) -> None:
         """A constant."""
-        text = self.writer.constant(number(s.dtype, s.value), s.dtype, s.lanes)
-        self._set(s.name, text, s.dtype, s.lanes)
+        self.values[s.name] = splat(s.dtype, s.value, s.lanes)
 
     def index_of(self, s: IndexOf) -> None:
         """An index expression as a number."""
         whole = Operand(self.indices.value(s.value), I64)
         narrow = s.dtype if s.dtype.is_integer else I64
         builder = self._builder(1)
-        scalar = builder.cast(whole, narrow) if whole.text.startswith("%") else Operand(
-            number(narrow, int(whole.text)), narrow)
+        scalar = builder.cast(whole, narrow) if not whole.is_constant else splat(
+            narrow, int(whole.text), 1)
         if s.lanes > 1:
             scalar = self.spread(scalar, s.lanes)
             if s.step:
-                text = f"add {scalar}, {lane_numbers(narrow, s.lanes, s.step)}"
+                numbers = self.writer.ready(lane_numbers(narrow, s.lanes, s.step))
+                text = f"add {scalar}, {numbers.text}"
                 scalar = Operand(self.writer.emit(text, s.name), narrow, s.lanes)
         self.values[s.name] = self._builder(s.lanes).cast(scalar, s.dtype)
 
@@ -129,7 +129,7 @@ class StatementEmitter(MaskEmitter):
     def apply(self, s: Apply) -> None:
         """An op of the registry, or a primitive."""
         builder = self._builder(s.lanes)
-        args = [self.values[name] for name in s.args]
+        args = [self.writer.ready(self.values[name]) for name in s.args]
         op = OPS.get(s.op)
         if op is not None and op.formula is not None:
             result = op.formula(builder, dict(s.attrs), *args)

@@ -79,11 +79,20 @@ def _bfloat(value: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A register or a constant: its text, element type and number of lanes."""
+    """A register or a constant: its text, element type and number of lanes.
+
+    Some constants are `loaded` into a register.
+    """
 
     text: str
     dtype: DType
     lanes: int = 1
+    loaded: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is a number that is known."""
+        return self.loaded or not self.text.startswith("%")
 
     @property
     def kind(self) -> str:
@@ -93,6 +102,12 @@ class Operand:
     def __str__(self) -> str:
         kind = _ELEMENTS[self.dtype.name]
         return f"{kind} {self.text}" if self.lanes == 1 else f"<{self.lanes} x {kind}> {self.text}"
+
+
+def splat(dtype: DType, value: float, lanes: int) -> Operand:
+    """A number in all lanes."""
+    one = number(dtype, value)
+    return Operand(one if lanes == 1 else f"splat ({element(dtype)} {one})", dtype, lanes)
 
 
 @dataclass(slots=True)
@@ -108,15 +123,55 @@ class Scope:
     known: dict[object, str] = field(default_factory=dict)  # what was computed, and its register
 
 
-class Writer:
-    """Writes one function: fresh names, and a stack of scopes.
+class Table:
+    """Constants of a function in memory. One that a block uses several times is there as often:
+    LLVM would load it once, and hold it.
 
-    In a `crowded` function the accumulators of a loop fill most vector registers. A `brief` one is
-    to be compiled fast.
+    The memory is not said to be constant: what lies in such LLVM would load before a loop.
     """
 
     def __init__(self) -> None:
-        self.crowded = self.brief = False
+        self.name = ""
+        self._places: dict[tuple[Operand, int], int] = {}  # in bytes, of constants and their copies
+        self._uses: dict[tuple[str, Operand], int] = {}  # by block
+        self._fields: list[tuple[str, str]] = []  # types and values
+        self._end = 0
+
+    def place(self, block: str, x: Operand) -> str:
+        """Where a constant lies that a block uses once more."""
+        copy = self._uses[block, x] = self._uses.get((block, x), 0) + 1
+        at = self._places.get((x, copy))
+        if at is None:
+            size = x.lanes * x.dtype.size
+            at = self._places[x, copy] = -(-self._end // size) * size
+            if at > self._end:
+                self._fields.append((f"[{at - self._end} x i8]", "zeroinitializer"))
+            self._fields.append((x.kind, x.text))
+            self._end = at + size
+        return f"getelementptr (i8, ptr {self.name}, i64 {at})"
+
+    def definition(self) -> str:
+        """The memory; empty if nothing is there."""
+        if not self._fields:
+            return ""
+        kinds = ", ".join(kind for kind, _ in self._fields)
+        values = ", ".join(f"{kind} {text}" for kind, text in self._fields)
+        return f"{self.name} = internal global <{{ {kinds} }}> <{{ {values} }}>, align 64\n"
+
+
+class Writer:
+    """Writes one function: fresh names, and a stack of scopes.
+
+    Where registers do not do for all constants (`kept` is not None), those that are not kept are
+    loaded from a table each time that one is used. LLVM makes such a load a part of the instruction
+    that uses it, where it holds other constants in registers round all loops, and takes those of
+    accumulators and of values for it. A `brief` function is to be compiled fast.
+    """
+
+    def __init__(self) -> None:
+        self.brief = False
+        self.kept: frozenset[str] | None = None
+        self.table = Table()
         self.scopes = [Scope("entry")]
         self.allocas: list[str] = []
         self._count = 0
@@ -155,27 +210,18 @@ class Writer:
             found = known[key] = self.emit(text, hint, depth)
         return found
 
-    def constant(self, one: str, dtype: DType, lanes: int) -> str:
-        """A number in all lanes, which takes no instruction; in a crowded function a load."""
-        if lanes == 1:
-            return one
-        text = f"splat ({element(dtype)} {one})"
-        plain = not dtype.is_float or one == number(dtype, 0.0)
-        return text if plain else self.spread(vector(element(dtype), lanes), text)
+    def ready(self, x: Operand, depth: int | None = None) -> Operand:
+        """An operand as an instruction takes it: a constant vector that is not kept is loaded."""
+        if self.kept is None or x.lanes == 1 or x.loaded or not x.is_constant or self._stays(x):
+            return x
+        place = self.table.place(self.scopes[-1 if depth is None else depth].block, x)
+        return Operand(self.emit(f"load {x.kind}, ptr {place}", "c", depth), x.dtype, x.lanes, True)
 
-    def spread(self, kind: str, text: str, depth: int | None = None) -> str:
-        """A constant vector; in a crowded function one that is loaded.
-
-        LLVM keeps constants in registers round all loops, and takes those of accumulators for it.
-        """
-        if not self.crowded:
-            return text
-        place = self.scopes[0].known.get((kind, text))
-        if place is None:
-            place = self.scopes[0].known[kind, text] = self.fresh("constant")
-            self.allocas.append(f"  {place} = alloca {kind}")
-            self.line(f"store {kind} {text}, ptr {place}", 0)
-        return self.once(("constant", place), f"load {kind}, ptr {place}", "c", depth)
+    def _stays(self, x: Operand) -> bool:
+        """Whether a constant is kept, or is made without memory, or with little."""
+        assert self.kept is not None
+        return x.text.startswith("splat") and (
+            not x.dtype.is_float or x.text in self.kept or x == splat(x.dtype, 0, x.lanes))
 
     def start(self, label: str) -> None:
         """Begins a block in the innermost scope."""

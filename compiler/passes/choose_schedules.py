@@ -11,6 +11,7 @@ from dataclasses import field, replace
 from math import ceil, log2, prod
 
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride, uses
+from dlc.compiler.kernels.formulas import needs, places_at_a_time
 from dlc.compiler.kernels.places import places_of
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
@@ -26,6 +27,7 @@ from dlc.ir.kernel import Access, Compute, Index, Kernel, Opaque, Seq
 from dlc.ir.ops import OPS
 from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Edge, Schedule, Tile
+from dlc.ir.types import F32
 
 MANY = 16  # lanes: with AVX-512, constants lie in memory, and registers do for two vectors
 LEAST_REGISTERS = 14  # that are worth sharing
@@ -208,18 +210,23 @@ class Chooser:
 
     def _lanes(self, vector: str, computes: list[Compute]) -> int:
         """Those of a register, or of two where nothing is reduced: two vectors side by side hide
-        the time that each step of a long formula takes."""
+        the time that each step of a long formula takes. Half as many where formulas of wider
+        elements want more registers than there are."""
         one, two = self.options.lanes, 2 * self.options.lanes
         index = next((i for i in self.kernel.outer if i.name == vector), None)
-        if index is None or one < MANY or self.extent(index) <= one:
+        if index is None or any(c.combine or c.over for c in computes):
             return one
+
+        def along(lanes: int) -> bool:
+            return all(stride(self.kernel, a, index, lanes) in (0, 1)
+                       for c in computes for a in accesses(c) if a.at)
+
+        if not places_at_a_time(needs(self.kernel, computes), self.options.registers, F32.size):
+            return one // 2 if along(one // 2) else one
         wide = any(op.dtype.size > 4 or (op.op in OPS and OPS[op.op].cost >= LONG)
                    for c in computes for op in c.body)
-        if wide or any(c.combine or c.over for c in computes) or any(
-                stride(self.kernel, a, index, two) not in (0, 1)
-                for c in computes for a in accesses(c) if a.at):
-            return one
-        return two
+        few = one < MANY or self.extent(index) <= one
+        return one if few or wide or not along(two) else two
 
     def _picks(self, computes: list[Compute]) -> bool:
         """Whether an index is computed: each lane would have its own."""

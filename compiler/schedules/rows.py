@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import ceil, log2, prod
 
 from dlc.compiler.kernels.accesses import accesses, loads_by, stride
+from dlc.compiler.kernels.formulas import needs, places_at_a_time
 from dlc.compiler.kernels.moments import moments_of
 from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.options import Options
@@ -19,6 +20,7 @@ from dlc.ir.dims import Dim, evaluate, floordiv, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.ops import OPS
 from dlc.ir.schedule import Schedule, Tile
+from dlc.ir.types import F32
 
 KINDS = ("sum", "max", "argmax")
 SHORT = 16  # rows of fewer elements keep the schedules of windows
@@ -201,9 +203,15 @@ class _Rows:
             and stride(self.kernel, a, index, lanes) == lanes for a in along)
 
     def _side(self) -> int:
-        """Short bodies wait for their sums; long ones overlap by themselves."""
-        longest = max(_work(c) for c in self.computes if c.over)
-        return 8 if longest <= 2 else 4 if longest <= 10 else 2
+        """Short bodies wait for their sums; long ones overlap by themselves, and want registers."""
+        along = [c for c in self.computes if c.over]
+        longest = max(map(_work, along))
+        side = 8 if longest <= 2 else 4 if longest <= 10 else 2
+        room = min(places_at_a_time(needs(self.kernel, [c]), self.options.registers, F32.size,
+                                    1 if c.combine else 0) for c in along)
+        while side > max(room, 1):
+            side //= 2
+        return side
 
     def cost(self, index: Index | None) -> float:
         """Cycles for one place of the outer loops: all sweeps over a row, or a vector of rows."""
