@@ -86,8 +86,12 @@ class Indices(Names):
         """The innermost scope that a product depends on."""
         deepest, names = 0, self.names
         for factor, _ in monomial:
-            for name in (factor,) if isinstance(factor, str) else factor.symbols:
-                deepest = max(deepest, names[name].depth)
+            if isinstance(factor, str):
+                depth = names[factor].depth
+            else:
+                depth = max([names[name].depth for name in factor.symbols], default=0)
+            if depth > deepest:
+                deepest = depth
         return deepest
 
     def _exact(self, terms: Terms) -> str:
@@ -104,12 +108,9 @@ class Indices(Names):
         depths = [self._depth(monomial) for monomial, _ in terms]
         if depths.count(depths[0]) == len(depths):
             return [(depths[0], terms, terms)]
-        parts: list[tuple[int, Terms, Terms]] = []
-        for depth in sorted(set(depths)):
-            group = tuple(t for t, d in zip(terms, depths, strict=True) if d == depth)
-            upto = tuple(t for t, d in zip(terms, depths, strict=True) if d <= depth)
-            parts.append((depth, group, upto))
-        return parts
+        found = list(zip(terms, depths, strict=True))
+        return [(depth, tuple([t for t, d in found if d == depth]),
+                 tuple([t for t, d in found if d <= depth])) for depth in sorted(set(depths))]
 
     def _value(self, dim: Dim) -> str:
         """A register or a number that holds a dim without aliases."""

@@ -61,13 +61,17 @@ class Names:
             return dim, dim
         low = high = 0.0
         for monomial, number in dim.terms:
-            least: float = number
-            most: float = number
-            for factor, power in monomial:
-                one = self._factor_range(factor)
-                for _ in range(power):
-                    least, most = _span((least, most), one)
-            low, high = low + least, high + most
+            own: Range = number, number
+            if len(monomial) == 1 and monomial[0][1] == 1:  # as most are
+                least, most = self._factor_range(monomial[0][0])
+                own = (number * least, number * most) if number > 0 else (
+                    number * most, number * least)
+            else:
+                for factor, power in monomial:
+                    one = self._factor_range(factor)
+                    for _ in range(power):
+                        own = _span(own, one)
+            low, high = low + own[0], high + own[1]
         return low, high
 
     def _factor_range(self, factor: Factor) -> Range:
