@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
-from dlc.compiler.footprint import report
 from dlc.compiler.levels import FUSED, LOOPS, MODULE, PROGRAM, Compiled
 from dlc.compiler.llvm.codegen import Begun, begin_code
 from dlc.compiler.llvm.program import Begin, Functions
@@ -43,7 +42,6 @@ from dlc.compiler.passes.sink_constants import sink_constants
 from dlc.compiler.passes.split_reductions import split_reductions
 from dlc.compiler.passes.turn_operands import turn_operands
 from dlc.compiler.runner import GRAPH, Observer, Pass, Step, run_passes
-from dlc.compiler.traffic import told, traffic
 from dlc.ir.diagnostics import Diagnostic, UserError
 from dlc.ir.graph import Graph
 from dlc.ir.program import Program
@@ -281,6 +279,9 @@ def dump_graph(graph: Graph, stage: str, options: Options | None = None) -> str:
     run_passes(passes(options)[:last + 1], graph, observer=steps.append)
     made = steps[-1].after
     if stage == "memory":
+        from dlc.compiler.footprint import report
+        from dlc.compiler.traffic import told, traffic
+
         program, sizes = _with_sizes(made, options)
         return f"{report(program, sizes)}\n{told(traffic(program, sizes))}\n"
     return steps[-1].level.text(made)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from dlc.ir.dims import Dim, symbol, symbols
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.kernel import Access, Compute, Index, Kernel, computes
 from dlc.ir.schedule import Schedule
 
 Fail = Callable[[str, str], NoReturn]

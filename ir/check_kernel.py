@@ -8,7 +8,7 @@ from typing import NoReturn
 from dlc.ir.check_loops import check_loops
 from dlc.ir.check_schedule import check_schedule
 from dlc.ir.dims import Dim, symbols
-from dlc.ir.expression_text import access_text, computes, index_text
+from dlc.ir.expression_text import access_text, index_text
 from dlc.ir.kernel import (
     Access,
     Arg,
@@ -22,6 +22,7 @@ from dlc.ir.kernel import (
     Opaque,
     ScalarOp,
     Seq,
+    computes,
 )
 from dlc.ir.kernel_rules import KernelError, TypeRuleError, result_dtype
 from dlc.ir.types import DType

@@ -8,8 +8,8 @@ from typing import NoReturn
 from dlc.ir.check_blocks import check_blocks
 from dlc.ir.check_threads import check_threads
 from dlc.ir.dims import Dim, Poly, coefficient, floordiv, symbol, symbols
-from dlc.ir.expression_text import access_text, computes
-from dlc.ir.kernel import Access, Arg, Index, Kernel, Seq
+from dlc.ir.expression_text import access_text
+from dlc.ir.kernel import Access, Arg, Index, Kernel, Seq, computes
 from dlc.ir.kernel_rules import KernelError
 from dlc.ir.schedule import Schedule
 

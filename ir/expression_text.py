@@ -12,7 +12,6 @@ comparisons are bool.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 from dlc.ir.dims import Dim
 from dlc.ir.kernel import (
@@ -25,7 +24,7 @@ from dlc.ir.kernel import (
     Kernel,
     Number,
     ScalarOp,
-    Seq,
+    computes,
 )
 from dlc.ir.notation import value_text
 from dlc.ir.scalar import COMPARISONS
@@ -35,15 +34,6 @@ from dlc.ir.types import BOOL, DTYPES, DType
 Attrs = tuple[tuple[str, int | DType], ...]
 NESTED = 72
 """Ops are not nested to texts longer than this."""
-
-
-def computes(body: tuple[object, ...]) -> Iterator[Compute]:
-    """All computes, those in loops too, in order."""
-    for step in body:
-        if isinstance(step, Compute):
-            yield step
-        elif isinstance(step, Seq):
-            yield from computes(step.body)
 
 
 class ExpressionPrinter:

@@ -8,6 +8,7 @@ property of a buffer: accesses are logical.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import field
 from functools import lru_cache
 from typing import Literal
@@ -252,3 +253,12 @@ class Kernel:
             if buffer.name == name:
                 return buffer
         raise KeyError(name)
+
+
+def computes(body: tuple[object, ...]) -> Iterator[Compute]:
+    """All computes, those in loops too, in order."""
+    for step in body:
+        if isinstance(step, Compute):
+            yield step
+        elif isinstance(step, Seq):
+            yield from computes(step.body)

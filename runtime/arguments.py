@@ -5,7 +5,6 @@ Everything here runs once for each new set of shapes, except `scalar_check` and 
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -75,6 +74,8 @@ class Arguments:
         return ", ".join(f"{spec.name}: {spec.text}" for spec in specs)
 
     def _unknown(self, name: str) -> ArgumentError:
+        import difflib
+
         near = difflib.get_close_matches(name, self._places, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"it takes ({self.signature()})"
         return self.fail(f"there is no argument `{name}`; {hint}")

@@ -5,9 +5,19 @@ from __future__ import annotations
 from dlc.compiler.kernels.make_kernel import At, KernelMaker
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, symbol, symbols
-from dlc.ir.expression_text import computes
 from dlc.ir.graph import Node, Value
-from dlc.ir.kernel import Access, Arg, Buffer, Compute, Index, Kernel, Number, ScalarOp, Seq
+from dlc.ir.kernel import (
+    Access,
+    Arg,
+    Buffer,
+    Compute,
+    Index,
+    Kernel,
+    Number,
+    ScalarOp,
+    Seq,
+    computes,
+)
 from dlc.ir.ops.indices import axis_attr
 from dlc.ir.ops.sort import DIGIT
 from dlc.ir.types import I32

@@ -14,7 +14,6 @@ from dlc.compiler.llvm.index import Indices, load_symbols
 from dlc.compiler.llvm.loops import emit_function, function_name
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, number, stored
-from dlc.compiler.llvm.timed import emit_timed
 from dlc.compiler.passes.plan_memory import ALIGNMENT, byte_size, planned
 from dlc.ir.dims import Dim
 from dlc.ir.loops import LoopFunction
@@ -118,7 +117,7 @@ def emit_module(
     constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
     glue = "\n".join((
         *constants, _LAUNCH,
-        emit_timed(program, target) if timed else EntryEmitter(program, target).emit(),
+        _timed(program, target) if timed else EntryEmitter(program, target).emit(),
         emit_layout(program), functions.end))
     whole = "\n".join((functions.head, *functions.texts.values(), glue))
     if timed or (not functions.parts and _lines([whole]) <= PART):
@@ -126,6 +125,12 @@ def emit_module(
     functions.end_part()
     declared = "".join(f"declare void {function_name(f)}(ptr, i64)\n" for f in loops)
     return whole, (*functions.parts, "\n".join((functions.head, declared, glue)))
+
+
+def _timed(program: Program, target: Target) -> str:
+    from dlc.compiler.llvm.timed import emit_timed
+
+    return emit_timed(program, target)
 
 
 def launched(program: Program) -> list[LoopFunction]:

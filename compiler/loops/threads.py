@@ -17,8 +17,17 @@ from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sweep import Sweeping
 from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, mod, product, symbol
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Buffer, Compute, Index, Kernel, Opaque, Seq, storage_size
+from dlc.ir.kernel import (
+    Access,
+    Buffer,
+    Compute,
+    Index,
+    Kernel,
+    Opaque,
+    Seq,
+    computes,
+    storage_size,
+)
 from dlc.ir.loops import LaneOp, Let, LoopFunction, Pointer
 from dlc.ir.schedule import Schedule
 from dlc.ir.types import BOOL, DType

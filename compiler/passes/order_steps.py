@@ -23,8 +23,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.passes.plan_memory import lifetimes, live_bytes, temp_bytes
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Kernel, Opaque
+from dlc.ir.kernel import Access, Kernel, Opaque, computes
 from dlc.ir.program import Branch, Check, Commit, Launch, Loop, Print, Program, Step, each_step
 
 Order = list[int]

@@ -23,8 +23,7 @@ from dlc.compiler.schedules.tensor_operands import Alignment, as_multiples
 from dlc.compiler.schedules.tensor_tiles import TensorChoice
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, substitute, symbol, symbols
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.kernel import Access, Compute, Index, Kernel, computes
 from dlc.ir.schedule import GroupTile, Schedule, TensorTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor

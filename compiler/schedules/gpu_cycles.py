@@ -22,8 +22,7 @@ from dlc.compiler.schedules.group_tiles import GroupSearch
 from dlc.compiler.schedules.held_rows import HeldRow, HeldRowSearch
 from dlc.compiler.schedules.product_tiles import LAST, LATENCY, PLACE, WAIT, processors
 from dlc.compiler.schedules.tensor_chains import cycles_of_chain
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Compute, Index, Kernel
+from dlc.ir.kernel import Access, Compute, Index, Kernel, computes
 from dlc.ir.schedule import Schedule
 
 # Cycles of a processor

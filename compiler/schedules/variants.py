@@ -25,8 +25,7 @@ from dlc.compiler.schedules.rows import row_of
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, at_least, evaluate, symbol, symbols
 from dlc.ir.dims import product as product_of_dims
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Compute, Kernel
+from dlc.ir.kernel import Access, Compute, Kernel, computes
 from dlc.ir.program import Comparison, Launch
 from dlc.ir.schedule import Schedule
 

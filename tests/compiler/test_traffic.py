@@ -9,8 +9,8 @@ from dlc.compiler.pipeline import plan
 from dlc.compiler.traffic import Traffic, traffic
 from dlc.frontend.build import Build
 from dlc.ir.dims import symbol
-from dlc.ir.expression_text import computes
 from dlc.ir.graph import Builder
+from dlc.ir.kernel import computes
 from dlc.ir.types import F32
 from tests.compiler.test_footprints import EXAMPLES, STEPS
 from tests.compiler.test_kernels import graph, value

@@ -13,8 +13,7 @@ from dlc.compiler.kernels.implicit_products import likely
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import plan
 from dlc.ir.dims import product
-from dlc.ir.expression_text import computes
-from dlc.ir.kernel import Access, Compute, Kernel
+from dlc.ir.kernel import Access, Compute, Kernel, computes
 from dlc.ir.program import Program
 from tests.compiler.test_footprints import STEPS
 from tests.cuda.compiled import runs
