@@ -148,16 +148,19 @@ def runs(program: Program, kernel: str, sizes: dict[str, int]) -> str:
 
 
 class CudaGraph(CompiledGraph):
-    """A graph as CUDA C. A run goes forwards and backwards, which must give the same bits; and with
-    all loops launched turn by turn, if there is one that need not be."""
+    """A graph as CUDA C, which may have been made before. A run goes forwards and backwards, which
+    must give the same bits; and with all loops launched turn by turn, if there is one that need not
+    be."""
 
     arch, defined = ARCH, tuple[str, ...]()
 
-    def __init__(self, graph: Graph, options: Options | None = None) -> None:
+    def __init__(
+        self, graph: Graph, options: Options | None = None, made: Compiled | None = None
+    ) -> None:
         options = options or Options()
         assert not options.target
         self.meaning = differentiate(graph)
-        self.made: Compiled = compile_cuda(
+        self.made: Compiled = made or compile_cuda(
             graph, replace(options, target=f"cuda:{self.arch}", verify=True))
         self.module = Module(self.made.text, HEADERS, *self.defined)
 

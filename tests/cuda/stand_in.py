@@ -67,6 +67,7 @@ def made_driver() -> Path:
     return library
 
 
+@cache
 def code_of(text: str, *defined: str) -> bytes:
     """What the stand-in takes for the machine code of a text."""
     number = len(list(Path(_FOLDER.name).glob("*.so")))

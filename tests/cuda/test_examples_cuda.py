@@ -7,19 +7,23 @@ import pytest
 
 from dlc.compiler.cuda import nvrtc
 from dlc.compiler.cuda.nvrtc import compile_cubin
+from dlc.compiler.levels import Compiled
 from dlc.compiler.options import Options
-from dlc.compiler.pipeline import compile_cuda
+from dlc.compiler.pipeline import compile_cuda, compile_cuda_told
 from dlc.frontend.build import Build
+from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import evaluate, symbols
 from dlc.ir.graph import Graph
+from dlc.ir.program import Program
 from dlc.ir.scalar import Array
 from tests.compiler.test_footprints import EXAMPLES, STEPS
 from tests.cuda.compiled import CudaGraph
+from tests.cuda.contractions import ALONE, alone
 from tests.cuda.on_cpu import needs_compiler
-from tests.cuda.test_nvrtc import resources
+from tests.cuda.on_device import ON_GPU
+from tests.cuda.test_nvrtc import taken
 
-EACH = pytest.mark.parametrize(
-    ("file", "name"), [(file, name) for file, each in STEPS.items() for name in each[2].split()])
+EACH = [(file, name) for file, each in STEPS.items() for name in each[2].split()]
 SIZES = {"N": 3, "T": 5, "H": 8, "W": 4}
 
 
@@ -49,21 +53,41 @@ def draw(graph: Graph) -> list[Array]:
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of an example, compiled once for all that is asked of it."""
+
+    key: tuple[str, str]
+    graph: Graph
+    made: Compiled
+    program: Program
+
+
+@pytest.fixture(scope="module", params=EACH, ids="-".join)
+def step(request: pytest.FixtureRequest) -> Step:
+    graph = graph_of(*request.param)
+    return Step(request.param, graph, *compile_cuda_told(graph, Options("cuda:sm_80", verify=True)))
+
+
 @pytest.mark.slow
 @needs_compiler
-@EACH
-def test_a_step_gives_what_it_means(file: str, name: str) -> None:
-    graph = graph_of(file, name)
-    CudaGraph(graph, Options()).check(draw(graph), rtol=2e-3, atol=2e-4)
+def test_a_step_gives_what_it_means(step: Step) -> None:
+    compiled = CudaGraph(step.graph) if ON_GPU else CudaGraph(step.graph, made=step.made)
+    compiled.check(draw(step.graph), rtol=2e-3, atol=2e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
-@EACH
-def test_a_step_compiles_without_spills(file: str, name: str) -> None:
-    found = resources(graph_of(file, name))
+def test_a_step_compiles_without_spills(step: Step) -> None:
+    found = taken(step.made.text)
     assert found
     assert [r for r in found if r.spilled] == []
+
+
+def test_which_contractions_one_thread_does(step: Step) -> None:
+    """Small ones alone. All others are products in tiles, chains of products, or sums along rows
+    that threads share."""
+    assert set(alone(step.program)) == ALONE.get(step.key, set())
 
 
 @pytest.mark.slow

@@ -22,7 +22,11 @@ WITH_TABLES = ("radix_pass", "argsort")
 
 def resources(graph: Graph) -> list[Resources]:
     """What the kernels of a graph take, for each architecture."""
-    text = compile_cuda(graph, Options(target="cuda:sm_80")).text
+    return taken(compile_cuda(graph, Options(target="cuda:sm_80")).text)
+
+
+def taken(text: str) -> list[Resources]:
+    """What the kernels of a text take, for each architecture."""
     return [r for arch in ARCHITECTURES for r in compile_cubin(text, arch)[1]]
 
 

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from math import prod
 
-import pytest
-
 from dlc.compiler.kernels.implicit_products import likely
-from dlc.compiler.options import Options
-from dlc.compiler.pipeline import plan
 from dlc.ir.dims import product
 from dlc.ir.kernel import Access, Compute, Kernel, computes
 from dlc.ir.program import Program
-from tests.compiler.test_footprints import STEPS
 from tests.cuda.compiled import runs
-from tests.cuda.test_examples_cuda import graph_of
 
 # For each step, the results of such a contraction, and the places of the sum.
 ALONE: dict[tuple[str, str], set[str]] = {
@@ -68,10 +62,3 @@ def said(kernel: Kernel, compute: Compute) -> str:
     results = product(tuple(i.high for i in kernel.outer if not isinstance(i.high, Access)))
     places = prod(likely(i, dict.fromkeys(kernel.symbols, 64), kernel) for i in compute.over)
     return f"{results} of {places}"
-
-
-@pytest.mark.parametrize(("file", "name"), [
-    (file, name) for file, each in STEPS.items() for name in each[2].split()])
-def test_what_one_thread_does(file: str, name: str) -> None:
-    program, _ = plan(graph_of(file, name), Options(target="cuda:sm_80"))
-    assert set(alone(program)) == ALONE.get((file, name), set())
