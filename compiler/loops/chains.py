@@ -25,6 +25,7 @@ so far are then multiplied by exp (m before - m now).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from dlc.compiler.kernels.accesses import LANE, offset_of
@@ -323,12 +324,32 @@ class Chaining(Rescaling, Sweeping, ChainMemory):
                 name, minimum(low + k, high - 1), high - 1)
             columns.append(self.out.widen(self.value(compute), lanes))
         mask = "" if even else self.out.mask(low, high, lanes)
-        before = dict(self.point)
-        first = self.vector_base
-        for lane, row in enumerate(self.out.transpose(columns)):
-            self.point[name], self.point[vector] = low, first + lane
-            at = offset_of(self.kernel, compute.target, self.point, self.ranges)
-            with self.out.block() as statements:
-                self.out.store(compute.target.buffer, at, row, mask)
-            self.out.when((self.vector_bound - 1 - first - lane,), statements)
+        before, first = dict(self.point), self.vector_base
+        rows = self.out.transpose(columns)
+        left = self.simple(self.vector_bound - first)
+
+        def put(at: Dim, row: Register) -> None:
+            self.point[name], self.point[vector] = low, first + at
+            offset = offset_of(self.kernel, compute.target, self.point, self.ranges)
+            self.out.store(compute.target.buffer, offset, row, mask)
+
+        with self.out.block() as all_rows:
+            for lane, row in enumerate(rows):
+                put(lane, row)
+        self.out.when((left - lanes,), all_rows)
+        with self.out.block() as some_rows:
+            self._some_rows(rows, left, put)
+        self.out.when((lanes - 1 - left,), some_rows)
         self.point = before
+
+    def _some_rows(
+        self, rows: list[Register], left: Dim, put: Callable[[Dim, Register], None]
+    ) -> None:
+        """The first rows, one after another, by way of the stack: with a branch for each, LLVM
+        makes each row in its branch, and holds twice as much for it."""
+        lanes, dtype = self.schedule.lanes, rows[0].dtype
+        stack = self.out.alloc("square", dtype, lanes * lanes)
+        for lane, row in enumerate(rows):
+            self.out.store(stack, lane * lanes, row)
+        self.each(f"{self.schedule.vector}.t", left, lambda at: put(
+            at, self.out.load(stack, at * lanes, dtype, lanes)))

@@ -321,12 +321,7 @@ def test_two_products_of_the_same_weights_are_one_kernel() -> None:
     CompiledGraph(made).check(draw(made, (0, 75, 30)), 2e-4, 2e-4)
 
 
-TURNED = pytest.mark.xfail(
-    strict=True, reason="where squares are turned, two of their 16 vectors lie on the stack")
-
-
-@pytest.mark.parametrize("cpu", [
-    pytest.param(cpu, marks=TURNED if cpu == "x86-64-v4" else ()) for cpu in TARGETS])
+@pytest.mark.parametrize("cpu", TARGETS)
 @pytest.mark.parametrize("depth", [64, D])
 def test_no_vector_lies_on_the_stack(depth: Dim, cpu: str) -> None:
     made = Attention(heads=12, depth=depth).graph()
