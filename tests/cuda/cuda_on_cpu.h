@@ -31,6 +31,15 @@
 #include <ucontext.h>
 #endif
 
+// All of this that is no template is compiled once (with ON_CPU_RUNTIME), and linked to each text.
+#ifdef ON_CPU_RUNTIME
+#define ON_CPU_FUNCTION __attribute__((visibility("hidden")))
+#define ON_CPU_DATA __attribute__((visibility("hidden")))
+#else
+#define ON_CPU_FUNCTION extern inline __attribute__((gnu_inline, visibility("hidden")))
+#define ON_CPU_DATA extern __attribute__((visibility("hidden")))
+#endif
+
 #define CUDA_ON_CPU 1
 #define __global__
 #define __device__
@@ -106,11 +115,11 @@ struct State {
   ucontext_t main_context;
 #endif
 };
-static State state;
-static Block *resident_blocks;
-static char *resident_shared, *signal_stack;  // shared memory of all resident blocks
+ON_CPU_DATA State state;
+ON_CPU_DATA Block *resident_blocks;
+ON_CPU_DATA char *resident_shared, *signal_stack;  // shared memory of all resident blocks
 
-[[noreturn]] inline void fail(const char *format, ...) {
+[[noreturn]] ON_CPU_FUNCTION void fail(const char *format, ...) {
   va_list given;
   va_start(given, format);
   int used = vsnprintf(state.message, sizeof state.message, format, given);
@@ -128,24 +137,24 @@ asm(".text\n.p2align 4\n.weak on_cpu_switch\n.hidden on_cpu_switch\n"
     " pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
     " movq %rsp,(%rdi)\n movq %rsi,%rsp\n"
     " popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n");
-inline void go(Fiber *from, Fiber *to) {
+ON_CPU_FUNCTION void go(Fiber *from, Fiber *to) {
   state.current = to;
   on_cpu_switch(from ? &from->stack_pointer : &state.main_stack,
                 to ? to->stack_pointer : state.main_stack);
 }
 #else
-inline void go(Fiber *from, Fiber *to) {
+ON_CPU_FUNCTION void go(Fiber *from, Fiber *to) {
   state.current = to;
   swapcontext(from ? &from->context : &state.main_context,
               to ? &to->context : &state.main_context);
 }
 #endif
 
-inline bool runnable(const Fiber &f) {
+ON_CPU_FUNCTION bool runnable(const Fiber &f) {
   return !f.ended && (!f.waits_for || *f.waits_for != f.seen);
 }
 
-inline Fiber *first_runnable(unsigned start, unsigned count) {
+ON_CPU_FUNCTION Fiber *first_runnable(unsigned start, unsigned count) {
   for (unsigned k = 0; k < count; k++) {
     Fiber &f = state.fibers[start + (state.backwards ? count - 1 - k : k)];
     if (runnable(f)) return &f;
@@ -153,11 +162,11 @@ inline Fiber *first_runnable(unsigned start, unsigned count) {
   return nullptr;
 }
 
-inline unsigned lanes_of(unsigned warp_start) {
+__forceinline__ unsigned lanes_of(unsigned warp_start) {
   return state.threads - warp_start < WARP ? state.threads - warp_start : WARP;
 }
 
-inline Fiber *next_fiber(unsigned number) {
+ON_CPU_FUNCTION Fiber *next_fiber(unsigned number) {
   unsigned start = number / WARP * WARP;
   Fiber *f = first_runnable(start, lanes_of(start));
   return f ? f : first_runnable(0, state.threads);
@@ -165,15 +174,15 @@ inline Fiber *next_fiber(unsigned number) {
 
 // What goes on by itself has a step done, as late as it may: when no thread can go on. False if nothing
 // is on its way.
-static bool (*something_arrives)() = nullptr;
+ON_CPU_DATA bool (*something_arrives)();
 
-inline Fiber *next_when_there_is_one(unsigned number) {
+ON_CPU_FUNCTION Fiber *next_when_there_is_one(unsigned number) {
   Fiber *next = next_fiber(number);
   while (!next && something_arrives && something_arrives()) next = next_fiber(number);
   return next;
 }
 
-inline void wait(const volatile uint32_t *word, uint32_t seen, int line) {
+ON_CPU_FUNCTION void wait(const volatile uint32_t *word, uint32_t seen, int line) {
   Fiber *me = state.current;
   me->waits_for = word;
   me->seen = seen;
@@ -183,7 +192,7 @@ inline void wait(const volatile uint32_t *word, uint32_t seen, int line) {
   me->waits_for = nullptr;
 }
 
-inline void run_thread() {
+ON_CPU_FUNCTION void run_thread() {
   Fiber *me = state.current;
   state.kernel(state.arguments);
   me->ended = true;
@@ -199,14 +208,14 @@ inline void run_thread() {
   abort();
 }
 
-inline void arrive_at(int line) {
+ON_CPU_FUNCTION void arrive_at(int line) {
   if (!state.arrived)
     state.barrier_line = line;
   else if (state.barrier_line != line)
     fail("threads wait at two barriers, lines %d and %d", state.barrier_line, line);
 }
 
-inline void barrier(int line) {
+ON_CPU_FUNCTION void barrier(int line) {
   arrive_at(line);
   uint32_t seen = state.generation;
   if (++state.arrived == state.living) {
@@ -218,7 +227,7 @@ inline void barrier(int line) {
 }
 
 // The last thread of a block gives way to other blocks; when all are here, all go on.
-inline void meet_all_blocks(int line) {
+ON_CPU_FUNCTION void meet_all_blocks(int line) {
   if (!state.resident) fail("blocks wait for each other that need not be resident, line %d", line);
   arrive_at(line);
   uint32_t seen = state.generation;
@@ -261,7 +270,7 @@ template <class T> inline Slots exchange(unsigned mask, T value, int line) {
   return e.slots[seen & 1];
 }
 
-template <class T> inline T value_of(Slots slots, unsigned lane) {
+template <class T> __forceinline__ T value_of(Slots slots, unsigned lane) {
   T value;
   memcpy(&value, slots[lane], sizeof value);
   return value;
@@ -275,7 +284,7 @@ template <class T> inline T shuffle(unsigned mask, T value, int from, int line) 
   return value_of<T>(slots, source);
 }
 
-inline unsigned ballot(unsigned mask, bool vote, int line) {
+ON_CPU_FUNCTION unsigned ballot(unsigned mask, bool vote, int line) {
   Slots slots = exchange(mask, (int)vote, line);
   unsigned found = 0;
   for (unsigned lane = 0; lane < WARP; lane++)
@@ -283,12 +292,12 @@ inline unsigned ballot(unsigned mask, bool vote, int line) {
   return found;
 }
 
-inline int lane_here() { return state.current->number % WARP; }
+__forceinline__ int lane_here() { return state.current->number % WARP; }
 
 // The pieces of a launch.
 
 // Memory of at least `size` bytes, and its end, after which comes a page that can't be touched.
-inline char *with_guard(size_t size) {
+ON_CPU_FUNCTION char *with_guard(size_t size) {
   size_t whole = (size + PAGE - 1) / PAGE * PAGE;
   void *memory = mmap(nullptr, whole + PAGE, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -296,7 +305,7 @@ inline char *with_guard(size_t size) {
   return (char *)memory + whole;
 }
 
-inline void make_stacks(unsigned count) {
+ON_CPU_FUNCTION void make_stacks(unsigned count) {
   if (!state.all_fibers) {
     state.all_fibers = new Fiber[MOST_RESIDENT]();
     state.all_exchanges = new Exchange[MOST_RESIDENT]();
@@ -309,7 +318,7 @@ inline void make_stacks(unsigned count) {
 }
 
 // Gives back the memory of all launches: a process may have few mappings.
-inline void release() {
+ON_CPU_FUNCTION void release() {
   for (; state.stacks; state.stacks--)
     munmap(state.all_fibers[state.stacks - 1].stack - PAGE, STACK + 2 * PAGE);
   delete[] state.all_fibers;
@@ -323,7 +332,7 @@ inline void release() {
   resident_shared = signal_stack = nullptr;
 }
 
-inline void start_fiber(Fiber &f) {
+ON_CPU_FUNCTION void start_fiber(Fiber &f) {
   f.ended = false;
   f.waits_for = nullptr;
 #ifdef ON_CPU_SWITCH
@@ -341,19 +350,19 @@ inline void start_fiber(Fiber &f) {
 #endif
 }
 
-static void (*block_begins)() = nullptr;  // set by what keeps more for each thread
-static void (*block_waits)() = nullptr;   // which sees to it that it keeps nothing while others run
-static void (*block_ends)() = nullptr;    // and says what is wrong with its end
+ON_CPU_DATA void (*block_begins)();  // set by what keeps more for each thread
+ON_CPU_DATA void (*block_waits)();   // which sees to it that it keeps nothing while others run
+ON_CPU_DATA void (*block_ends)();    // and says what is wrong with its end
 
 // The block that runs from here on is the one with this number, which has the fibers from there on.
-inline void enter(uint64_t number, uint64_t fibers) {
+ON_CPU_FUNCTION void enter(uint64_t number, uint64_t fibers) {
   const dim3 grid = state.grid_size;
   state.block = dim3(number % grid.x, number / grid.x % grid.y, number / ((uint64_t)grid.x * grid.y));
   state.fibers = state.all_fibers + fibers;
   state.exchanges = state.all_exchanges + fibers;
 }
 
-inline void start_block(uint64_t number, uint64_t fibers, size_t dynamic) {
+ON_CPU_FUNCTION void start_block(uint64_t number, uint64_t fibers, size_t dynamic) {
   enter(number, fibers);
   state.living = state.threads;
   state.arrived = state.meeting = 0;
@@ -371,13 +380,13 @@ inline void start_block(uint64_t number, uint64_t fibers, size_t dynamic) {
 }
 
 // Until the block has ended, or waits for all others.
-inline void run_block() {
+ON_CPU_FUNCTION void run_block() {
   go(nullptr, next_fiber(state.backwards ? state.threads - 1 : 0));
   if (!state.living && block_ends) block_ends();
 }
 
 // What a block has while others run.
-inline void copy_shared(char *kept, size_t dynamic, bool back) {
+ON_CPU_FUNCTION void copy_shared(char *kept, size_t dynamic, bool back) {
   size_t fixed = __start_cuda_shared ? __stop_cuda_shared - __start_cuda_shared : 0;
   char *parts[2] = {state.dynamic_shared, __start_cuda_shared};
   size_t sizes[2] = {dynamic, fixed};
@@ -385,7 +394,7 @@ inline void copy_shared(char *kept, size_t dynamic, bool back) {
     if (sizes[k]) memcpy(back ? parts[k] : kept, back ? kept : parts[k], sizes[k]);
 }
 
-inline void leave(Block &b, size_t dynamic) {
+ON_CPU_FUNCTION void leave(Block &b, size_t dynamic) {
   b.living = state.living;
   b.arrived = state.arrived;
   b.generation = state.generation;
@@ -395,7 +404,7 @@ inline void leave(Block &b, size_t dynamic) {
   copy_shared(b.shared, dynamic, false);
 }
 
-inline void go_on(Block &b, size_t dynamic) {
+ON_CPU_FUNCTION void go_on(Block &b, size_t dynamic) {
   state.living = b.living;
   state.arrived = b.arrived;
   state.generation = b.generation + 1;  // all blocks have met
@@ -405,7 +414,7 @@ inline void go_on(Block &b, size_t dynamic) {
 }
 
 // All blocks, from meeting to meeting. All of them wait at the same place, or have ended.
-inline void run_resident(Block *blocks, uint64_t count, size_t dynamic) {
+ON_CPU_FUNCTION void run_resident(Block *blocks, uint64_t count, size_t dynamic) {
   for (bool first = true, living = true; living; first = false) {
     int line = -1;
     living = false;
@@ -430,7 +439,7 @@ inline void run_resident(Block *blocks, uint64_t count, size_t dynamic) {
   }
 }
 
-inline void on_signal(int signal, siginfo_t *info, void *) {
+ON_CPU_FUNCTION void on_signal(int signal, siginfo_t *info, void *) {
   if (signal == SIGSEGV || signal == SIGBUS)
     fail("memory outside of all buffers is touched, at %p", info->si_addr);
   fail("an index is outside of its array");  // -fsanitize-undefined-trap-on-error
@@ -473,7 +482,7 @@ struct Flushing {
 #endif
 };
 
-inline void begin(dim3 grid, dim3 block, size_t dynamic) {
+ON_CPU_FUNCTION void begin(dim3 grid, dim3 block, size_t dynamic) {
   uint64_t threads = (uint64_t)block.x * block.y * block.z;
   uint64_t resident = state.resident ? threads * grid.x * grid.y * grid.z : threads;
   if (threads < 1 || threads > MOST_THREADS) fail("a block has %lu threads", (unsigned long)threads);
@@ -492,7 +501,7 @@ inline void begin(dim3 grid, dim3 block, size_t dynamic) {
 }
 
 // Runs a kernel; gives what went wrong, or "".
-inline const char *launch(dim3 grid, dim3 block, size_t dynamic, int how, void (*kernel)(void **),
+ON_CPU_FUNCTION const char *launch(dim3 grid, dim3 block, size_t dynamic, int how, void (*kernel)(void **),
                           void **arguments) {
   state.kernel = kernel;
   state.arguments = arguments;
@@ -561,18 +570,20 @@ template <class... A> inline int large_arguments(void (*)(A...)) {
 #define __all_sync(mask, vote) (on_cpu::ballot(mask, !(vote), __LINE__) == 0)
 #define DYNAMIC_SHARED(T, name) T *name = (T *)on_cpu::state.dynamic_shared
 
-template <class To, class From> inline To same_bits(From x) {
+template <class To, class From> __forceinline__ To same_bits(From x) {
   static_assert(sizeof(To) == sizeof(From), "the same bits of another size");
   To y;
   memcpy(&y, &x, sizeof y);
   return y;
 }
-inline float __int_as_float(int x) { return same_bits<float>(x); }
-inline int __float_as_int(float x) { return same_bits<int>(x); }
-inline double __longlong_as_double(long long x) { return same_bits<double>(x); }
-inline long long __double_as_longlong(double x) { return same_bits<long long>(x); }
+__forceinline__ float __int_as_float(int x) { return same_bits<float>(x); }
+__forceinline__ int __float_as_int(float x) { return same_bits<int>(x); }
+__forceinline__ double __longlong_as_double(long long x) { return same_bits<double>(x); }
+__forceinline__ long long __double_as_longlong(double x) { return same_bits<long long>(x); }
 
+#ifdef ON_CPU_RUNTIME
 extern "C" void on_cpu_release() { on_cpu::release(); }
+#endif
 #define ON_CPU_ENTRY(kernel)                                                                      \
   extern "C" const char *kernel##_on_cpu(unsigned gx, unsigned gy, unsigned gz, unsigned bx,      \
                                          unsigned by, unsigned bz, size_t dynamic, int how,       \

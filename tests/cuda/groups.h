@@ -54,9 +54,9 @@ struct Groups {
   Producing threads[MOST_THREADS];
   std::vector<Product> started[MOST_THREADS / GROUP];  // that any warp of a group has started
 };
-static Groups groups;
+ON_CPU_DATA Groups groups;
 
-inline void groups_begin() {
+ON_CPU_FUNCTION void groups_begin() {
   forget_copies();
   groups.signals_used = 0;
   groups.copies.clear();
@@ -68,7 +68,7 @@ inline void groups_begin() {
   for (auto &each : groups.started) each.clear();
 }
 
-inline void groups_end() {
+ON_CPU_FUNCTION void groups_end() {
   state.current = nullptr;
   if (!groups.copies.empty()) fail("a block ends, and %zu boxes are on their way", groups.copies.size());
   unsigned registers = 0;
@@ -84,19 +84,21 @@ inline void groups_end() {
   if (registers > REGISTERS) fail("all threads have %u registers", registers);
 }
 
-inline bool arrived();
+ON_CPU_FUNCTION bool arrived();
+#ifdef ON_CPU_RUNTIME
 static bool has_groups =
     (block_begins = groups_begin, block_ends = groups_end, something_arrives = arrived, true);
+#endif
 
 // Signals
 
-inline SignalState *signal_at(Signal *place, int line) {
+ON_CPU_FUNCTION SignalState *signal_at(Signal *place, int line) {
   for (unsigned k = 0; k < groups.signals_used; k++)
     if (groups.signals[k].place == place) return &groups.signals[k];
   fail("there is no signal where one is used, line %d", line);
 }
 
-inline void begin(Signal *place, unsigned arrivals, int line) {
+ON_CPU_FUNCTION void begin(Signal *place, unsigned arrivals, int line) {
   if (!is_shared(place, 8) || (uintptr_t)place % 8) fail("a signal is not in shared memory, line %d", line);
   for (unsigned k = 0; k < groups.signals_used; k++)
     if (groups.signals[k].place == place) fail("a signal begins twice, line %d", line);
@@ -109,13 +111,13 @@ inline void begin(Signal *place, unsigned arrivals, int line) {
   s.there_for_copies = false;
 }
 
-inline void settle(SignalState *s) {
+ON_CPU_FUNCTION void settle(SignalState *s) {
   if (s->missing || s->bytes) return;
   s->missing = s->arrivals;
   s->phase = s->phase + 1;
 }
 
-inline void arrives(Signal *place, unsigned bytes, int line) {
+ON_CPU_FUNCTION void arrives(Signal *place, unsigned bytes, int line) {
   SignalState *s = signal_at(place, line);
   if (!s->missing) fail("more threads arrive at a signal than it waits for, line %d", line);
   s->missing--;
@@ -123,7 +125,7 @@ inline void arrives(Signal *place, unsigned bytes, int line) {
   settle(s);
 }
 
-inline void await(Signal *place, int phase, int line) {
+ON_CPU_FUNCTION void await(Signal *place, int phase, int line) {
   SignalState *s = signal_at(place, line);
   uint32_t seen = s->phase;
   if ((int)seen - phase > 1 || phase > (int)seen)
@@ -133,7 +135,7 @@ inline void await(Signal *place, int phase, int line) {
 
 // Bulk copies
 
-inline char *turned_place(char *at) {
+ON_CPU_FUNCTION char *turned_place(char *at) {
   uintptr_t offset = at - state.dynamic_shared;
   return state.dynamic_shared + (offset ^ (offset >> 7 & 7) << 4);
 }
@@ -155,13 +157,13 @@ template <class F> inline void each_of_box(const BoxCopy &copy, F told) {
   }
 }
 
-inline unsigned bytes_of(const TensorMap &m) {
+ON_CPU_FUNCTION unsigned bytes_of(const TensorMap &m) {
   unsigned bytes = m.size;
   for (unsigned k = 0; k < m.rank; k++) bytes *= m.box[k];
   return bytes;
 }
 
-inline void start_box(
+ON_CPU_FUNCTION void start_box(
     void *to, const TensorMap &map, Signal *place, std::initializer_list<int> at) {
   if (map.known != A_TENSOR_MAP) fail("what is copied is no tensor map");
   if (map.rank != at.size()) fail("a box has %zu indices of %d", at.size(), map.rank);
@@ -176,7 +178,7 @@ inline void start_box(
   groups.copies.push_back(copy);
 }
 
-inline bool arrived() {
+ON_CPU_FUNCTION bool arrived() {
   if (groups.copies.empty()) return false;
   auto which = state.backwards ? groups.copies.end() - 1 : groups.copies.begin();
   BoxCopy copy = *which;
@@ -211,7 +213,7 @@ struct Panel {  // as a descriptor says
   }
 };
 
-inline void same_for_all(Bits a, Bits b, int line) {
+ON_CPU_FUNCTION void same_for_all(Bits a, Bits b, int line) {
   struct Both {
     Bits a, b;
   };
@@ -220,7 +222,7 @@ inline void same_for_all(Bits a, Bits b, int line) {
   if (first.a != a || first.b != b) fail("lanes of a group disagree, line %d", line);
 }
 
-inline int sums_at(Producing &p, float *place, int columns, int line) {
+ON_CPU_FUNCTION int sums_at(Producing &p, float *place, int columns, int line) {
   int unused = -1;
   for (int k = 0; k < (int)MOST_SUMS; k++) {
     PendingSums &s = p.sums[k];
@@ -236,7 +238,7 @@ inline int sums_at(Producing &p, float *place, int columns, int line) {
   return unused;
 }
 
-inline void start_product(
+ON_CPU_FUNCTION void start_product(
     float *sums, Bits left, Bits right, int columns, bool left_turned, bool right_turned, bool halves,
     int line) {
   Producing &p = groups.threads[state.current->number];
@@ -256,7 +258,7 @@ inline void start_product(
   p.waiting[p.count++] = made;
 }
 
-inline void make_product(Producing &p, const Product &made) {
+ON_CPU_FUNCTION void make_product(Producing &p, const Product &made) {
   PendingSums &s = p.sums[made.sums];
   Panel left = {made.left, made.left_turned, made.halves};
   Panel right = {made.right, made.right_turned, made.halves};
@@ -275,7 +277,7 @@ inline void make_product(Producing &p, const Product &made) {
   if (--s.pending == 0) memcpy(s.place, s.values, s.columns * 2);
 }
 
-inline void wait_for_made(unsigned pending, int line) {
+ON_CPU_FUNCTION void wait_for_made(unsigned pending, int line) {
   Producing &p = groups.threads[state.current->number];
   unsigned kept = 0;
   for (unsigned k = 0; k < p.count; k++) {
@@ -289,7 +291,7 @@ inline void wait_for_made(unsigned pending, int line) {
   exchange(ALL_LANES, 0, line);
 }
 
-inline void set_registers(int count, int line) {
+ON_CPU_FUNCTION void set_registers(int count, int line) {
   if (count % 8 || count < 24 || count > 256) fail("%d registers, line %d", count, line);
   same_for_all(count, 0, line);
   groups.threads[state.current->number].registers = count;
@@ -322,9 +324,11 @@ template <int digits, int columns, bool left_turned, bool right_turned>
 inline void multiply_rows(float *sums, Bits left, Bits right, int line = __builtin_LINE()) {
   on_cpu::start_product(sums, left, right, columns, left_turned, right_turned, digits == 1, line);
 }
+#ifdef ON_CPU_RUNTIME
 extern "C" int on_cpu_tensor_map(
     void *map, int kind, unsigned rank, void *place, const uint64_t *sizes, const uint64_t *strides,
     const uint32_t *box, const uint32_t *steps, int interleave, int swizzle, int promotion, int fill) {
   return make_tensor_map((TensorMap *)map, kind, rank, place, sizes, strides, box, steps, interleave,
                          swizzle, promotion, fill);
 }
+#endif

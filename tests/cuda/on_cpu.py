@@ -23,7 +23,8 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(
     COMPILER is None and "DLC_TEST_GPU" not in os.environ, reason="there is no g++ on this machine")
-FLAGS = ("-std=c++20", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-w",
+# With functions inline that need not be, each barrier has the choice of the next thread in it.
+FLAGS = ("-std=c++20", "-O1", "-fno-inline", "-march=native", "-ffp-contract=off", "-fPIC", "-w",
          "-U_FORTIFY_SOURCE", "-fno-gnu-unique", "-fno-strict-aliasing",
          "-ftrivial-auto-var-init=pattern", "-fsanitize=bounds",
          "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
@@ -83,24 +84,27 @@ def build(text: str, library: Path, headers: tuple[str, ...], *defined: str) -> 
     entries = "".join(f"ON_CPU_ENTRY({name})\n" for name in _KERNEL.findall(text))
     source = library.with_suffix(".cpp")
     source.write_text(f'#line 1 "kernels.cu"\n{text}\n{entries}')
-    _compile("-shared", *(f"-D{name}" for name in defined), "-include",
-             str(_precompiled(headers, defined)), "-o", str(library), str(source))
+    once = _once(headers, defined)
+    _compile("-shared", *(f"-D{name}" for name in defined), "-include", str(once), "-o",
+             str(library), str(source), f"{once}.o")
 
 
 @cache
-def _precompiled(headers: tuple[str, ...], defined: tuple[str, ...]) -> Path:
-    """A header that includes these. Beside it lies what g++ made of it: to read that takes a tenth
-    of the time. All workers of a run of the tests share it."""
-    name = "-".join((*(Path(header).stem for header in headers), *defined))
-    made = Path(os.environ["DLC_TEST_CACHE"], f"{name}.h")
-    if not Path(f"{made}.gch").exists():
+def _once(headers: tuple[str, ...], defined: tuple[str, ...]) -> Path:
+    """A header that includes these. Beside it lies what g++ read (to take that up again takes a
+    tenth of the time), and an object of all that is no template. All workers of a run share them.
+    """
+    names = [f"-D{name}" for name in defined]
+    made = Path(os.environ["DLC_TEST_CACHE"], "-".join((*headers, *defined)) + ".h")
+    if not made.exists():
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
             own = Path(folder, made.name)
             own.write_text("".join(f'#include "{HERE / header}"\n' for header in headers))
-            _compile("-x", "c++-header", *(f"-D{name}" for name in defined), "-o",
-                     f"{own}.gch", str(own))
-            own.replace(made)
-            Path(f"{own}.gch").replace(f"{made}.gch")
+            _compile("-x", "c++-header", *names, "-o", f"{own}.gch", str(own))
+            _compile("-c", "-x", "c++", *names, "-DON_CPU_RUNTIME", "-finline", "-o", f"{own}.o",
+                     str(own))
+            for end in (".gch", ".o", ""):  # who sees the header sees them all
+                Path(f"{own}{end}").replace(f"{made}{end}")
     return made
 
 

@@ -22,25 +22,27 @@ struct Copies {
   Copy waiting[MOST_COPIES];
   unsigned count, group;  // how many wait, and the number of the open group
 };
-static Copies copies[MOST_THREADS];
+ON_CPU_DATA Copies copies[MOST_THREADS];
 
-inline void forget_copies() {
+ON_CPU_FUNCTION void forget_copies() {
   for (unsigned k = 0; k < state.threads; k++) copies[k].count = copies[k].group = 0;
 }
 
-inline void no_copy_waits() {
+ON_CPU_FUNCTION void no_copy_waits() {
   for (unsigned k = 0; k < state.threads; k++)
     if (copies[k].count) fail("%u copies wait while blocks meet", copies[k].count);
 }
+#ifdef ON_CPU_RUNTIME
 static bool copies_are_kept = (block_begins = forget_copies, block_waits = no_copy_waits, true);
+#endif
 
-inline bool is_shared(const void *p, size_t size) {
+ON_CPU_FUNCTION bool is_shared(const void *p, size_t size) {
   const char *at = (const char *)p;
   bool fixed = __start_cuda_shared && at >= __start_cuda_shared && at + size <= __stop_cuda_shared;
   return fixed || (at >= state.dynamic_shared && at + size <= state.shared_end);
 }
 
-inline void start_copy(void *to, const void *from, unsigned size, bool keep) {
+ON_CPU_FUNCTION void start_copy(void *to, const void *from, unsigned size, bool keep) {
   Copies &c = copies[state.current->number];
   if ((uintptr_t)to % size || (keep && (uintptr_t)from % size))
     fail("a copy of %u bytes is not aligned", size);
@@ -55,7 +57,7 @@ inline void start_copy(void *to, const void *from, unsigned size, bool keep) {
   memset(to, 0xff, size);
 }
 
-inline void finish_copies(unsigned pending) {
+ON_CPU_FUNCTION void finish_copies(unsigned pending) {
   Copies &c = copies[state.current->number];
   unsigned kept = 0;
   for (unsigned k = 0; k < c.count; k++) {
@@ -67,7 +69,7 @@ inline void finish_copies(unsigned pending) {
   c.count = kept;
 }
 
-inline Words matrices(const void *row, bool turned, int line) {
+ON_CPU_FUNCTION Words matrices(const void *row, bool turned, int line) {
   if (!is_shared(row, 16)) fail("a matrix is not in shared memory, line %d", line);
   if ((uintptr_t)row % 16) fail("a row of a matrix is not aligned, line %d", line);
   Slots slots = exchange(ALL_LANES, (uint64_t)row, line);
