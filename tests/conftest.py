@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["DLC_TEST_GPU"] = "1"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker that has nothing left takes half of what another one has. By default tests are given
+    away for good, a thousand at once: one worker had all of tests/cuda, and the other waited."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
