@@ -99,7 +99,9 @@ def test_a_damaged_entry_is_made_again(filled: tuple[Runs, str]) -> None:
             (runs.cache / name).write_bytes(damaged)
             assert runs.run()[0] == loss
             assert runs.entries().keys() == whole.keys()
-            if not name.startswith("code"):  # LLVM need not order all bytes alike
+            if name.startswith(("code", "pool")):  # machine code need not have the same bytes
+                assert runs.entries()[name] != damaged
+            else:
                 assert runs.entries()[name] == data
     assert runs.run() == [loss, "found"]
 
