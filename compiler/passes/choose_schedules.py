@@ -134,8 +134,7 @@ class Chooser:
     def _order(
         self, reduction: Compute | None, vector: str, tiles: tuple[Tile, ...]
     ) -> tuple[str, ...]:
-        """The outer loops: in the order of the indices, but for tiles, which reuse what they read.
-        """
+        """The outer loops: in order of the indices, but for tiles, which reuse what they read."""
         if reduction is None or not tiles:
             return tuple(i.name for i in self.kernel.outer)
         sizes = {i.name: 1 for i in self.kernel.outer} | {t.index: t.size for t in tiles}
@@ -147,7 +146,8 @@ class Chooser:
             return wide is not None and not loads_by(access, vector) and stride(
                 self.kernel, access, wide, self.options.lanes) not in (0, 1)
 
-        return loop_order(self.kernel, tuple(accesses(reduction)), sizes, self.extent, across)
+        reads = tuple(accesses(reduction))
+        return loop_order(self.kernel, reads, sizes, self.extent, across, vector)
 
     def extent(self, index: Index) -> int:
         """The likely number of values of an index."""

@@ -159,10 +159,11 @@ def held(reads: tuple[Access, ...], tiles: tuple[Tile, ...]) -> int:
 
 def loop_order(
     kernel: Kernel, reads: tuple[Access, ...], tiles: dict[str, int],
-    extent: Callable[[Index], int], across: Callable[[Access], bool],
+    extent: Callable[[Index], int], across: Callable[[Access], bool], vector: str,
 ) -> tuple[str, ...]:
     """The outer loops, innermost the one whose turns read the least anew of large operands, and of
-    those that lie `across` the lanes, which are to be turned.
+    those that lie `across` the lanes, which are to be turned: for them the loop along `vector` goes
+    round the others.
 
     `tiles` says how many values of each index one turn covers. What a loop's turn does not change
     stays in a cache: the wider operand should. Of loops that are alike in this the longest comes
@@ -175,7 +176,9 @@ def loop_order(
     large = [a for a in reads if _is_large(kernel.buffer(a.buffer)) or across(a)]
     places = _places_written(kernel)
 
-    def rank(index: Index) -> tuple[bool, int, int, int]:
+    turned = any(across(a) and uses(a, vector) for a in reads)
+
+    def rank(index: Index) -> tuple[bool, bool, int, int, int]:
         anew = 0
         for access in large:
             if uses(access, index.name) or any(
@@ -185,7 +188,8 @@ def loop_order(
                     part *= size if uses(access, name) else 1
                 anew += part
         trips = ceil(extent(index) / tiles[index.name])
-        return trips > 1, -anew, places.get(index.name, -1) if turns <= FEW_TURNS else 0, trips
+        place = places.get(index.name, -1) if turns <= FEW_TURNS else 0
+        return not turned or index.name != vector, trips > 1, -anew, place, trips
 
     return tuple(i.name for i in sorted(kernel.outer, key=rank))
 

@@ -129,6 +129,16 @@ def test_panels_are_chosen(form: str) -> None:
     assert "panel p1" in text
 
 
+@pytest.mark.parametrize("rows", [17, 64, 100])
+def test_an_operand_that_lies_across_is_turned_for_any_number_of_rows(rows: int) -> None:
+    """Fewer tiles of rows than of columns, as many, or more: lanes are not gathered."""
+    made = product("nt", M, 256, 64)
+    text = dump_graph(made, "kernels", Options(target="x86-64-v4", hints={"M": rows}))
+    assert "panel p1" in text
+    CompiledGraph(made, Options(hints={"M": rows})).check(
+        arrays(made, {"M": rows}), rtol=2e-4, atol=2e-4)
+
+
 def test_one_buffer_may_be_both_operands() -> None:
     b = Builder(["x"])
     x = Value("x", tensor(F32, (M, 40)))
