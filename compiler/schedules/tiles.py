@@ -176,7 +176,7 @@ def loop_order(
     large = [a for a in reads if _is_large(kernel.buffer(a.buffer)) or across(a)]
     places = _places_written(kernel)
 
-    turned = any(across(a) and uses(a, vector) for a in reads)
+    turned = any(map(across, reads))
 
     def rank(index: Index) -> tuple[bool, bool, int, int, int]:
         anew = 0
