@@ -19,7 +19,7 @@ from dlc.compiler.schedules.chains import chain_schedule
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, idle, size_of, split
 from dlc.compiler.schedules.places import place_schedule
 from dlc.compiler.schedules.rows import row_schedule
-from dlc.compiler.schedules.tiles import FEW_THREADS, SPARE, TileSearch, loop_order
+from dlc.compiler.schedules.tiles import FEW_THREADS, SPARE, TileSearch, loop_order, sets_apart
 from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, floordiv, symbols
@@ -146,8 +146,7 @@ class Chooser:
             return wide is not None and not loads_by(access, vector) and stride(
                 self.kernel, access, wide, self.options.lanes) not in (0, 1)
 
-        reads = tuple(accesses(reduction))
-        return loop_order(self.kernel, reads, sizes, self.extent, across, vector)
+        return loop_order(self.kernel, accesses(reduction), sizes, self.extent, across, vector)
 
     def extent(self, index: Index) -> int:
         """The likely number of values of an index."""
@@ -313,9 +312,10 @@ class Chooser:
         registers = self.options.registers - max(taps - 1, 0)
         streams = masks and not free and all(
             self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
+        apart = sets_apart(self.kernel, reads, free, vector if vector in over else "", lanes)
         while True:
-            found = TileSearch(reads, windows, free, wide, lanes, registers, self.extent, streams,
-                               masks, even).best()
+            found = TileSearch(reads, windows, free, wide, lanes, registers, self.extent, apart,
+                               streams, masks, even).best()
             registers -= 2
             if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
                     reduction, vector, found):

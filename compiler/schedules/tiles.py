@@ -7,12 +7,12 @@ takes: the larger of what the multipliers and the loads need, and of what sticks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import permutations, product
-from math import ceil, inf, prod
+from math import ceil, gcd, inf, prod
 
-from dlc.compiler.kernels.accesses import uses
+from dlc.compiler.kernels.accesses import stride, uses
 from dlc.compiler.schedules.chunks import idle
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
@@ -33,6 +33,8 @@ FEW_THREADS = (2, 4)  # for which vectors are to come out even: more have rows t
 FREE_REGISTERS = 8  # for what is loaded
 SPARE_REGISTERS = 3  # beside sums and vectors: an element, and what a loop keeps
 SPARE = 2  # registers that LLVM needs beside all that is in use
+WAYS = 8  # lines of the same place in a page that the first cache holds
+PAGE = 4096  # bytes after which addresses fall into the same set of the first cache again
 
 Choice = tuple[tuple[Index, int], ...]
 
@@ -46,6 +48,8 @@ class TileSearch:
     free:      the outer indices that may have tiles, the vector's left out.
     vector:    the vector index, if it is an outer one.
     extent:    the likely number of values of an index.
+    apart:     of each read in vectors along a reduced index: how many neighbours of an index lie in
+               different sets of the first cache.
     streams:   whether rows along the vector index are read once, from memory: long pieces of them
                are best, whatever sticks out.
     folds:     whether multiply-adds take an operand from memory; else all is loaded before.
@@ -60,6 +64,7 @@ class TileSearch:
     lanes: int
     registers: int
     extent: Callable[[Index], int]
+    apart: tuple[dict[Index, int], ...] = ()
     streams: bool = False
     folds: bool = True
     even: bool = False
@@ -104,6 +109,8 @@ class TileSearch:
         self, choice: Choice, reuse: dict[Index, list[bool]],
         waste_of: Callable[[Index, int], float],
     ) -> float:
+        if not self._held_near(choice):
+            return inf
         products, waste = 1, 1.0
         counts = [1] * len(self.reads)
         for index, size in choice:
@@ -128,6 +135,15 @@ class TileSearch:
             waste *= 1 + idle(ceil(self.extent(self.vector) / (vectors * self.lanes)), FEW_THREADS)
         return (cycles + LOOP_CYCLES + 0.08 * loads) * waste / products
 
+    def _held_near(self, choice: Choice) -> bool:
+        """Whether the first cache keeps a line of each row until the next turn.
+
+        A vector that does not begin with a line ends in the one that the next turn begins with. Of
+        many rows that are whole pages apart it would be fetched for both.
+        """
+        return all(prod(ceil(size / apart[i]) for i, size in choice if i in apart) <= WAYS
+                   for apart in self.apart)
+
     def _waste(self, index: Index, size: int) -> float:
         """How much is computed for each useful value."""
         extent = self.extent(index)
@@ -141,6 +157,21 @@ class TileSearch:
         near = [max(extent // 2, 1), extent, 2 * extent] if batch else [
             extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)
+
+
+def sets_apart(
+    kernel: Kernel, reads: Sequence[Access], indices: tuple[Index, ...], vector: str, lanes: int
+) -> tuple[dict[Index, int], ...]:
+    """How many neighbours of each index lie in different sets of the first cache, for each read of
+    vectors along a reduced index; a distance that is not known may be whole pages."""
+    found = []
+    for access in reads:
+        if vector and uses(access, vector):
+            size = kernel.buffer(access.buffer).dtype.size
+            steps = {i: stride(kernel, access, i, lanes) for i in indices if uses(access, i.name)}
+            found.append({i: 1 if step is None else PAGE // gcd(step * size, PAGE)
+                          for i, step in steps.items()})
+    return tuple(found)
 
 
 def held(reads: tuple[Access, ...], tiles: tuple[Tile, ...]) -> int:
@@ -158,7 +189,7 @@ def held(reads: tuple[Access, ...], tiles: tuple[Tile, ...]) -> int:
 
 
 def loop_order(
-    kernel: Kernel, reads: tuple[Access, ...], tiles: dict[str, int],
+    kernel: Kernel, reads: Sequence[Access], tiles: dict[str, int],
     extent: Callable[[Index], int], across: Callable[[Access], bool], vector: str,
 ) -> tuple[str, ...]:
     """The outer loops, innermost the one whose turns read the least anew of large operands, and of

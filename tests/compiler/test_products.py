@@ -230,6 +230,22 @@ def test_channels_that_lie_side_by_side_are_taken_together(text: str) -> None:
     assert schedule.vector == "i0" or schedule.tile("i1") > 4
 
 
+@pytest.mark.parametrize(("row", "rows"), [("K", 8), ("2048", 8), ("512", 16), ("2064", 16)])
+def test_no_more_rows_together_than_a_cache_keeps_lines_of(row: str, rows: int) -> None:
+    """Of rows that are whole pages apart it keeps eight; of those half a page apart, twice as many.
+    """
+    symbols = "K, M" if row == "K" else "M"
+    kernel = parse_kernel(f"""
+kernel f<{symbols}>(x: f32[M, {row}] in, y: f32[{row}] in, z: f32[M] out) {{
+  local acc: f32
+  outer i<M
+  acc = sum k<{row}: mul(x[i, k], y[k])
+  z[i] = acc
+}}""")
+    schedule = Chooser(kernel, {"M": 64, "K": 64}, Options()).choose()
+    assert (schedule.vector, schedule.tile("i")) == ("k", rows)
+
+
 def test_sums_of_weights_lie_in_memory_between_rows() -> None:
     text = dump_graph(convolution(N, 32, 20, 30, padding=1), "kernels",
                       Options(target="x86-64-v4"))
