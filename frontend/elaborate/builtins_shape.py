@@ -34,16 +34,16 @@ def _reshape(given: Given) -> Value:
         rest = product(tuple(d for d in dims if d != -1))
         dims[dims.index(-1)] = floordiv(whole, rest) if rest != 0 else 0
     if product(tuple(dims)) != whole:
-        _check_size(given, x, tuple(dims), whole)
-        return Tensor(given.frame.opaque(given.span, x.dtype, tuple(dims)))
+        x = _of_size(given, x, tuple(dims), whole)
     return Tensor(given.frame.emit(given.span, "reshape", x, dims=tuple(dims)))
 
 
-def _check_size(given: Given, x: ir.Value, dims: tuple[Dim, ...], whole: Dim) -> None:
-    """Sizes that are equal only if a `//` is exact are so where models' integers are symbols."""
+def _of_size(given: Given, x: ir.Value, dims: tuple[Dim, ...], whole: Dim) -> ir.Value:
+    """The elements of `x` in a row, as many as `dims` have: where that can be put off."""
     frame = given.frame
-    if frame.context.checking and put_off(frame, product(dims), whole, given.span):
-        return
+    if put_off(frame, product(dims), whole, given.span):
+        row = frame.emit(given.span, "reshape", x, dims=(whole,))
+        return renamed(frame, row, (product(dims),), given.span)
     shown = ", ".join(map(str, dims))
     raise Fault("reshape-size", f"{x.type} has {whole} elements, [{shown}] has "
                 f"{product(dims)}", given.span)

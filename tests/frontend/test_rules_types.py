@@ -86,6 +86,8 @@ def test_rule_13_equal_dims_are_proved() -> None:
     "x: f32[N, H], y: f32[K, M]) -> f32[N, 2 * H] where N == K, M == H = concat((x, y), axis=1)",
     "x: f32[N], y: f32[2, M]) -> f32[N] where 2 * M == N = x + reshape(y, 2 * M)",
     "x: f32[N]) -> f32[N] = x + concat((x[:N // 2], x[N // 2:2 * (N // 2)]))",
+    "x: f32[N, C]) -> f32[N, 2, C // 2] where C % 2 == 0 = reshape(x, N, 2, C // 2)",
+    "x: f32[N, C]) -> f32[N, C] = grad(sum(reshape(x, N, 2, C // 2) ** 2), x)",
 ])
 def test_rule_13_a_where_or_a_division_without_rest_makes_dims_equal(text: str) -> None:
     assert errors(f"fn f({text}\n") == []
@@ -94,13 +96,18 @@ def test_rule_13_a_where_or_a_division_without_rest_makes_dims_equal(text: str) 
 def test_rule_13_what_was_put_off_is_checked_and_right() -> None:
     both = Both("model M {\n fn f(x: f32[N], y: f32[M]) -> f32[N] where N == 2 * M = "
                 "concat((y, y)) * x\n fn g(x: f32[N, H]) -> f32[N, H] = "
-                "x * concat((x[:, :H // 2], x[:, :H // 2]), axis=1)\n}\n", "M")
+                "x * concat((x[:, :H // 2], x[:, :H // 2]), axis=1)\n"
+                " fn h(x: f32[N, C]) -> f32[N, C] = "
+                "grad(sum(sum(reshape(x, N, 2, C // 2), axis=1) ** 2), x)\n}\n", "M")
     x, y = np.arange(4, dtype="f4"), np.array([2, 3], "f4")
     for found in (both.compiled.f(x=x, y=y), both.reference("f", x=x, y=y)[0]):
         np.testing.assert_array_equal(found, [0, 3, 4, 9])
     for found in (both.compiled.g(x=x[None]), both.reference("g", x=x[None])[0]):
         np.testing.assert_array_equal(found, [[0, 1, 0, 3]])
-    for call in (lambda: both.compiled.f(x=x, y=x), lambda: both.compiled.g(x=x[None, :3])):
+    for found in (both.compiled.h(x=x[None]), both.reference("h", x=x[None])[0]):
+        np.testing.assert_array_equal(found, [[4, 8, 4, 8]])
+    for call in (lambda: both.compiled.f(x=x, y=x), lambda: both.compiled.g(x=x[None, :3]),
+                 lambda: both.compiled.h(x=x[None, :3])):
         with pytest.raises(RunError, match="does not hold"):
             call()
     assert "N is not M" in error("fn f(x: f32[N], y: f32[M]) -> f32[N] where N >= M = x + y\n")
