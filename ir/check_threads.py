@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dlc.ir.group_loops import MOST_OF_BOX, ROWS
-from dlc.ir.schedule import ChainTile, GroupTile, Schedule, SharedTile, TensorTile
+from dlc.ir.schedule import PAIR, ChainTile, GroupTile, Schedule, SharedTile, TensorTile
 from dlc.ir.types import BF16, F16, F32
 
 WARP, MOST_THREADS = 32, 1024  # threads of a warp, and the most of a block
@@ -78,7 +78,8 @@ def _check_tile(
         fail("shared", "a size is less than 1, or there are other stages than one or two")
     if tile.depth % tile.slices or not 0 <= tile.outside < len(schedule.reduce):
         fail("shared", "the sum has no such slices or loops")
-    _check_product(schedule, "shared", (*tile.rows, *tile.columns), fail)
+    side = 1 if tile.slices > 1 else tile.across
+    _check_product(schedule, "shared", (tile.rows, tile.columns), side, fail)
 
 
 def _check_tensor(
@@ -99,7 +100,7 @@ def _check_tensor(
     if any(side * tile.depth % (schedule.threads * (lanes or tile.pack))
            for side, lanes in ((tile.height, tile.left), (tile.width, tile.right))):
         fail("tensor", "threads have no even part of what is copied")
-    _check_product(schedule, "tensor", (*tile.rows, *tile.columns), fail)
+    _check_product(schedule, "tensor", (tile.rows, tile.columns), PAIR, fail)
 
 
 def _check_chain(
@@ -114,7 +115,7 @@ def _check_chain(
         fail("chain", "so many elements can't be copied at once")
     if tile.down < 1 or tile.stages < 2 or schedule.part < 1 or schedule.part % 16:
         fail("chain", "a size is too small, or a part has no pairs of columns")
-    _check_product(schedule, "chain", tile.rows, fail)
+    _check_product(schedule, "chain", (tile.rows, ()), 1, fail)
 
 
 def _check_grouped(
@@ -131,15 +132,21 @@ def _check_grouped(
         fail("grouped", "a thread has more sums than registers")
     if tile.stages < 2 or tile.band < 1 or not 0 <= tile.outside < len(schedule.reduce):
         fail("grouped", "there are too few stages, or bands, or the sum has no such loops")
-    _check_product(schedule, "grouped", (*tile.rows, *tile.columns), fail)
+    _check_product(schedule, "grouped", (tile.rows, tile.columns), PAIR, fail)
 
 
 def _check_product(
-    schedule: Schedule, line: str, names: tuple[str, ...], fail: Callable[[str, str], None]
+    schedule: Schedule, line: str, sides: tuple[tuple[str, ...], tuple[str, ...]], side: int,
+    fail: Callable[[str, str], None],
 ) -> None:
+    """Rows and columns are outer indices; lanes are at most so many columns side by side."""
+    names = (*sides[0], *sides[1])
     if len(set(names)) < len(names) or not set(names) <= set(schedule.order):
         fail(line, "rows and columns are no two groups of outer indices")
     tiles = (schedule.shared, schedule.tensor, schedule.chain, schedule.grouped)
-    if not schedule.reduce or schedule.vector or schedule.group != 1 or schedule.tiles or (
+    if not schedule.reduce or schedule.group != 1 or schedule.tiles or (
             sum(t is not None for t in tiles) > 1):
-        fail(line, "it has no reduced index, or lanes, groups or tiles besides")
+        fail(line, "it has no reduced index, or groups or tiles besides")
+    if schedule.lanes > side or (schedule.vector and schedule.vector not in sides[1][-1:]):
+        fail(line, f"a thread has no {schedule.lanes} columns side by side along"
+                   f" {schedule.vector}")

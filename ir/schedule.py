@@ -9,6 +9,7 @@ from dlc.ir.dims import Dim
 from dlc.ir.group_loops import GROUP, LINE, ROWS
 from dlc.ir.types import DType
 
+PAIR = 2  # columns that a thread has side by side of a matrix that tensor cores made
 Edge = Literal["mask", "clamp", "scalar"]
 Multiples = tuple[tuple[str, int], ...]
 

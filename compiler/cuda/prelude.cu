@@ -131,12 +131,12 @@ __device__ __forceinline__ float rounded_to_odd(double x) {
 __device__ __forceinline__ float bf16_value(unsigned short bits) {
   return __int_as_float((int)((unsigned)bits << 16));
 }
-__device__ __forceinline__ unsigned short bf16_bits(float x) {
-  const unsigned bits = (unsigned)__float_as_int(x);
-  const unsigned near = bits + 0x7fff + ((bits >> 16) & 1);
-  return (unsigned short)((x != x ? bits | 0x400000 : near) >> 16);
-}
 #ifndef CUDA_ON_CPU
+__device__ __forceinline__ unsigned short bf16_bits(float x) {
+  unsigned short bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
 __device__ __forceinline__ float f16_value(unsigned short bits) {
   float x;
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -148,7 +148,5 @@ __device__ __forceinline__ unsigned short f16_bits(float x) {
   return bits;
 }
 #endif
-__device__ __forceinline__ float as_bf16(float x) { return bf16_value(bf16_bits(x)); }
-__device__ __forceinline__ float as_bf16(double x) { return as_bf16(rounded_to_odd(x)); }
-__device__ __forceinline__ float as_f16(float x) { return f16_value(f16_bits(x)); }
-__device__ __forceinline__ float as_f16(double x) { return as_f16(rounded_to_odd(x)); }
+__device__ __forceinline__ unsigned short bf16_bits(double x) { return bf16_bits(rounded_to_odd(x)); }
+__device__ __forceinline__ unsigned short f16_bits(double x) { return f16_bits(rounded_to_odd(x)); }

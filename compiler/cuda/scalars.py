@@ -8,9 +8,10 @@ is a function of `prelude.cu`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
-from dlc.compiler.cuda.text import Operand, Writer, kind, number
+from dlc.compiler.cuda.text import Operand, Writer, kind, number, stored
 from dlc.ir.scalar import COMPARISONS, ScalarBuilder
 from dlc.ir.types import BF16, BOOL, F16, F32, F64, DType
 
@@ -60,7 +61,7 @@ class CudaBuilder(ScalarBuilder[Operand]):
         if to in (F16, BF16):
             # A whole number goes by way of a double: a float may round it, and then once more.
             wide = x if x.dtype.is_float else self.cast(x, F64)
-            return self._emit(to, f"as_{to}({{}})", wide)
+            return self._rounded(to, str(wide))
         if x.dtype.is_float and not to.is_float:
             return self._saturate(x, to)
         return self._emit(to, f"({kind(to)}){{}}", x)
@@ -71,7 +72,7 @@ class CudaBuilder(ScalarBuilder[Operand]):
         if x.dtype.is_float:
             call = {F32: "__float_as_int", F64: "__double_as_longlong", F16: "f16_bits",
                     BF16: "bf16_bits"}[x.dtype]
-            return self._emit(to, f"({kind(to)}){call}({{}})", x)
+            return self._emit(to, f"({kind(to)}){x.bits or f'{call}({x})'}")
         if to.is_float:
             call = {F32: "__int_as_float", F64: "__longlong_as_double", F16: "f16_value",
                     BF16: "bf16_value"}[to]
@@ -93,6 +94,11 @@ class CudaBuilder(ScalarBuilder[Operand]):
         self.writer.close()
         return tuple(Operand(name, v.dtype) for name, v in zip(names, usual, strict=True))
 
+    def _rounded(self, dtype: DType, text: str) -> Operand:
+        """A number of 16 bits, nearest to a wider one."""
+        bits = self.writer.define(stored(dtype), f"{dtype}_bits({text})", "t.bits")
+        return replace(self.writer.emit(dtype, f"{dtype}_value({bits})"), bits=bits)
+
     def _emit(self, dtype: DType, form: str, *args: Operand) -> Operand:
         return self.writer.emit(dtype, form.format(*args))
 
@@ -107,7 +113,7 @@ class CudaBuilder(ScalarBuilder[Operand]):
         else:
             raise ValueError(f"the primitive {op} does not take {dtype}")
         if dtype.size == 2 and op not in ("neg", "abs", "maximum", "minimum"):
-            text = f"as_{dtype}({text})"
+            return self._rounded(dtype, text)
         return self.writer.emit(dtype, text)
 
     def _of_integers(self, op: str, args: tuple[Operand, ...]) -> Operand:

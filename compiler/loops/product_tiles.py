@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from dlc.compiler.kernels.accesses import stride
+from dlc.compiler.kernels.accesses import LANE, stride
 from dlc.compiler.kernels.products import Factors, factors_of
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.loops.builder import Register
@@ -12,7 +13,7 @@ from dlc.compiler.loops.copies import Copying
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, floordiv, mod, product, symbol
 from dlc.ir.kernel import Access, Arg, Compute, Index, Kernel
-from dlc.ir.loops import Let
+from dlc.ir.loops import Let, Statement
 from dlc.ir.schedule import GroupTile, Schedule, SharedTile, TensorTile
 from dlc.ir.types import F32
 
@@ -44,10 +45,12 @@ class MatrixPlaces:
 
 
 class ProductTiles(Copying):
-    """Applies a schedule of which a block makes a tile of a product."""
+    """Applies a schedule of which a block makes a tile of a product. What follows the sums is done
+    for as many neighbours at once as it has lanes."""
 
     def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
-        super().__init__(kernel, schedule)
+        super().__init__(kernel, replace(schedule, vector="", lanes=1))
+        self.following = schedule
         found = factors_of(kernel)
         assert found is not None
         self.factors: Factors = found
@@ -122,7 +125,7 @@ class ProductTiles(Copying):
         turn, place, inner = at[0], symbol(side.first) + m, self.count(self.inner)
         self.decode(side.names, self.named("p", place, side.count - 1))
         self.decode(self.inner, self.named("q", at[1] + k, inner - 1))
-        below = [(place, side.count)] if mod(side.count, side.size) != 0 else []
+        below = [(place, side.count)] if sticks_out(side.count, side.size) else []
         ahead = turn != symbol("turn")  # it may be past the last one
         if self.outside and ahead:
             below.append((turn, self.turns))
@@ -142,29 +145,61 @@ class ProductTiles(Copying):
     ) -> None:
         """What follows the sums, four of each matrix, at each of this thread's places that there
         are of so many rows and columns."""
-        i, j, lane = symbol("in.r"), symbol("in.c"), symbol("in.warp")
+        lanes, lane = self.following.lanes, symbol("in.warp")
+        i, j = symbol("in.r"), symbol("in.c") * lanes
         self.span("in.r", 0, 2 * at.down - 1)
-        self.span("in.c", 0, 2 * at.across - 1)
+        self.span("in.c", 0, 2 * at.across // lanes - 1)
         place_of = (floordiv(i, 2) * at.across + floordiv(j, 2)) * 4 + mod(i, 2) * 2 + mod(j, 2)
         row = at.row + at.apart * floordiv(i, 2) + 8 * mod(i, 2) + floordiv(lane, 4)
         column = at.column + 8 * floordiv(j, 2) + 2 * mod(lane, 4) + mod(j, 2)
         with self.out.block() as outside:
             with self.out.block() as inside:
                 with self.out.block() as place:
-                    self.epilogue(tile, row, column, self.out.load(sums, place_of, F32))
-                self.out.when((counts[0] - 1 - row, counts[1] - 1 - column), place)
-            self.out.loop("in.c", 0, 2 * at.across, inside, unrolled=True)
+                    found = self.out.load(sums, place_of, F32, lanes)
+                    self.epilogue(tile, row, column, found)
+                self.when_inside(tile, (row, column), counts, place)
+            self.out.loop("in.c", 0, 2 * at.across // lanes, inside, unrolled=True)
         self.out.loop("in.r", 0, 2 * at.down, outside, unrolled=True)
+
+    def when_inside(
+        self, tile: AnyTile, at: tuple[Dim, Dim], counts: tuple[Dim, Dim], body: list[Statement],
+        more: tuple[Dim, ...] = (),
+    ) -> None:
+        """Appends what is done at a row and a column of the tile, if there are so many."""
+        sizes = (tile.height, tile.width)
+        tests = (*more, *(count - 1 - place for place, count, size in zip(
+            at, counts, sizes, strict=True) if sticks_out(count, size)))
+        if tests:
+            self.out.when(tests, body)
+        else:
+            self.out.blocks[-1] += body
 
     def epilogue(
         self, tile: AnyTile, row: Dim, column: Dim, made: Register
     ) -> None:
-        """What follows the sum, at one place."""
+        """What follows the sum, at one place, or at as many neighbours as there are lanes."""
+        lanes = made.lanes
         self.decode(tile.rows, row)
-        self.decode(tile.columns, column)
+        self.number([(name, floordiv(self.extent(name), lanes if name == tile.columns[-1] else 1))
+                     for name in tile.columns], floordiv(column, lanes))
+        if lanes > 1:
+            self._stand_at_neighbours()
         reduction = self.factors.compute
         self.locals[reduction.target.buffer] = made
         for compute in self.kernel.body:
             if compute is not reduction:
                 assert isinstance(compute, Compute)
                 self.compute(compute)
+
+    def _stand_at_neighbours(self) -> None:
+        """The index along the columns stands for neighbours, of which none sticks out."""
+        self.schedule = self.following
+        name, lanes = self.schedule.vector, self.schedule.lanes
+        self.span(LANE, 0, lanes - 1)
+        self.point[name] = self.point[name] * lanes + symbol(LANE)
+        self.whole = True
+
+
+def sticks_out(count: Dim, size: int) -> bool:
+    """Whether some of a tile's rows (or columns), of which it has `size`, may not be there."""
+    return count == 0 or mod(count, size) != 0

@@ -149,22 +149,22 @@ class InSharedTiles(ProductTiles):
 
     def _finish(self, sums: list[Register], rows: Dim, columns: Dim, dtype: DType) -> None:
         """What follows the sums, at each of this thread's places that there are."""
-        tile = self.tile
+        tile, lanes = self.tile, self.following.lanes
         stack = self.out.alloc("sums", dtype, len(sums) * PACK)
         for at, value in enumerate(sums):
             self.out.store(stack, at * PACK, value)
-        i, j = symbol("in.r"), symbol("in.c")
+        i, j = symbol("in.r"), symbol("in.c") * lanes
         self.span("in.r", 0, tile.down - 1)
-        self.span("in.c", 0, tile.across - 1)
+        self.span("in.c", 0, tile.across // lanes - 1)
         row = symbol("first.r") + in_packs(i, symbol("ty"), tile.rows_of_threads, PACK)
         column = symbol("first.c") + in_packs(j, symbol("tx"), tile.columns_of_threads, PACK)
         with self.out.block() as outside:
             with self.out.block() as inside:
                 with self.out.block() as place:
-                    found = self.out.load(stack, i * tile.across + j, dtype)
+                    found = self.out.load(stack, i * tile.across + j, dtype, lanes)
                     self.epilogue(tile, row, column, found)
-                self.out.when((rows - 1 - row, columns - 1 - column), place)
-            self.out.loop("in.c", 0, tile.across, inside, unrolled=True)
+                self.when_inside(tile, (row, column), (rows, columns), place)
+            self.out.loop("in.c", 0, tile.across // lanes, inside, unrolled=True)
         self.out.loop("in.r", 0, tile.down, outside, unrolled=True)
 
     def _finish_parts(self, sums: list[Register], rows: Dim, columns: Dim, dtype: DType) -> None:
@@ -190,5 +190,7 @@ class InSharedTiles(ProductTiles):
                     found = self.out.apply("add", (
                         found, self.out.load(parts, at + slice_ * places, dtype)), dtype)
                 self.epilogue(tile, row, column, found)
-            self.out.when((places - 1 - at, rows - 1 - row, columns - 1 - column), place)
+            whole = places % threads == 0
+            self.when_inside(tile, (row, column), (rows, columns), place,
+                             () if whole else (places - 1 - at,))
         self.out.loop(var, 0, ceildiv(places, threads), body, unrolled=True)

@@ -10,6 +10,7 @@ from dlc.compiler.kernels.implicit_products import as_product
 from dlc.compiler.loops import columns
 from dlc.compiler.loops import running as running_sums
 from dlc.compiler.loops.running import running_sum
+from dlc.compiler.loops.shared_tiles import PACK
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.columns import Columns
@@ -24,7 +25,7 @@ from dlc.compiler.schedules.tensor_tiles import TensorChoice
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, substitute, symbol, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, computes
-from dlc.ir.schedule import GroupTile, Schedule, TensorTile
+from dlc.ir.schedule import PAIR, GroupTile, Schedule, SharedTile, TensorTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
 WIDE = 16  # bytes of one access, at most
@@ -242,13 +243,33 @@ class ThreadSearch:
         blocks = product((ceildiv(self._places(tile.rows), tile.height),
                           ceildiv(self._places(tile.columns), tile.width), self._places(rest)))
         order = (*rest, *tile.rows, *tile.columns)
-        schedule = Schedule(self.options.target, order, len(order), at_least_one(blocks),
-                            reduce=choice.reduce, threads=THREADS)
+        vector, lanes = self._side_by_side(tile)
+        schedule = Schedule(self.options.target, order, len(order), at_least_one(blocks), vector,
+                            lanes, reduce=choice.reduce, threads=THREADS)
         if isinstance(tile, TensorTile):
             return replace(schedule, threads=tile.threads, tensor=tile)
         if isinstance(tile, GroupTile):
             return replace(schedule, threads=tile.threads, grouped=tile)
         return replace(schedule, shared=tile)
+
+    def _side_by_side(self, tile: SharedTile | TensorTile | GroupTile) -> tuple[str, int]:
+        """Along which index a thread has results side by side, and how many of them are one access.
+        """
+        index = next((i for i in self.kernel.outer if i.name in tile.columns[-1:]), None)
+        if index is None:
+            return "", 1
+        _, *after = (c for c in self.kernel.body if isinstance(c, Compute))
+        found = [a for c in after for a in accesses(c) if a.at]
+        sizes = [self._size(a) for a in found if uses(a, index.name)]
+        if not isinstance(tile, SharedTile):
+            lanes = PAIR
+        elif tile.slices > 1:
+            lanes = 1
+        else:
+            lanes = min(PACK, WIDE // max(sizes, default=WIDE))
+        fits = lanes > 1 and self._is_multiple(self._high(index.name), lanes) and all(
+            self._may_widen(a, index, lanes) for a in found)
+        return (index.name, lanes) if fits else ("", 1)
 
     def _places(self, order: tuple[str, ...]) -> Dim:
         return product(tuple(self._high(name) for name in order))

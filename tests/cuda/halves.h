@@ -1,6 +1,11 @@
-// What a GPU's instructions for numbers of 16 bits do (`f16_value` and `f16_bits` of the compiler's
-// prelude), in C++ over cuda_on_cpu.h. Denormals of 16 bits are numbers as any.
+// What a GPU's instructions for numbers of 16 bits do (`f16_value`, `f16_bits` and `bf16_bits` of the
+// compiler's prelude), in C++ over cuda_on_cpu.h. Denormals of 16 bits are numbers as any.
 #pragma once
+
+inline unsigned short bf16_bits(float x) {
+  unsigned bits = same_bits<unsigned>(x);
+  return x != x ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
 
 inline float f16_value(unsigned short bits) {
   unsigned sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 31, digits = bits & 1023;

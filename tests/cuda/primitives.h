@@ -135,12 +135,9 @@ inline unsigned tf32_bits(float x) {
   if (x != x) return 0x7fffffffu;
   return (bits + 0x1000) & 0xffffe000u;
 }
-inline unsigned bf16_of(float x) {
-  if (x != x) return 0x7fff;
-  unsigned bits = same_bits<unsigned>(x);
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+inline unsigned two_bf16(float first, float second) {
+  return bf16_bits(first) | (unsigned)bf16_bits(second) << 16;
 }
-inline unsigned two_bf16(float first, float second) { return bf16_of(first) | bf16_of(second) << 16; }
 inline unsigned two_f16(float first, float second) {
   return f16_bits(first) | (unsigned)f16_bits(second) << 16;
 }

@@ -186,15 +186,46 @@ def _fails(compiled: CudaGraph) -> bool:
     return False
 
 
+# What follows the sums
+
+@pytest.mark.parametrize(("dtype", "precision", "tile", "pack"), [
+    (F32, "f32", "shared", "float, 4"), (F64, "f32", "shared", "double, 2"),
+    (F32, "tf32", "tensor", "float, 2"), (BF16, "f32", "tensor", "unsigned short, 2"),
+    (BF16, "f32", "grouped", "unsigned short, 2")])
+def test_results_side_by_side_are_one_access(
+    dtype: DType, precision: str, tile: str, pack: str
+) -> None:
+    """Without a test where tiles come out even; one by one where a row has no whole packs."""
+    size, odd = (4096, 8) if tile == "grouped" else (1024, 7)
+    options = Options("cuda:sm_90a" if tile == "grouped" else "cuda:sm_80", precision=precision)
+
+    def end(columns: int) -> str:
+        graph = dense(dtype, size, size, columns)
+        assert f" {tile} " in dump_graph(graph, "kernels", options)
+        text = compile_cuda(graph, options).text
+        return text[text.rindex("#pragma unroll"):]
+
+    store = f"*(Pack<{pack}> *)(p3 +"
+    even, ragged = end(size), end(size + odd)
+    assert store in even
+    assert "if (" not in even
+    assert (store in ragged) == (odd == 8)
+    assert "if (" in ragged
+
+
 # What a GPU's compiler makes of it
 
 @pytest.mark.skipif(not nvrtc.is_here(), reason="NVRTC is not installed")
-def test_machine_code() -> None:
+def test_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs: list[str] = []
+    resources = nvrtc._resources
+    monkeypatch.setattr(nvrtc, "_resources", lambda log: logs.append(log) or resources(log))
     for dtype, graph in ((BF16, dense(BF16, 4096, 4096, 4096)), (F16, dense(F16, N, 4096, 1024)),
                          (BF16, einsums(BF16, dict.fromkeys("mnkbj", 512)))):
         text = compile_cuda(graph, Options("cuda:sm_90a", hints={"N": 4096})).text
         _, each = compile_cubin(text, "sm_90a")
         assert [r for r in each if r.stack or r.spilled] == []
+        assert "wgmma" not in logs.pop()  # one that it makes wait for another it tells of
         made = assembly(text, "sm_90a")
         assert f"wgmma.mma_async.sync.aligned.m64n256k16.f32.{dtype}.{dtype}" in made
         assert re.search(r"cp.async.bulk.tensor.[23]d.shared::cluster.global.mbarrier::comp", made)

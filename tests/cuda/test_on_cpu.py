@@ -7,6 +7,8 @@ import ctypes
 import numpy as np
 import pytest
 
+from dlc.ir.scalar import cast_array
+from dlc.ir.types import BF16
 from tests.cuda.on_cpu import KernelFault, Memory, Module, needs_compiler
 
 pytestmark = needs_compiler
@@ -248,7 +250,9 @@ def test_numbers_of_16_bits() -> None:
         'extern "C" __global__ void widen(const unsigned short *x, float *y) {\n'
         "int i = blockIdx.x * 256 + threadIdx.x; y[i] = f16_value(x[i]); }\n"
         'extern "C" __global__ void narrow(const float *x, unsigned short *y) {\n'
-        "int i = blockIdx.x * 256 + threadIdx.x; y[i] = f16_bits(x[i]); }\n",
+        "int i = blockIdx.x * 256 + threadIdx.x; y[i] = f16_bits(x[i]); }\n"
+        'extern "C" __global__ void shorten(const float *x, unsigned short *y) {\n'
+        "int i = blockIdx.x * 256 + threadIdx.x; y[i] = bf16_bits(x[i]); }\n",
         ("cuda_on_cpu.h", "halves.h"))
     halves = np.arange(65536, dtype=np.uint16).view(np.float16)
     wide = Memory(65536, np.float32)
@@ -263,6 +267,9 @@ def test_numbers_of_16_bits() -> None:
         module.launch("narrow", 256, 256, Memory.of(floats), bits)
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(bits.array.view(np.float16), floats.astype(np.float16))
+        module.launch("shorten", 256, 256, Memory.of(floats), bits)
+        short = (bits.array.astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_array_equal(short, cast_array(floats, BF16))
 
 
 def test_warp_operations() -> None:

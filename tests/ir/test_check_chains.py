@@ -29,7 +29,7 @@ IN_A_CHAIN = "parallel 1 reduce d, j part 32 threads 64 rows i chain f32 2, 1, 2
     ("part 32", "part 24", "a part has no pairs of columns"),
     ("4, 4, 4", "4, 4, 8", "so many elements can't be copied at once"),
     ("rows i", "rows j", "there are no rows"),
-    ("parallel 1", "parallel 1 vector i 4", "lanes, groups or tiles besides"),
+    ("parallel 1", "parallel 1 vector i 4", "no 4 columns side by side along i"),
 ])
 def test_chains_on_tensor_cores(before: str, after: str, fault: str) -> None:
     lines = f"order i {IN_A_CHAIN.replace(before, after, 1)}"

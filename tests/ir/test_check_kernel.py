@@ -302,7 +302,10 @@ TILED = ("parallel 2 reduce k threads 256 rows i columns j shared 16, 16, 4, 4, 
     ("columns j", "columns i", "no two groups of outer indices"),
     ("columns j", "columns k", "no two groups of outer indices"),
     ("columns j ", "", ""),
-    ("parallel 2", "parallel 2 vector j 4", "lanes, groups or tiles besides"),
+    ("parallel 2", "parallel 2 vector j 4", ""),
+    ("parallel 2", "parallel 2 vector j 8", "no 8 columns side by side along j"),
+    ("parallel 2", "parallel 2 vector i 4", "no 4 columns side by side along i"),
+    ("parallel 2", "parallel 2 tiles i 2", "groups or tiles besides"),
 ])
 def test_tiles_in_shared_memory(before: str, after: str, fault: str) -> None:
     judged(TILED_PRODUCT, f"order i, j {TILED.replace(before, after, 1)}", fault)
@@ -323,7 +326,9 @@ ON_TENSOR_CORES = ("parallel 2 reduce k threads 128 rows i columns j"
     ("bf16 2, 2, 4, 8, 32", "bf16 4, 1, 1, 2, 16", "no even part of what is copied"),
     ("0, 8, 8", "0, 8, 1", "so many elements can't be copied at once"),
     ("columns j", "columns i", "no two groups of outer indices"),
-    ("parallel 2", "parallel 2 vector j 4", "lanes, groups or tiles besides"),
+    ("parallel 2", "parallel 2 vector j 2", ""),
+    ("parallel 2", "parallel 2 vector j 4", "no 4 columns side by side along j"),
+    ("parallel 2", "parallel 2 vector i 2", "no 2 columns side by side along i"),
 ])
 def test_tiles_on_tensor_cores(before: str, after: str, fault: str) -> None:
     judged(TILED_PRODUCT, f"order i, j {ON_TENSOR_CORES.replace(before, after)}", fault)
