@@ -310,12 +310,12 @@ class Chooser:
         taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
         # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
         registers = self.options.registers - max(taps - 1, 0)
-        streams = masks and not free and all(
-            self.kernel.buffer(a.buffer).layout.is_row_major for a in reads if uses(a, vector))
+        in_rows = all(self.kernel.buffer(a.buffer).layout.is_row_major
+                      for a in reads if uses(a, vector))
         apart = sets_apart(self.kernel, reads, free, vector if vector in over else "", lanes)
         while True:
             found = TileSearch(reads, windows, free, wide, lanes, registers, self.extent, apart,
-                               streams, masks, even).best()
+                               masks and not free and in_rows, masks, even, not in_rows).best()
             registers -= 2
             if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
                     reduction, vector, found):

@@ -55,6 +55,8 @@ class TileSearch:
     folds:     whether multiply-adds take an operand from memory; else all is loaded before.
     even:      whether threads share the tiles along the vector index alone, which are to come out
                even for them then.
+    blocks:    whether the vector index is a batch that lies in blocks of lanes: where it is one
+               block, all other vectors of a tile are computed for nothing.
     """
 
     reads: tuple[Access, ...]
@@ -68,6 +70,7 @@ class TileSearch:
     streams: bool = False
     folds: bool = True
     even: bool = False
+    blocks: bool = False
 
     def best(self) -> tuple[Tile, ...]:
         """The tiles that need the fewest cycles a multiply-add."""
@@ -154,8 +157,12 @@ class TileSearch:
             return 1.0
         # Beside weights, whose sizes are numbers, a symbol is likely the size of a batch.
         batch = index is not self.vector and self.vector and isinstance(self.vector.high, int)
-        near = [max(extent // 2, 1), extent, 2 * extent] if batch else [
-            extent, 2 * extent, 4 * extent]
+        if batch:
+            near = [max(extent // 2, 1), extent, 2 * extent]
+        elif index is self.vector and self.blocks:
+            near = [self.lanes, extent, 2 * extent]
+        else:
+            near = [extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)
 
 

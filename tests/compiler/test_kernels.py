@@ -239,6 +239,16 @@ def test_values_are_stored_in_blocks_of_the_batch() -> None:
     assert packed.layout.digits[-1] == (0, 1)
 
 
+def test_a_tile_of_a_batch_is_one_block() -> None:
+    """Of 16 pictures a tile's second vector would be computed for nothing."""
+    program = schedule(conv(N, (16, 28, 28), (32, 16, 4, 4), stride=2, padding=1))
+    schedules = dict(program.schedules)
+    tiled = [schedules[k.name].tiles for k in program.kernels
+             if any(i.name == schedules[k.name].vector and i.high is N for i in k.outer)]
+    assert sum(map(bool, tiled)) == 2, "the convolution, and its gradient for pictures"
+    assert not any(tile.index == "i0" for tiles in tiled for tile in tiles)
+
+
 def test_sums_over_the_batch_are_in_chunks_of_a_tree() -> None:
     b = Builder("x")
     x = value("x", N, 3)
