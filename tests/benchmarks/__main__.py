@@ -1,6 +1,7 @@
 """Measures dlc beside its peers and writes tests/benchmarks/RESULTS.md.
 
 usage: python -m tests.benchmarks [WORKLOAD…] [--peers jax,torch,…] [--threads 1,2] [--busy] …
+                                  [--target haswell]
 
 A WORKLOAD is one of the table in `workloads.py`, `gemmN` for a square product of any size, `seven`
 (those held to figures), `broader` (all others), or one of `calls start compile memory accuracy
@@ -9,7 +10,8 @@ stages`, on dlc alone; `gpu` is the table of a GPU. Without names everything of 
 Every framework runs alone in its process, all others stopped; they take turns over several rounds,
 so that a busy moment of the machine meets all of them. Times are compared only once the numbers
 agree. Peers live in the Python that --python names; what is not installed there is told. What is
-not measured stays in the file as it was.
+not measured stays in the file as it was. With `--target haswell` dlc makes code for AVX2, and peers
+have no AVX-512: such figures are printed, not written.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 from tests.benchmarks import accuracy, calls, compiling, gpu, profiles, report, stages, startup
 from tests.benchmarks.contest import Failure, Rules, contest
 from tests.benchmarks.processes import ROOT, cpu_name, load, now, run_json
-from tests.benchmarks.worker import FRAMEWORKS
+from tests.benchmarks.worker import FRAMEWORKS, LIMITS
 from tests.benchmarks.workloads import BROADER, SEVEN, find
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -62,7 +64,7 @@ def workload_sections(options: argparse.Namespace) -> list[str]:
     roofs = measured_roofs()
     found: dict[int, list[tuple[Any, Any]]] = {}
     for threads in options.threads:
-        rules = Rules(options.python, threads, options.rounds, options.seconds, options.busy)
+        rules = rules_of(options, threads)
         for workload in options.workloads:
             try:
                 results = contest(workload, frameworks, rules, absent)
@@ -78,17 +80,25 @@ def workload_sections(options: argparse.Namespace) -> list[str]:
     return finished(options, found, roofs)
 
 
+def rules_of(options: argparse.Namespace, threads: int) -> Rules:
+    """How contests with so many threads are run."""
+    return Rules(options.python, threads, options.rounds, options.seconds, options.busy,
+                 options.target)
+
+
 def finished(options: argparse.Namespace, found: Mapping[int, list[tuple[Any, Any]]],
              roofs: dict[str, Any]) -> list[str]:
     """The tables of what was measured, with the roofs, which are measured once more."""
     roofs = best_of(roofs, measured_roofs())
     sections = [report.roofs_section(roofs)]
     for threads, pairs in found.items():
-        rules = Rules(options.python, threads, options.rounds, options.seconds, options.busy)
+        rules = rules_of(options, threads)
         rows = {"times": [report.times(*pair, threads, roofs) for pair in pairs],
                 "memory": [report.memory(*pair) for pair in pairs],
                 "busy": [report.busy(*pair) for pair in pairs] if options.busy else []}
         sections += report.sections(rules, rows)
+        if rules.target:
+            continue  # `dlc bench` is of this machine
         profiled = [row for workload, results in pairs for row in profiles.rows(
             workload, *report.beside_best(results)[::2], threads)]
         sections.append(profiles.section(profiled, threads))
@@ -141,7 +151,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.3, help="of each turn (default: 0.3)")
     parser.add_argument("--busy", action="store_true", help="also beside a process that is busy")
     parser.add_argument("--dry", action="store_true", help="do not write RESULTS.md")
+    parser.add_argument("--target", default="", choices=LIMITS, help="not this CPU: one with less")
     options = parser.parse_args(arguments)
+    options.dry |= bool(options.target)
     options.names = options.names or [*SEVEN, *BROADER, *ALONE]
     options.names = [x for name in options.names for x in groups.get(name, [name])]
     options.peers = [peer for peer in options.peers.split(",") if peer]

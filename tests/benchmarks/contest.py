@@ -50,13 +50,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a contest is run: the Python of the peers, threads, rounds, seconds of a turn."""
+    """How a contest is run: the Python of the peers, threads, rounds, seconds of a turn; the CPU
+    that code is made for, if not this one."""
 
     python: str
     threads: int
     rounds: int
     seconds: float
     busy: bool = False
+    target: str = ""
 
 
 class Worker:
@@ -68,7 +70,7 @@ class Worker:
         python = sys.executable if framework == "dlc" else rules.python
         command = [python, "-m", "tests.benchmarks.worker", framework, workload.name]
         self.process = subprocess.Popen(
-            [*command, str(rules.threads), str(self.outputs)], stdin=subprocess.PIPE,
+            [*command, str(rules.threads), str(self.outputs), rules.target], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT,
             env={**inherited_environment(), "DLC_CACHE": "off"},
         )

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from dlc.frontend.build import Built
 from dlc.runtime.errors import GpuError
 from tests.benchmarks import __main__ as harness
 from tests.benchmarks import contest as contests
-from tests.benchmarks import gpu, gpu_rows, profiles, report, roofs, worker
+from tests.benchmarks import gpu, gpu_rows, profiles, report, roofs, with_dlc, worker
 from tests.benchmarks.contest import Result, Rules, contest, difference
 from tests.benchmarks.gpu_worker import FRAMEWORKS as FRAMEWORKS_OF_A_GPU
 from tests.benchmarks.shapes import Workload
@@ -39,6 +40,19 @@ def test_a_contest() -> None:
     assert row[2] == "not installed"
     lenet5 = contest(SEVEN["lenet5"], ["dlc", "numpy"], Rules(sys.executable, 1, 1, 0.01), {})
     assert lenet5["numpy"].lacks == "has no gradients"
+
+
+def test_a_contest_for_a_cpu_with_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dlc makes code for it, NumPy leaves out what it lacks; the file of results stays."""
+    workload = find("gemm13")
+    assert workload is not None
+    rules = Rules(sys.executable, 1, 1, 0.01, target="haswell")
+    assert contest(workload, ["dlc", "numpy"], rules, {})["numpy"].difference < 1
+    monkeypatch.setattr(Built, "options", Built.options)
+    with_dlc.compile_for("haswell")
+    run = with_dlc.Run(workload)
+    assert run.function.model.built.options("product").target == "haswell"
+    assert harness.parse(["gemm13", "--target", "haswell"]).dry
 
 
 def test_numbers_that_differ_end_a_measurement() -> None:

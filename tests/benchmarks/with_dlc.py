@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import dlc
+from dlc.frontend.build import Built
 from tests.benchmarks.shapes import PROGRAMS, Array, Workload
+
+if TYPE_CHECKING:
+    from dlc.compiler.options import Options
+
+
+def compile_for(target: str) -> None:
+    """From now on code is made for a CPU whose instructions this one has, too."""
+    of_this_machine = Built.options
+
+    def options(self: Built, function: str) -> Options:
+        return replace(of_this_machine(self, function), target=target)
+
+    Built.options = options  # type: ignore[method-assign]
 
 
 class Run:

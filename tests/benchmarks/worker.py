@@ -1,10 +1,11 @@
 """One framework on one workload, alone in this process.
 
-usage: python -m tests.benchmarks.worker FRAMEWORK WORKLOAD THREADS OUTPUTS
+usage: python -m tests.benchmarks.worker FRAMEWORK WORKLOAD THREADS OUTPUTS [TARGET]
 
 The first results are written to OUTPUTS (.npz). Then one JSON object is printed: how long imports
 and the first call took. For each number of seconds that comes on standard input another one is
-printed: the times of calls for so long.
+printed: the times of calls for so long. dlc makes code for the CPU TARGET, if there is one, and
+peers do with its instructions.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ FRAMEWORKS: Mapping[str, tuple[str, str, str]] = {
     "tf_xla": ("with_tensorflow", "XlaRun", "tensorflow"),
     "numpy": ("with_numpy", "Run", "numpy"),
 }
+# What keeps the peers from instructions that a target lacks. oneDNN is PyTorch's and TensorFlow's.
+_AVX512 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
+LIMITS: Mapping[str, Mapping[str, str]] = {"haswell": {
+    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": _AVX512,
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"}}
 CHECKED_STEPS = 3
 WARM_SECONDS = 0.05
 FEWEST = 5  # calls of a turn,
@@ -38,9 +45,10 @@ LATEST = 1.0  # unless they are so many seconds late
 
 def main() -> None:
     """First results, then times of calls as they are asked for."""
-    framework, name, threads, outputs = sys.argv[1:]
+    framework, name, threads, outputs, target = (*sys.argv[1:], "")[:5]
     end_with_parent()
     limit_threads(int(threads))
+    os.environ.update(LIMITS.get(target, {}))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     import numpy as np  # all need it: it is not part of what is measured
@@ -55,6 +63,8 @@ def main() -> None:
     try:
         made = importlib.import_module(f"tests.benchmarks.{module}")
         imported = time.perf_counter()
+        if framework == "dlc" and target:
+            made.compile_for(target)
         run = getattr(made, runner)(workload)
         first = run.call()
     except Missing as error:
