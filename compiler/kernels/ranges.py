@@ -66,7 +66,26 @@ def _is_nonnegative(dim: Poly, ranges: Ranges) -> bool:
         some, sides = chosen
         return (any if some else all)(nonnegative(side, ranges) for side in sides)
     low = extreme(dim, ranges, -1)
-    return low is not None and lower_bound(_relax(low)) >= 0
+    if low is not None and lower_bound(_relax(low)) >= 0:
+        return True
+    within = _least_of_innermost(dim, ranges)
+    return within is not None and nonnegative(within, ranges)
+
+
+def _least_of_innermost(dim: Dim, ranges: Ranges) -> Dim | None:
+    """`dim` with the bound of an index that others bound, so that a choice in the bound is seen:
+    `i + k` is at least `i + max(1 - i, 0)`, the larger of 1 and `i`. None if there is none."""
+    names = symbols(dim) & ranges.keys()
+    if not names:
+        return None
+    name = _innermost(names, ranges)
+    factor = coefficient(dim, name)
+    if not isinstance(factor, int):
+        return None
+    bound = ranges[name][factor < 0]
+    if isinstance(bound, int) or bound.plain or not symbols(bound) & ranges.keys():
+        return None
+    return substitute(dim, {name: bound})
 
 
 def _choice(dim: Poly) -> tuple[bool, tuple[Dim, Dim]] | None:

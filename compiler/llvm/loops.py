@@ -48,7 +48,8 @@ def function_name(function: LoopFunction) -> str:
     return f"@kernel.{mangle(function.name)}"
 
 
-FEW_FREE = 8  # vector registers beside those that a loop carries: operands need them
+FEW_FREE = 8  # vector registers beside those that a loop carries: operands need them,
+FEW_OF_16 = 10  # and LLVM's order of loads, too, where there are 16 in all
 
 
 def most_carried(body: tuple[Statement, ...]) -> int:
@@ -100,7 +101,8 @@ class FunctionEmitter(StatementEmitter):
     def _kept(self, function: LoopFunction) -> frozenset[str] | None:
         """The constants that are held in registers; None if all are."""
         target = self.target
-        if target.registers - most_carried(function.body) <= FEW_FREE:
+        free = target.registers - most_carried(function.body)
+        if free <= (FEW_OF_16 if target.registers <= 16 else FEW_FREE):
             return frozenset()
         kept = constants_in_registers(function.body, target.registers, target.register_bytes)
         return None if kept is None else frozenset(

@@ -15,7 +15,7 @@ from dlc.compiler.llvm.text import Operand, Writer, element, number, stored, suf
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim
 from dlc.ir.loops import Load, Mask, Store
-from dlc.ir.types import BOOL, I8, I16, I32, DType
+from dlc.ir.types import BOOL, I8, I16, I32, I64, DType
 
 LINE = 64  # bytes of a cache line; stack buffers are aligned to it
 
@@ -38,6 +38,8 @@ class MaskEmitter:
         self.indices = Indices(self.writer)
         self.values: dict[str, Operand] = {}
         self.tests: dict[str, tuple[Test, ...]] = {}  # of the registers that hold masks
+        self.depths: dict[str, int] = {}  # the scopes that these are made in
+        self.halves: dict[str, tuple[Operand, Operand]] = {}  # of those that are two others
         self.pointers: dict[str, str] = {}
 
     def mask(self, s: Mask) -> None:
@@ -53,10 +55,7 @@ class MaskEmitter:
             made = make(above, s.lanes, "slt", depth)
             if not sure:
                 other = make(below, s.lanes, "sge", depth)
-                kind = vector("i1", s.lanes)
-                tests = (*self.tests[made], *self.tests[other])
-                made = self.writer.emit(f"and {kind} {made}, {other}", "m", depth)
-                self.tests[made] = tests
+                made = self._both(*(Operand(m, BOOL, s.lanes) for m in (made, other)))
             scope.known[key] = made
         self.values[s.name] = Operand(scope.known[key], BOOL, s.lanes)
 
@@ -65,7 +64,7 @@ class MaskEmitter:
         value = self.indices.value(distance)
         one = self.writer.emit(f"icmp {compare} i64 0, {value}", "m", depth)
         made = self.spread(Operand(one, BOOL), lanes, depth).text if lanes > 1 else one
-        self.tests[made] = (Test(one),)
+        self.tests[made], self.depths[made] = (Test(one),), depth
         return made
 
     def _make_mask(self, distance: Dim, lanes: int, compare: str, depth: int) -> str:
@@ -85,12 +84,21 @@ class MaskEmitter:
         numbers = self.writer.ready(lane_numbers(dtype, lanes, 1), depth)
         made = emit(f"icmp {compare} {numbers}, {spread.text}", "m", depth)
         self.tests[made] = (Test(few, "sgt" if compare == "slt" else "sle"),)
+        self.depths[made] = depth
         return made
 
-    def both(self, result: Operand, args: list[Operand]) -> None:
-        """`result` is where two masks are on."""
-        if all(arg.text in self.tests for arg in args):
-            self.tests[result.text] = tuple(t for arg in args for t in self.tests[arg.text])
+    def both(self, args: list[Operand]) -> Operand | None:
+        """Where two masks are on, made where both are known; None of anything else."""
+        if not all(arg.text in self.tests for arg in args):
+            return None
+        return Operand(self._both(*args), BOOL, args[0].lanes)
+
+    def _both(self, a: Operand, b: Operand) -> str:
+        depth = max(self.depths[a.text], self.depths[b.text])
+        made = self.writer.once(("both", a.text, b.text), f"and {a}, {b.text}", "m", depth)
+        self.tests[made] = (*self.tests[a.text], *self.tests[b.text])
+        self.depths[made], self.halves[made] = depth, (a, b)
+        return made
 
     def spread(self, scalar: Operand, lanes: int, depth: int | None = None) -> Operand:
         """A scalar in all lanes."""
@@ -108,7 +116,7 @@ class MaskEmitter:
         if tests is not None:
             return self._load_apart(s, place, tests)
         one = stored(s.dtype)
-        kind, mask = f"<{s.lanes} x {one}>", self._mask_vector(s.mask)
+        kind, mask = f"<{s.lanes} x {one}>", self._mask_vector(s.mask, s.dtype)
         name = f"@llvm.masked.load.v{s.lanes}{suffix(one)}.p0"
         loaded = self.writer.emit(
             f"call {kind} {name}(ptr {place}, i32 {s.dtype.size}, {mask},"
@@ -128,16 +136,44 @@ class MaskEmitter:
         if s.lanes == 1:
             text = self.writer.emit(f"insertelement {kind} poison, {one} {text}, i64 0", "s")
         name = f"@llvm.masked.store.v{s.lanes}{suffix(one)}.p0"
-        mask = self._mask_vector(s.mask)
+        mask = self._mask_vector(s.mask, s.dtype)
         self.writer.line(
             f"call void {name}({kind} {text}, ptr {place}, i32 {s.dtype.size}, {mask})")
 
-    def _mask_vector(self, name: str) -> str:
+    def _mask_vector(self, name: str, dtype: DType) -> str:
         """A mask with its type, a vector even for one lane."""
         mask = self.values[name]
+        if mask.lanes > 1 and mask.text in self.depths and self.target.masks_by_sign:
+            return f"<{mask.lanes} x i1> {self._by_sign(mask, dtype)}"
         if mask.lanes > 1:
             return str(mask)
         return f"<1 x i1> {self.writer.emit(f'bitcast {mask} to <1 x i1>', 'm')}"
+
+    def _by_sign(self, mask: Operand, dtype: DType) -> str:
+        """A mask out of lanes as wide as elements, as the instruction takes it: LLVM would keep
+        lanes of 16 bits round a loop, and widen them in each turn."""
+        signs = self._signs(mask, I64 if dtype.size == 8 else I32)
+        return self.writer.once(
+            ("negative", signs.text), f"icmp slt {signs}, zeroinitializer", "m")
+
+    def _signs(self, mask: Operand, dtype: DType) -> Operand:
+        """Integers, below 0 in the lanes that are on."""
+        depth, key = self.depths[mask.text], ("signs", mask.text, dtype)
+        found = self.writer.scopes[depth].known.get(key)
+        if found is None:
+            found = self.writer.scopes[depth].known[key] = self._made_signs(mask, dtype, depth)
+        return Operand(found, dtype, mask.lanes)
+
+    def _made_signs(self, mask: Operand, dtype: DType, depth: int) -> str:
+        if mask.text in self.halves:
+            a, b = (self._signs(half, dtype) for half in self.halves[mask.text])
+            return self.writer.emit(f"and {a}, {b.text}", "m", depth)
+        (test,) = self.tests[mask.text]
+        if test.lanes:
+            return self.writer.emit(
+                f"sext {mask} to {vector(element(dtype), mask.lanes)}", "m", depth)
+        one = self.writer.emit(f"sext i1 {test.value} to {element(dtype)}", "m", depth)
+        return self.spread(Operand(one, dtype), mask.lanes, depth).text
 
     def _apart(self, mask: str, dtype: DType) -> tuple[Test, ...] | None:
         """The tests to go by, if not by the mask."""

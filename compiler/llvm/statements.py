@@ -130,6 +130,10 @@ class StatementEmitter(MaskEmitter):
         """An op of the registry, or a primitive."""
         builder = self._builder(s.lanes)
         args = [self.writer.ready(self.values[name]) for name in s.args]
+        both = self.both(args) if s.op == "and" and s.dtype is BOOL else None
+        if both is not None:
+            self.values[s.name] = both
+            return
         op = OPS.get(s.op)
         if op is not None and op.formula is not None:
             result = op.formula(builder, dict(s.attrs), *args)
@@ -140,8 +144,6 @@ class StatementEmitter(MaskEmitter):
             raise ValueError(f"{s.op} has no formula")
         assert result.dtype is s.dtype, (s.op, result.dtype, s.dtype)
         self.values[s.name] = result
-        if s.op == "and" and s.dtype is BOOL:
-            self.both(result, args)
 
     def lane_reduce(self, s: LaneReduce) -> None:
         """Combines the lanes by halves."""

@@ -57,6 +57,11 @@ class Target:
         return self.has("avx512bw" if small else "avx512f") or (
             by_lane and not small and self.has("avx2"))
 
+    @property
+    def masks_by_sign(self) -> bool:
+        """Whether masks are vectors, of whose elements the signs count."""
+        return self.has("avx2") and not self.has("avx512f")
+
     def lanes(self, dtype: DType) -> int:
         """How many elements a vector register holds."""
         return self.register_bytes // dtype.size

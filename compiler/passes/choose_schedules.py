@@ -99,7 +99,7 @@ class Chooser:
         found = self._with_tiles(computes, reduction, vector, lanes)
         if found.panel and self._idle(found) > UNEVEN:
             even = self._with_tiles(computes, reduction, vector, lanes, even=True)
-            return min(found, even, key=self._idle)
+            return min(found, even, key=self._idle) if even.panel else found
         return found
 
     def _idle(self, schedule: Schedule) -> float:
@@ -315,15 +315,15 @@ class Chooser:
         apart = sets_apart(self.kernel, reads, free, vector if vector in over else "", lanes)
         while True:
             found = TileSearch(reads, windows, free, wide, lanes, registers, self.extent, apart,
-                               masks and not free and in_rows, masks, even, not in_rows).best()
+                               masks and not free and in_rows, masks, self.options.registers,
+                               even, not in_rows).best()
             registers -= 2
             if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
                     reduction, vector, found):
                 return found
 
     def _side_by_side(self, index: Index, reduction: Compute, vector: str) -> bool:
-        """Whether vectors along a reduced index that neighbours of `index` read lie side by side.
-        """
+        """Whether neighbours of `index` read vectors along a reduced index side by side."""
         reads = [a for a in reduction.args if isinstance(a, Access)]
         lanes = self.options.lanes
         return len(reads) > 1 and any(i.name == vector for i in reduction.over) and all(

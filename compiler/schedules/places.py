@@ -37,7 +37,8 @@ def place_schedule(
     (op,) = places.sum.body
     reads = tuple(a for a in op.args if isinstance(a, Access))
     tiles = TileSearch(reads, (False,) * len(reads), (rows,), lanes, options.lanes,
-                       options.registers, extent, folds=options.lanes > 4).best()
+                       options.registers, extent, folds=options.lanes > 4,
+                       of=options.registers).best()
     if prod(t.size for t in tiles) < LEAST_PRODUCTS:
         return None
     sizes = {t.index: t.size for t in tiles}

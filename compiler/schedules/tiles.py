@@ -24,14 +24,16 @@ VECTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 LOADS_PER_CYCLE = 2.0
 PRODUCTS_PER_CYCLE = 2.0
 LINE_CYCLES = 2.0  # a vector from the second cache: few panels fit into the first
-WINDOW_CYCLES = 8.0  # one that begins anywhere: its lines are two, and far from those before
+WINDOW_CYCLES = 4.0  # a line of vectors that begin anywhere: far from those before
+LINE_LANES = 16  # of a cache line
 LOOP_CYCLES = 1.0  # of a turn, beside its work
 IN_FLIGHT = 8  # accumulators that keep the multipliers busy: latency times products a cycle
 FAST_ELEMENTS = 65536  # of an operand that may be read again and again at no cost
 FEW_TURNS = 32  # of a reduction that does little with what it reads
 FEW_THREADS = (2, 4)  # for which vectors are to come out even: more have rows to share as well
-FREE_REGISTERS = 8  # for what is loaded
-SPARE_REGISTERS = 3  # beside sums and vectors: an element, and what a loop keeps
+FEW_REGISTERS = 16
+FREE_REGISTERS = 8  # for what is loaded; of 16 half as many, beside an operand of single numbers
+SPARE_REGISTERS = 3  # beside sums and vectors: an element, and what a loop keeps; of 16 one less
 SPARE = 2  # registers that LLVM needs beside all that is in use
 WAYS = 8  # lines of the same place in a page that the first cache holds
 PAGE = 4096  # bytes after which addresses fall into the same set of the first cache again
@@ -53,6 +55,7 @@ class TileSearch:
     streams:   whether rows along the vector index are read once, from memory: long pieces of them
                are best, whatever sticks out.
     folds:     whether multiply-adds take an operand from memory; else all is loaded before.
+    of:        the registers of the CPU: if few, what a loop keeps lies on the stack meanwhile.
     even:      whether threads share the tiles along the vector index alone, which are to come out
                even for them then.
     blocks:    whether the vector index is a batch that lies in blocks of lanes: where it is one
@@ -69,6 +72,7 @@ class TileSearch:
     apart: tuple[dict[Index, int], ...] = ()
     streams: bool = False
     folds: bool = True
+    of: int = 32
     even: bool = False
     blocks: bool = False
 
@@ -84,8 +88,13 @@ class TileSearch:
             return tiles
         return min(permutations(tiles), key=lambda each: held(self.reads, each))
 
+    @property
+    def _few(self) -> bool:
+        return self.of <= FEW_REGISTERS
+
     def _choices(self) -> Iterator[Choice]:
-        limit = self.registers - FREE_REGISTERS
+        half = self._few and self.vector is not None
+        limit = self.registers - (FREE_REGISTERS // 2 if half else FREE_REGISTERS)
         most = ceil(self.extent(self.vector) / self.lanes) if self.vector else 1
         if self.streams and self.vector and not isinstance(self.vector.high, int):
             most = limit
@@ -122,14 +131,17 @@ class TileSearch:
             counts = [n * size if used else n
                       for n, used in zip(counts, reuse[index], strict=True)]
         vectors = next((n for i, n in choice if i is self.vector), 1)
-        if products > vectors and products + vectors + SPARE_REGISTERS > self.registers:
+        spare = SPARE_REGISTERS - self._few
+        least = sum(counts) - max(counts) if self._few else vectors
+        if products > vectors and products + least + spare > self.registers:
             return inf  # they stay loaded from row to row
         loads = sum(counts)
         if not self.folds and products + loads * (1 if self.vector else 2) + SPARE > self.registers:
             # All is loaded first; lanes past the end of a reduced index one by one, so that what is
             # made of them takes a register more.
             return inf
-        wide = sum(n * (WINDOW_CYCLES if window else LINE_CYCLES) for n, used, window in zip(
+        anywhere = self._window_cycles(vectors)
+        wide = sum(n * (anywhere if window else LINE_CYCLES) for n, used, window in zip(
             counts, reuse[self.vector], self.windows, strict=True) if used) if self.vector else 0
         latency = max(1.0, IN_FLIGHT / products)
         cycles = max(products / PRODUCTS_PER_CYCLE * latency, loads / LOADS_PER_CYCLE,
@@ -146,6 +158,12 @@ class TileSearch:
         """
         return all(prod(ceil(size / apart[i]) for i, size in choice if i in apart) <= WAYS
                    for apart in self.apart)
+
+    def _window_cycles(self, vectors: int) -> float:
+        """Those of each of so many vectors side by side that begin anywhere: they touch a line more
+        than they fill."""
+        part = self.lanes / LINE_LANES  # short vectors do less with a line, which then costs less
+        return WINDOW_CYCLES * part * (vectors * part + 1) / vectors
 
     def _waste(self, index: Index, size: int) -> float:
         """How much is computed for each useful value."""

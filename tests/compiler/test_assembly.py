@@ -28,6 +28,7 @@ FUNCTIONS = {
     "rows": "(x: f32[M, N]) -> f32[M] = sum(x, axis=1)",
     "columns": "(x: f32[M, N]) -> f32[N] = max(x, axis=0)",
     "product": "(x: f32[M, K], y: f32[K, N]) -> f32[M, N] = relu(x @ y)",
+    "maps": "(x: f32[N, C, H, W], w: f32[O, C, 3, 3]) -> f32[N, O, H, W] = conv2d(x, w, padding=1)",
 }
 NESTED = """
 kernel.f:
@@ -77,6 +78,29 @@ CASES = [pytest.param(name, cpu, marks=[pytest.mark.xfail(strict=True, reason="1
 @pytest.mark.parametrize(("name", "cpu"), CASES)
 def test_functions(program: Program, name: str, cpu: str) -> None:
     assert [*spilling(_text(program, "", name, cpu), target(cpu))] == []
+
+
+def _fullest(program: Program, name: str, cpu: str) -> tuple[str, ...]:
+    """The lines of the innermost loop with the most multiply-adds."""
+    loops = inner_loops(assembly(_text(program, "", name, cpu), target(cpu)))
+    return max((loop.lines for loop in loops), key=_products)
+
+
+def _products(lines: tuple[str, ...]) -> int:
+    return sum("vfmadd" in line for line in lines)
+
+
+@pytest.mark.parametrize(("cpu", "sums"), [("haswell", 12), ("x86-64-v4", 24)])
+def test_products_fill_the_registers_with_sums(program: Program, cpu: str, sums: int) -> None:
+    assert _products(_fullest(program, "product", cpu)) == sums
+
+
+def test_masks_are_made_before_a_convolution_is_summed(program: Program) -> None:
+    """With AVX2 the sign of each lane counts: none is made of narrower lanes in each turn."""
+    lines = _fullest(program, "maps", "haswell")
+    assert _products(lines) == 30
+    assert sum("vmaskmov" in line for line in lines) == 6
+    assert not [line for line in lines if re.search(r"vpack|vpmovzx|vpsll|vpcmp|vpand", line)]
 
 
 @pytest.mark.parametrize("cpu", ["x86-64-v4", "haswell"])
