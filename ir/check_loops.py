@@ -70,8 +70,11 @@ class _Checker(GroupChecks):
     def run(self) -> None:
         """Checks all of it, in order."""
         threads = self.function.threads
-        if len(self.indices) != 1 + (threads > 1) + len(self.function.symbols):
+        own = 1 + (threads > 1) + (self.function.together > 1)
+        if len(self.indices) != own + len(self.function.symbols):
             self._fail("a symbol stands twice, or is called chunk or thread")
+        if self.function.together < 1 or (self.function.together > 1 and threads > 1):
+            self._fail(f"{self.function.together} chunks together")
         if threads != 1 and threads % WARP:
             self._fail(f"{threads} threads are no whole number of warps")
         for pointer in self.function.pointers:

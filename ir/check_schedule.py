@@ -51,6 +51,7 @@ class _Checker:
         self._fetch()
         self._sizes()
         self._sweep()
+        self._together()
         self._part()
         self._multiples()
         check_threads(self.schedule, self._fail)
@@ -143,6 +144,15 @@ class _Checker:
             self._fail("sweep", "there is no row, or more than one")
         if len(self.schedule.tiles) > 1 or self.schedule.unroll:
             self._fail("sweep", "it has unrolled indices, or more than one tile")
+
+    def _together(self) -> None:
+        """Chunks that are done as one are of vectors, of which a stripe has several."""
+        schedule = self.schedule
+        if schedule.together != 1 and (
+                schedule.together < 1 or not schedule.sweep or schedule.parallel != 1
+                or [tile.index for tile in schedule.tiles] != [schedule.vector]
+                or schedule.order[0] != schedule.vector or schedule.threads):
+            self._fail("together", "chunks are not of vectors of stripes")
 
     def _part(self) -> None:
         """Parts are of rows that lie in local arrays, as many elements as tiles cover."""

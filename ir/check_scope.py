@@ -22,6 +22,7 @@ class Scope:
         self.function = function
         self.indices = {"chunk", *function.symbols}
         self.indices |= {"thread"} if function.threads > 1 else set()
+        self.indices |= {"chunk.after"} if function.together > 1 else set()
         # The indices that may differ from thread to thread, of each of `WIDTHS`; and how many loops
         # and conditions round here do.
         self.varying = tuple({"thread"} for _ in WIDTHS)

@@ -346,7 +346,8 @@ class LoopFunction:
     """A kernel's code: `chunk` says which part; there are `chunks` parts, in any order.
 
     Each part is run by `threads` threads, which know their number as `thread` (if more than one).
-    Symbols are `multiples` of numbers in all calls that it is for.
+    Symbols are `multiples` of numbers in all calls that it is for. Neighbouring parts, up to as
+    many as `together` says, may be run as one: from `chunk` up to `chunk.after` (if more than one).
     """
 
     name: str
@@ -356,3 +357,4 @@ class LoopFunction:
     body: tuple[Statement, ...]
     threads: int = 1
     multiples: tuple[tuple[str, int], ...] = ()
+    together: int = 1

@@ -66,7 +66,7 @@ class _LoopsParser:
         self.scan = scanner
 
     def function(self) -> LoopFunction:
-        """`loops name<symbols>(pointers) chunks dim threads 32 { … }`"""
+        """`loops name<symbols>(pointers) chunks dim together 8 threads 32 { … }`"""
         scan = self.scan
         scan.expect("loops")
         name = scan.name()
@@ -74,11 +74,12 @@ class _LoopsParser:
         pointers = scan.bracketed("(", ")", self._pointer)
         scan.expect("chunks")
         chunks = scan.dim()
+        together = scan.integer() if scan.take("together") else 1
         threads = scan.integer() if scan.take("threads") else 1
         multiples = scan.items(self._multiple) if scan.take("multiples") else ()
         body = self._block()
         scan.expect("}")
-        return LoopFunction(name, symbols, pointers, chunks, body, threads, multiples)
+        return LoopFunction(name, symbols, pointers, chunks, body, threads, multiples, together)
 
     def _multiple(self) -> tuple[str, int]:
         return self.scan.name(), self.scan.integer()

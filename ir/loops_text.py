@@ -22,6 +22,9 @@ have another type than its result. The other statements:
     r = for k = 0 to N step 2 carry a: f32 = zero { …  next b }         (`doubling` for a step of 0)
     for k = 0 to 8 unrolled { … }
 
+Where a thread may run neighbouring chunks as one, up to as many as `… chunks 64 together 8 {` says,
+these are those from `chunk` up to `chunk.after`.
+
 On a GPU, many threads run a chunk: `… chunks 4 threads 256 {`, at sizes that are multiples perhaps:
 `… threads 256 multiples N 4 {`. Then there are also
 
@@ -76,11 +79,12 @@ def print_loops(function: LoopFunction) -> str:
     symbols = f"<{names_text(function.symbols)}>" if function.symbols else ""
     pointers = [f"{name_text(p.name)}: {'' if p.writable else 'const '}{p.dtype}"
                 for p in function.pointers]
+    together = f" together {function.together}" if function.together != 1 else ""
     threads = f" threads {function.threads}" if function.threads != 1 else ""
     each = ", ".join(f"{name_text(name)} {number}" for name, number in function.multiples)
     multiples = f" multiples {each}" if each else ""
     head = joined(f"loops {name_text(function.name)}{symbols}(", pointers,
-                  f") chunks {function.chunks}{threads}{multiples} {{", "    ")
+                  f") chunks {function.chunks}{together}{threads}{multiples} {{", "    ")
     return "\n".join([*head, *_block(function.body, "  "), "}"]) + "\n"
 
 

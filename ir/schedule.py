@@ -214,6 +214,9 @@ class Schedule:
     moments:  how many places of the last index of a row are a chunk, whose mean and squares about
               it are put to those of the chunks before, so that one sweep serves for both (0: the
               squares have a sweep of their own).
+    together: how many neighbouring chunks are done as one, at most, where there are few threads.
+              The outermost loop is that along the lanes then, and chunks are of its vectors, not of
+              tiles, which are as long as can be: so memory is read in long pieces.
     part:     how many elements of a row are there at a time, in a chain of products (0: it is
               none); tiles may then also be of the row's index and of those of its products. Of
               an index of a product whose extent is a symbol `depth` values are there at a time.
@@ -267,6 +270,7 @@ class Schedule:
     cost: Dim = 0
     sweep: int = 0
     moments: int = 0
+    together: int = 1
     part: int = 0
     fetch: tuple[str, ...] = ()
     threads: int = 0

@@ -88,6 +88,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("cost", [str(schedule.cost)] if schedule.cost != 0 else []),
         ("sweep", [str(schedule.sweep)] if schedule.sweep else []),
         ("moments", [str(schedule.moments)] if schedule.moments else []),
+        ("together", [str(schedule.together)] if schedule.together != 1 else []),
         ("part", [str(schedule.part)] if schedule.part else []),
         ("depth", [str(schedule.depth)] if schedule.depth and not schedule.panel else []),
         ("fetch", list(map(name_text, schedule.fetch))),
@@ -170,7 +171,8 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
         blocks, outside, within, panel, depth, ahead, read.edges(), read.dim("cost", 0),
-        read.integer("sweep"), read.integer("moments"), read.integer("part"))
+        read.integer("sweep"), read.integer("moments"),
+        read.integer("together", 1), read.integer("part"))
     schedule = replace(
         schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
         threads=read.integer("threads"), group=read.integer("group", 1),

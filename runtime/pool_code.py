@@ -49,7 +49,8 @@ from dlc.runtime.watch_code import WATCH_IR
 __all__ = ["FIELDS", "MACHINES", "MAXIMUM_WORKERS", "POOL_BYTES", "pool_ir"]
 
 MAXIMUM_WORKERS = 255
-# Offsets in bytes. What different threads write lies on different cache lines.
+# Offsets in bytes. What different threads write lies on different cache lines. Compiled programs
+# know the first three.
 FIELDS = {
     # i64 (*)(Pool*, owned, void (*fn)(args, chunk), args, chunks, cost in ns): one stage of a step
     # that owns the pool or not; tells whether it does now

@@ -18,13 +18,12 @@ from typing import Final
 
 from dlc.compiler.llvm.float_mode import FloatMode
 from dlc.compiler.llvm.index import Indices, load_symbols
-from dlc.compiler.llvm.loops import function_name
+from dlc.compiler.llvm.sharing import Sharing, slots_of
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, mangle, stored
 from dlc.compiler.loops.names import Name
 from dlc.compiler.passes.plan_memory import ALIGNMENT, planned
 from dlc.ir.dims import evaluate, substitute
-from dlc.ir.loops import LoopFunction
 from dlc.ir.program import (
     Branch,
     BufferKind,
@@ -63,7 +62,7 @@ def table_name(buffer: ProgramBuffer) -> str:
     return f"@table.{mangle(buffer.name)}"
 
 
-class EntryEmitter:
+class EntryEmitter(Sharing):
     """Emits `dlc_entry`."""
 
     def __init__(self, program: Program, target: Target) -> None:
@@ -87,12 +86,12 @@ class EntryEmitter:
     def emit(self) -> str:
         """The definition as text."""
         self._reserve()
-        load_symbols(self.indices, self.program.symbols, self._field("dims"))
+        load_symbols(self.indices, self.program.symbols, self.field("dims"))
         self.mode.flush_denormals()
         self.steps(self.program.steps)
         self.writer.line("br label %leave")
         self.writer.start("leave")
-        self._leave_pool()
+        self.leave_pool()
         self.mode.restore()
         self.writer.line("ret void")
         entry = f"define void @dlc_entry(ptr %ctx) #0 {{\n{self.writer.text()}\n}}\n"
@@ -107,7 +106,7 @@ class EntryEmitter:
             self.reserve("printed", max(printed))
         if self.shares:
             self.writer.allocas += ["  %owned = alloca i64", "  store i64 0, ptr %owned"]
-            self._field("pool")  # known on all ways
+            self.field("pool")  # known on all ways
 
     def reserve(self, name: str, size: int) -> None:
         """A block of so many slots."""
@@ -116,8 +115,7 @@ class EntryEmitter:
 
     def args_size(self) -> int:
         """How many slots the block of arguments needs."""
-        return max((len(s.buffers) + len(s.dims) for s in each_step(self.program.steps)
-                    if isinstance(s, Launch)), default=1)
+        return slots_of(self.program)
 
     def steps(self, steps: tuple[Step, ...]) -> None:
         """Steps in order."""
@@ -143,7 +141,7 @@ class EntryEmitter:
         return self.writer.once(
             ("slot", pointer, at), f"getelementptr i64, ptr {pointer}, i64 {at}", "p", 0)
 
-    def _field(self, name: str) -> str:
+    def field(self, name: str) -> str:
         """A field of the context, loaded once."""
         at = self._slot("%ctx", FIELDS.index(name))
         return self.writer.once(("field", name), f"load ptr, ptr {at}", name, 0)
@@ -161,16 +159,16 @@ class EntryEmitter:
     def _find(self, buffer: ProgramBuffer) -> str:
         """The address of memory, found where it can be seen by all steps that follow."""
         if buffer.kind == "random":
-            return self._field("random")
+            return self.field("random")
         if buffer.kind == "const":
             return table_name(buffer)
         if buffer.name in self.slots:
-            at = self._slot(self._field("pointers"), self.slots[buffer.name])
+            at = self._slot(self.field("pointers"), self.slots[buffer.name])
             return self.writer.emit(f"load ptr, ptr {at}", buffer.name, 0)
-        at = self._slot(self._field("offsets"), self.temps[buffer.name])
+        at = self._slot(self.field("offsets"), self.temps[buffer.name])
         offset = self.writer.emit(f"load i64, ptr {at}", "offset", 0)
         return self.writer.emit(
-            f"getelementptr i8, ptr {self._field('arena')}, i64 {offset}", buffer.name, 0)
+            f"getelementptr i8, ptr {self.field('arena')}, i64 {offset}", buffer.name, 0)
 
     def launch(self, launch: Launch) -> None:
         """Fills the block of arguments, and runs the chunks."""
@@ -179,38 +177,17 @@ class EntryEmitter:
         if len(launch.buffers) != len(function.pointers):
             raise ValueError(f"{launch.kernel} takes {len(function.pointers)} buffers")
         for at, name in enumerate(launch.buffers):
-            self._argument(at, "ptr", self._place(name))
+            self.argument(at, "ptr", self._place(name))
         for at, dim in enumerate(launch.dims, len(launch.buffers)):
-            self._argument(at, "i64", self.indices.value(dim))
-        self._call(function, self.indices.value(substitute(function.chunks, dims)),
+            self.argument(at, "i64", self.indices.value(dim))
+        self.call(function, self.indices.value(substitute(function.chunks, dims)),
                    self.indices.value(substitute(self.costs.get(function.name, 0), dims)))
 
-    def _argument(self, at: int, kind: str, value: str) -> None:
+    def argument(self, at: int, kind: str, value: str) -> None:
         """Fills a slot, unless it holds the value still."""
         if self.args.get(at) != value:
             self.args[at] = value
             self.writer.line(f"store {kind} {value}, ptr {self._slot('%args', at)}")
-
-    def _call(self, function: LoopFunction, chunks: str, cost: str) -> None:
-        if chunks == "1":
-            self.writer.line(f"call void {function_name(function)}(ptr %args, i64 0)")
-            return
-        self._share(self.code(function), "%args", chunks, cost)
-
-    def _share(self, code: str, args: str, chunks: str, cost: str) -> None:
-        """Shares chunks out to the threads of the pool, if it may be used."""
-        pool, owned = ("null", "null") if self.alone else (self._field("pool"), "%owned")
-        self.writer.line(f"call void @launch(ptr {pool}, ptr {owned}, ptr {code}, ptr {args},"
-                         f" i64 {chunks}, i64 {cost})")
-
-    def _leave_pool(self) -> None:
-        """Others may have the pool, if this step has taken it; its next stage takes it again."""
-        if self.shares:
-            self.writer.line(f"call void @leave(ptr {self._field('pool')}, ptr %owned)")
-
-    def code(self, function: LoopFunction) -> str:
-        """What threads call for a chunk."""
-        return function_name(function)
 
     def _is_true(self, name: str) -> str:
         """The bool in a buffer."""
@@ -221,7 +198,7 @@ class EntryEmitter:
         """Leaves with the check's code in the status if its bool is false."""
         well = self._is_true(check.buffer)
         stop, on = self.writer.label("stop"), self.writer.label("on")
-        status = self._field("status")
+        status = self.field("status")
         code, value = self._slot(status, 0), self._slot(status, 1)
         given = self._place(check.value) if check.value else ""
         self.writer.line(f"br i1 {well}, label %{on}, label %{stop}")
@@ -234,7 +211,7 @@ class EntryEmitter:
 
     def _print(self, step: Print) -> None:
         """Calls the caller's function, if there is one, in the caller's floating-point mode."""
-        function, status = self._field("print"), self._field("status")
+        function, status = self.field("print"), self.field("status")
         dims = [dim for name in step.buffers for dim in self.buffers[name].dims]
         block = [f"i64 {step.code}", *(f"ptr {self._place(name)}" for name in step.buffers),
                  *(f"i64 {self.indices.value(dim)}" for dim in dims)]
@@ -246,7 +223,7 @@ class EntryEmitter:
 
     def _watch(self, loop: Loop) -> None:
         """Counts a turn, and asks now and then whether the loop may go on."""
-        writer, watch, status = self.writer, self._field("watch"), self._field("status")
+        writer, watch, status = self.writer, self.field("watch"), self.field("status")
         costs = (self._likely_cost(s) for s in _launches(loop.body))
         first = max(1, min(FIRST_TURNS, FIRST_NS // max(1, sum(costs))))
         turns = writer.fresh("turns")
@@ -281,7 +258,7 @@ class EntryEmitter:
         """Calls the caller in its floating-point mode; goes on at a label, or leaves if told to.
 
         Python may fork there, or change how many threads there are."""
-        self._leave_pool()
+        self.leave_pool()
         self.mode.restore()
         answer = self.writer.emit(f"call i64 {call}", "answer")
         self.mode.set()
@@ -344,14 +321,14 @@ class EntryEmitter:
 
     def in_pieces(self, code: str, count: str, cost: str) -> None:
         """Shares pieces out: `code` is the function that does one."""
-        self._share(code, "%ctx", count, cost)
+        self.share(code, "%ctx", count, cost)
 
     def _piece(self, step: Parallel) -> str:
         """The function that does a piece, by one thread; its name."""
         inside = self.inside()
         inside.alone = inside.committed = True
         inside.reserve("args", inside.args_size())
-        load_symbols(inside.indices, self.program.symbols, inside._field("dims"))
+        load_symbols(inside.indices, self.program.symbols, inside.field("dims"))
         inside.indices.define(step.var, Name("%piece", 0, (0, inf)))
         inside.steps(step.body)
         inside.writer.line("ret void")

@@ -115,6 +115,18 @@ class FunctionEmitter(StatementEmitter):
         for at, symbol in enumerate(function.symbols, len(function.pointers)):
             register = self._argument(at, "i64", symbol)
             self.indices.define(symbol, Name(register, 0, (0, inf)))
+        if function.together > 1:
+            self._chunks_together(function)
+
+    def _chunks_together(self, function: LoopFunction) -> None:
+        """The chunks of this call: how many calls have is an argument after the others."""
+        group = self._argument(len(function.pointers) + len(function.symbols), "i64", "group")
+        first = self.writer.emit(f"mul nsw i64 %chunk, {group}", "first")
+        after = self.writer.emit(f"add nsw i64 {first}, {group}", "after")
+        chunks = self.indices.value(function.chunks)
+        last = self.writer.emit(f"call i64 @llvm.smin.i64(i64 {after}, i64 {chunks})", "last")
+        self.indices.define("chunk", Name(first, 0, (0, inf)))
+        self.indices.define("chunk.after", Name(last, 0, (0, inf)))
 
     def _argument(self, at: int, kind: str, name: str) -> str:
         slot = self.writer.emit(f"getelementptr i64, ptr %args, i64 {at}", "slot")

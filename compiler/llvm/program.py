@@ -12,6 +12,7 @@ from typing import Final
 from dlc.compiler.llvm.entry import EntryEmitter, table_name
 from dlc.compiler.llvm.index import Indices, load_symbols
 from dlc.compiler.llvm.loops import emit_function, function_name
+from dlc.compiler.llvm.sharing import LAUNCH, TOGETHER
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Writer, number, stored
 from dlc.compiler.passes.plan_memory import ALIGNMENT, byte_size, planned
@@ -22,49 +23,6 @@ from dlc.ir.program import Launch, Program, ProgramBuffer, each_step
 Begin = Callable[[str], object]
 PART: Final = 1500
 """Lines of a module that are compiled as one: LLVM takes some 20 µs a line."""
-_LAUNCH = """
-; `owned.at` holds whether this step has the pool
-define internal void @launch(ptr %pool, ptr %owned.at, ptr %fn, ptr %args, i64 %chunks,
-                             i64 %total) #0 {
-  %none = icmp eq ptr %pool, null
-  %few = icmp sle i64 %chunks, 1
-  %alone = or i1 %none, %few
-  br i1 %alone, label %serial, label %threads
-threads:
-  %parallel = load ptr, ptr %pool
-  %owned = load i64, ptr %owned.at
-  %now = call i64 %parallel(ptr %pool, i64 %owned, ptr %fn, ptr %args, i64 %chunks, i64 %total)
-  store i64 %now, ptr %owned.at
-  ret void
-serial:
-  %some = icmp sgt i64 %chunks, 0
-  br i1 %some, label %each, label %done
-each:
-  %chunk = phi i64 [0, %serial], [%next, %each]
-  call void %fn(ptr %args, i64 %chunk)
-  %next = add nsw i64 %chunk, 1
-  %more = icmp slt i64 %next, %chunks
-  br i1 %more, label %each, label %done
-done:
-  ret void
-}
-
-; others may have the pool from here on
-define internal void @leave(ptr %pool, ptr %owned.at) #0 {
-  %owned = load i64, ptr %owned.at
-  %held = icmp ne i64 %owned, 0
-  br i1 %held, label %give, label %done
-give:
-  store i64 0, ptr %owned.at
-  %release.at = getelementptr ptr, ptr %pool, i64 1
-  %release = load ptr, ptr %release.at
-  call void %release(ptr %pool)
-  br label %done
-done:
-  ret void
-}
-"""
-
 
 class Functions:
     """The texts of loop functions, `brief` or not, one added after the other; of many, parts of a
@@ -116,7 +74,7 @@ def emit_module(
         functions.add(loop)
     constants = [_constant(b) for b in program.buffers if b.kind == "const" and not b.alias_of]
     glue = "\n".join((
-        *constants, _LAUNCH,
+        *constants, LAUNCH, *([TOGETHER] if any(f.together > 1 for f in loops) else []),
         _timed(program, target) if timed else EntryEmitter(program, target).emit(),
         emit_layout(program), functions.end))
     whole = "\n".join((functions.head, *functions.texts.values(), glue))

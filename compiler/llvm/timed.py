@@ -20,6 +20,7 @@ from typing import Final
 
 from dlc.compiler.llvm.entry import EntryEmitter
 from dlc.compiler.llvm.loops import function_name
+from dlc.compiler.llvm.sharing import slots_of
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import mangle
 from dlc.ir.loops import LoopFunction
@@ -38,7 +39,7 @@ class TimedEntry(EntryEmitter):
     def __init__(self, program: Program, target: Target) -> None:
         super().__init__(program, target)
         self.launches = 0
-        self.slots_of_args = _most_slots(program)
+        self.slots_of_args = slots_of(program)
         self.told = _told(program)
         self.whole = _launches(program)
 
@@ -52,9 +53,9 @@ class TimedEntry(EntryEmitter):
         return inside
 
     def launch(self, launch: Launch) -> None:
-        times = self._field("times")
-        self._argument(self.slots_of_args, "ptr", times)
-        self._argument(self.slots_of_args + 1, "i64", str(self.launches))
+        times = self.field("times")
+        self.argument(self.slots_of_args, "ptr", times)
+        self.argument(self.slots_of_args + 1, "i64", str(self.launches))
         begin = self.writer.emit("call i64 @now()", "begin")
         super().launch(launch)
         what = "@stamp_piece" if self.alone else "@stamp"
@@ -69,7 +70,7 @@ class TimedEntry(EntryEmitter):
         end = self.writer.emit("call i64 @now()", "end")
         ns = self.writer.emit(f"sub i64 {end}, {begin}", "ns")
         place = self.whole + len(self.pieces) - 1
-        self.writer.line(f"call void @total(ptr {self._field('times')}, i64 {place},"
+        self.writer.line(f"call void @total(ptr {self.field('times')}, i64 {place},"
                          f" i64 {TOTALS.index('ns')}, i64 {ns})")
 
     def code(self, function: LoopFunction) -> str:
@@ -79,7 +80,7 @@ class TimedEntry(EntryEmitter):
 
 def emit_timed(program: Program, target: Target) -> str:
     """`dlc_entry`, and what it calls to take times."""
-    slots, told = _most_slots(program), _told(program)
+    slots, told = slots_of(program), _told(program)
     wrappers = [_wrapper(f, slots) for f in program.loops if f.name in told]
     events = 8 * (len(HEADER) + len(TOTALS) * (_launches(program) + len(parallel_of(program))))
     return "\n".join((_CLOCK, _stamp(events), *wrappers, TimedEntry(program, target).emit()))
@@ -99,12 +100,6 @@ def _told(program: Program) -> set[str]:
     used = {step.kernel for step in each_step(program.steps) if isinstance(step, Launch)}
     return {name for name, schedule in program.schedules if name in used and not (
         isinstance(schedule.cost, int) and schedule.cost < LEAST_NS)}
-
-
-def _most_slots(program: Program) -> int:
-    """How many slots the arguments of a launch fill."""
-    return max((len(step.buffers) + len(step.dims) for step in each_step(program.steps)
-                if isinstance(step, Launch)), default=0)
 
 
 def _timed_name(function: LoopFunction) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 
-from dlc.compiler.kernels.accesses import LANE
+from dlc.compiler.kernels.accesses import LANE, uses
 from dlc.compiler.kernels.moments import Moments, moments_of
 from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
@@ -37,13 +37,16 @@ class Striping(SweepingMoments):
     kept: dict[str, list[tuple[str, Register]]]  # arrays of a local, with what they hold
     added: set[str]  # reductions whose accumulators were added up over the lanes
     striped = ""  # the index of the rows, while there is a stripe
+    early: dict[tuple[Access, Dim], Register]  # what all rows of a stripe read, at some places
+    along = ""  # the index of these places
+    piece: tuple[Dim, Dim] | None = None  # the vectors of the stripe, if it is no whole tile
 
     def sequence(self, body: tuple[Compute | Seq | Opaque, ...]) -> None:
         """The statements in order; in sweeps over a stripe if the schedule says so."""
         if not self.schedule.sweep or not self.schedule.tiles:
             super().sequence(body)
             return
-        self.added = set()
+        self.added, self.early = set(), {}
         self.kept, self.striped, before = {}, self.schedule.tiles[0].index, dict(self.point)
         runs = sweeps([c for c in body if isinstance(c, Compute)])
         found = self.moments = moments_of(runs) if self.schedule.moments else None
@@ -61,6 +64,23 @@ class Striping(SweepingMoments):
                 alone = [c for run in group for c in run]
                 self._each(lambda alone=alone: self._here(alone))  # type: ignore[misc]
         self.point, self.striped = before, ""
+
+    def pieces(self, index: Index, fill: Callable[[], None]) -> None:
+        """What `fill` makes for each stripe of the vectors that this thread has: as few stripes as
+        a tile is large enough for, and about as long."""
+        size, lanes, chunks = self.schedule.tiles[0].size, self.schedule.lanes, self.schedule.chunks
+        assert not isinstance(index.high, Access)
+        vectors, name = ceildiv(index.high, lanes), f"{index.name}.b"
+        first, after = (self.named(index.name, floordiv(symbol(at) * vectors, chunks), vectors)
+                        for at in ("chunk", "chunk.after"))
+        count = self.named(index.name, ceildiv(after - first, size), vectors)
+        with self.out.block() as body:
+            low, high = (self.named(index.name, first + floordiv(
+                (symbol(name) + k) * (after - first), count), vectors) for k in (0, 1))
+            self.piece = low, high
+            self.vector_bound, self.point[index.name] = index.high, low * lanes + symbol(LANE)
+            fill()
+        self.out.loop(name, 0, count, body)
 
     @property
     def number(self) -> Dim:
@@ -234,6 +254,8 @@ class Striping(SweepingMoments):
 
     def _turn(self, run: list[Compute], name: str, places: list[Dim]) -> None:
         """Some places along the rows, for all rows of the stripe."""
+        if name:
+            self._read_early(run, name, places)
 
         def fill() -> None:
             states = {c.target.buffer: self._loaded(c.target.buffer) for c in run if c.combine}
@@ -249,6 +271,19 @@ class Striping(SweepingMoments):
                 self._keep(key, state)
 
         self._each(fill)
+        self.early.clear()
+
+    def _read_early(self, run: list[Compute], name: str, places: list[Dim]) -> None:
+        """Reads what does not differ from row to row before the loop over them."""
+        written = {c.target.buffer for c in run}
+        shared = [a for c in run for a in c.args if isinstance(a, Access) and uses(a, name)
+                  and a.buffer not in written and not uses(a, self.striped)
+                  and a.fill is None and not any(isinstance(e, Access) for e in a.at)]
+        self.along, lanes = name, self.schedule.lanes if self._outer_vector() else 1
+        for place in places:
+            self.point[name] = place
+            for access in dict.fromkeys(shared):
+                self.early[access, place] = self.out.widen(super().read(access), lanes)
 
     def _loaded(self, name: str) -> State:
         """What is known of the row, or the vector of rows, here."""
@@ -270,6 +305,10 @@ class Striping(SweepingMoments):
         """An element or a vector; of what is known of the rows here, from its array."""
         if self.striped and access.buffer in self.kept and not access.at:
             return self._loaded(access.buffer)[-1]
+        if self.striped and self.early:
+            found = self.early.get((access, self.point[self.along]))
+            if found is not None:
+                return found
         return super().read(access)
 
     def write(self, target: Access, value: Register) -> None:
@@ -292,6 +331,10 @@ class Striping(SweepingMoments):
             lanes, at = self.schedule.lanes, before + self.number * self.schedule.lanes
             whole, count = (self.simple(minimum(size, f(index.high, lanes) - first))
                             for f in (floordiv, ceildiv))
+            if self.piece is not None:
+                low, high = self.piece
+                whole = self.simple(minimum(high, floordiv(index.high, lanes)) - low)
+                count = high - low
             for self.whole, low, high in ((True, 0, whole), (False, whole, count)):
                 self._some(fill, at, (low, high))
             self.whole = False

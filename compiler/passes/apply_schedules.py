@@ -67,7 +67,9 @@ class Applying(Striping, Blocks, Chaining):
         split = self.schedule.parallel
         turns = product(tuple(self._trips(index) for index in outer[:split]))
         chunks, chunk = self.schedule.chunks, symbol("chunk")
-        if split == 0 or chunks == turns:
+        if self.schedule.together > 1:
+            self.pieces(outer[0], lambda: self._outer(outer[1:], 0, 0))
+        elif split == 0 or chunks == turns:
             self._numbered(outer, split, chunk)
         else:
             turn = self._loop_name(outer[0]) if split == 1 else "turn"
@@ -79,7 +81,7 @@ class Applying(Striping, Blocks, Chaining):
             Pointer(b.name, b.dtype, b.role != "in") for b in self.kernel.params)
         return LoopFunction(
             self.kernel.name, self.kernel.symbols, pointers, chunks,
-            tuple(self.out.blocks[0]))
+            tuple(self.out.blocks[0]), together=self.schedule.together)
 
     def _numbered(self, outer: list[Index], split: int, number: Dim) -> None:
         """The loops after the first `split`, whose turns are counted through by `number`."""

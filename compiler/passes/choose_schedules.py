@@ -17,6 +17,7 @@ from dlc.compiler.options import Options
 from dlc.compiler.schedules.blocks import can_turn, in_blocks
 from dlc.compiler.schedules.chains import chain_schedule
 from dlc.compiler.schedules.chunks import CYCLES_PER_NS, idle, size_of, split
+from dlc.compiler.schedules.pieces import piece_schedule
 from dlc.compiler.schedules.places import place_schedule
 from dlc.compiler.schedules.rows import row_schedule
 from dlc.compiler.schedules.tiles import FEW_THREADS, SPARE, TileSearch, loop_order, sets_apart
@@ -79,12 +80,11 @@ class Chooser:
     def choose(self) -> Schedule:
         """The schedule with the best score."""
         kernel = self.kernel
-        rows = row_schedule(kernel, self.sizes, self.options)
-        if rows is not None:
-            return rows
-        chain = chain_schedule(kernel, self.options, self.extent)
-        if chain is not None:
-            return chain
+        found = (row_schedule(kernel, self.sizes, self.options)
+                 or piece_schedule(kernel, self.options, self.extent)
+                 or chain_schedule(kernel, self.options, self.extent))
+        if found is not None:
+            return found
         computes = [c for c in kernel.body if isinstance(c, Compute)]
         reduction = next((c for c in computes if c.combine is not None), None)
         if len(computes) < len(kernel.body):

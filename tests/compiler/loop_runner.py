@@ -57,5 +57,6 @@ def run(
     kind = target or host()
     (address,) = load(compile_module(module_text(function, kind), kind), "run")
     slots = [array.ctypes.data for array in arrays] + [sizes[name] for name in function.symbols]
+    slots += [1] if function.together > 1 else []
     block = (ctypes.c_int64 * max(1, len(slots)))(*slots)
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)(ctypes.addressof(block), chunk)

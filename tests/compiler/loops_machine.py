@@ -41,10 +41,11 @@ class Machine:
         self.builder = NumpyBuilder()
 
     def run(self, backwards: bool = False) -> None:
-        """Every chunk once."""
+        """Every chunk once; forwards as many as one as may be."""
         count = evaluate(self.function.chunks, self.names)
-        for chunk in reversed(range(count)) if backwards else range(count):
-            self.names["chunk"] = chunk
+        group = 1 if backwards else self.function.together
+        for chunk in reversed(range(count)) if backwards else range(0, count, group):
+            self.names |= {"chunk": chunk, "chunk.after": min(chunk + group, count)}
             self.block(self.function.body)
 
     def number(self, dim: Dim) -> int:

@@ -235,8 +235,11 @@ class LoopsMaker:
         """A function of one input, one vector of ids and one output."""
         pointers = (
             Pointer("x", F32, False), Pointer("ids", I32, False), Pointer("next", F32, True))
+        together = self.rng.choice([1, 8])
+        self.scope += ["chunk.after"] if together > 1 else []
         body = (Alloc("stack", F32, 64, self.rng.random() < 0.5), *self.block(3))
-        return LoopFunction("f", ("N",), pointers, ceildiv(symbol("N"), 8), body)
+        return LoopFunction(
+            "f", ("N",), pointers, ceildiv(symbol("N"), 8), body, together=together)
 
     def dim(self) -> Dim:
         """An index expression."""
