@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dlc.compiler.kernels.batches import batch_in_lanes
 from dlc.compiler.options import Options
 from dlc.compiler.passes.apply_schedules import apply_schedules
 from dlc.compiler.passes.chain_products import chain_products
@@ -237,6 +238,16 @@ def test_values_are_stored_in_blocks_of_the_batch() -> None:
     packed = program.buffer("x.packed")
     assert packed.layout.digits[0] == (0, 16)
     assert packed.layout.digits[-1] == (0, 1)
+
+
+@pytest.mark.parametrize(("width", "batch"), [(40, "N"), (63, None)])
+def test_a_batch_lies_in_the_lanes_where_that_pays(width: int, batch: str | None) -> None:
+    """Of 63 columns vectors are full as well: then rows are as good for batches of any size."""
+    b = Builder("xw")
+    x, w = value("x", N, 7, 64), value("w", 64, width)
+    y = b.op("contract", b.op("tanh", x), w, **matmul_spec(x.dims, w.dims))
+    made = graph(b, [x, w], [b.sum(b.op("tanh", y), (0, 1, 2))])
+    assert batch_in_lanes(made.nodes, Options()) == batch
 
 
 def test_a_tile_of_a_batch_is_one_block() -> None:
