@@ -153,18 +153,17 @@ def _mostly_inside(e: Dim, extent: Dim, extents: dict[str, Dim], options: Option
     """Whether an index, of an outer one and a constant range, is seldom outside of an axis.
 
     Then reading 0 there costs less than bounds that differ from place to place: tiles and vectors
-    can go over what would be in the bounds.
+    can go over what would be in the bounds. Neighbours in the axis are neighbours of the outer
+    index; those of the range may be further apart.
     """
     names = sorted(symbols(e) & extents.keys())
-    steps = [coefficient(e, n) for n in names]
-    if len(names) != 2 or any(not isinstance(s, int) or abs(s) != 1 for s in steps):
+    if len(names) != 2 or symbols(e) - set(names):
         return False
     env = {n: options.hint(n) for d in (extent, *extents.values()) for n in symbols(d)}
-    if symbols(e) - set(names):
-        return False
     ranges = [range(min(evaluate(extents[n], env), MOST_TRIED)) for n in names]
-    if not any(isinstance(extents[n], int) and len(r) <= MOST_TAPS
-               for n, r in zip(names, ranges, strict=True)):
+    if not any(isinstance(extents[tap], int) and len(taps) <= MOST_TAPS
+               and coefficient(e, place) in (1, -1) and isinstance(coefficient(e, tap), int)
+               for tap, taps, place in zip(names, ranges, reversed(names), strict=True)):
         return False
     size = evaluate(extent, env)
     if max(evaluate(extents[n], env) for n in names) > MOST_TRIED:

@@ -234,10 +234,18 @@ def test_swapped_variables_are_not_overwritten_too_early() -> None:
 
 
 def test_values_are_stored_in_blocks_of_the_batch() -> None:
-    program = schedule(conv(N, (4, 9, 8), (6, 4, 3, 3)))
+    program = schedule(conv(N, (8, 9, 8), (16, 8, 3, 3)))
     packed = program.buffer("x.packed")
     assert packed.layout.digits[0] == (0, 16)
     assert packed.layout.digits[-1] == (0, 1)
+
+
+@pytest.mark.parametrize("dilation", [1, 4])
+def test_rows_of_a_padded_convolution_lie_in_the_lanes(dilation: int) -> None:
+    """Also where taps are apart: what lies outside is read as 0, and bounds no loop over them."""
+    made = conv(2, (4, 5, 40), (6, 4, 3, 3), dilation=dilation, padding=dilation)
+    schedules = dict(check(made).schedules)
+    assert [schedules[f"contract_{at}"].vector for at in range(2)] == ["i3", "i3"]
 
 
 @pytest.mark.parametrize(("width", "batch"), [(40, "N"), (63, None)])
