@@ -154,15 +154,18 @@ class CudaFunction(Function):
         placed.fill(values)
         if self._writes:  # even by what a signal ends
             self.variables.written()
+        counts = False
         try:
             walk.put()
             results = placed.finish(leases, any(map(is_shared, given.values())))
+            counts = True
         except BaseException:
             with contextlib.suppress(self.on.cuda.Error):  # nothing of it goes on
-                self.stream.wait()
+                counts = walk.counts()
             raise
-        if self._random:
-            self.variables.random[1] += 1
+        finally:
+            if self._random and counts:
+                self.variables.random[1] += 1
         return results
 
 

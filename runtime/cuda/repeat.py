@@ -90,7 +90,7 @@ class _Run:
             for number, (start, count) in enumerate(self._parts()):
                 self._turn_to(number, start, count)
                 for _ in range(count):
-                    walk.put()
+                    walk.again()
                 self.used[number % 2].record(self.on.stream.handle)
             self.on.stream.synchronize()
             if placed.state:

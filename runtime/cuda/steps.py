@@ -15,6 +15,7 @@ from dlc.runtime.cuda.graphs import Graph
 from dlc.runtime.cuda.plan import STATE_BYTES, Launch, Places, Step, launches
 from dlc.runtime.cuda.resident import ResidentKernels
 from dlc.runtime.dims import evaluate
+from dlc.runtime.interrupts import put_off
 from dlc.runtime.memory import Array
 
 __all__ = ["Failed", "Straight", "Stream", "TimedStream", "Walk"]
@@ -144,6 +145,8 @@ class Walk:
         self._state, self._at_once = state, at_once
         self._open = Straight(stream, at_once)
         self._parts: list[Do] = [self._open.run]
+        self._whole, self._commits = 0, False  # from which part on variables may change
+        self.is_put = False  # whether all of a call is on the stream
 
     def add(self, part: Do) -> None:
         """Something that is put on the stream."""
@@ -152,6 +155,7 @@ class Walk:
     def add_steps(self, steps: list[Step]) -> None:
         """All steps in order."""
         for step in steps:
+            self._commits |= step["step"] == "commit"
             known = launches(step, self.sizes, self.places)
             if known is None:
                 self._decide(step)
@@ -164,12 +168,34 @@ class Walk:
         """The host does it: what comes after is put on the stream apart."""
         self._parts.append(lambda: self._decided(step))
         self._open = Straight(self.stream, self._at_once)
+        if not self._commits:
+            self._whole = len(self._parts)
         self._parts.append(self._open.run)
 
     def put(self) -> None:
-        """All of it, on the stream; waits only where the host decides."""
-        for part in self._parts:
+        """All of a call, on the stream; waits only where the host decides. A Ctrl-C ends it before
+        variables change, or waits."""
+        self.is_put = False
+        for part in self._parts[:self._whole]:
             part()
+        with put_off():
+            for part in self._parts[self._whole:]:
+                part()
+            self.is_put = True
+
+    def again(self) -> None:
+        """As `put`, of one of many calls, which count themselves: one graph is a whole."""
+        if len(self._parts) == 1 and self.stream.records:
+            self._parts[0]()
+        else:
+            self.put()
+
+    def counts(self) -> bool:
+        """Whether the call that was put last is done, with no check failed; waits for it."""
+        if not self.is_put or not self._state:
+            self.stream.wait()
+            return self.is_put
+        return not any(self.read(self._state, 8, self.sizes))
 
     def _decided(self, step: Step) -> None:
         if self._state:
