@@ -188,6 +188,11 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     return _substituted(dim, *map(values.get, dim.symbols))
 
 
+def as_multiples(multiples: Mapping[str, int]) -> dict[str, Dim]:
+    """Symbols of which is known that they are multiples of numbers, as such."""
+    return {name: number * symbol(name) for name, number in multiples.items()}
+
+
 @_remembered
 def _substituted(dim: Poly, *found: Dim | None) -> Dim:
     """`found` is what stands for each of the symbols, in their order; None for what stays."""

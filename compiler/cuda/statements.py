@@ -10,7 +10,7 @@ from dlc.compiler.cuda.expressions import Expressions
 from dlc.compiler.cuda.scalars import CudaBuilder
 from dlc.compiler.cuda.text import Operand, Writer, kind, stored
 from dlc.compiler.loops.names import Name
-from dlc.ir.dims import Dim, mod, substitute, symbol, symbols
+from dlc.ir.dims import Dim, as_multiples, mod, substitute, symbol, symbols
 from dlc.ir.loops import (
     Alloc,
     Apply,
@@ -116,8 +116,7 @@ class StatementEmitter:
 
     def _is_aligned(self, offset: Dim, lanes: int) -> bool:
         """Whether neighbours may be read at once; buffers begin at addresses that allow it."""
-        known = {name: number * symbol(name) for name, number in self.multiples.items()}
-        return mod(substitute(offset, known), lanes) == 0
+        return mod(substitute(offset, as_multiples(self.multiples)), lanes) == 0
 
     def _load_pack(self, s: Load) -> Lanes:
         pack, form = self.writer.fresh("pack"), f"Pack<{stored(s.dtype)}, {s.lanes}>"

@@ -95,6 +95,7 @@ class OnSeveralPlaces(OnThreads):
         threads = self.schedule.threads
         number = symbol("place") + symbol("k") * threads
         self.span("k", 0, self.schedule.places - 1)
+        self.whole = bool(self.schedule.vector) and self.comes_out_even
         with self.out.block() as body:
             with self.out.block() as statements:
                 self._move(outer, self.named("at", number, total - 1))

@@ -16,7 +16,17 @@ from math import copysign
 from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.sweep import Sweeping
-from dlc.ir.dims import Dim, ceildiv, evaluate, floordiv, mod, product, symbol
+from dlc.ir.dims import (
+    Dim,
+    as_multiples,
+    ceildiv,
+    evaluate,
+    floordiv,
+    mod,
+    product,
+    substitute,
+    symbol,
+)
 from dlc.ir.kernel import (
     Access,
     Buffer,
@@ -97,21 +107,35 @@ class OnThreads(Sweeping):
         assert not isinstance(wide.high, Access)
         self.point[wide.name] = at * lanes + symbol("lane")
         self.vector_bound = wide.high
-        whole = floordiv(wide.high, lanes)
-        if mod(wide.high, lanes) == 0:
+        if self.comes_out_even:
+            self.whole = True
             self.sequence(self.kernel.body)
             return
+        whole = floordiv(wide.high, lanes)
         for self.whole in (True, False):
             with self.out.block() as statements:
                 self.sequence(self.kernel.body)
             self.out.when((whole - 1 - at if self.whole else at - whole,), statements)
 
+    @property
+    def comes_out_even(self) -> bool:
+        """Whether the vector index has whole vectors alone."""
+        index = next(i for i in self.kernel.outer if i.name == self.schedule.vector)
+        assert not isinstance(index.high, Access)
+        known = as_multiples(dict(self.schedule.multiples))
+        return mod(substitute(index.high, known), self.schedule.lanes) == 0
+
     def number(self, turns: Sequence[tuple[str, Dim]], number: Dim) -> None:
         """Gives indices, of so many values each, theirs at the place with this number."""
+        counts = tuple(count for _, count in turns)
         for at, (name, count) in reversed(list(enumerate(turns))):
-            value = 0 if count == 1 else mod(number, count) if at else number
+            value = 0 if count == 1 else number
+            if at and not isinstance(count, int):  # one division, which takes long
+                whole = self.named("whole", floordiv(number, count), product(counts[:at]) - 1)
+                value, number = number - whole * count, whole
+            elif at:
+                value, number = mod(number, count), floordiv(number, count)
             self.point[name] = value if value == 0 else self.named(name, value, count - 1)
-            number = floordiv(number, count)
 
     def sequence(self, body: Body) -> None:
         """The statements in order; those of a group in sweeps, which threads go along together."""

@@ -20,10 +20,20 @@ from dlc.compiler.schedules.product_tiles import TileChoice
 from dlc.compiler.schedules.rows import row_of
 from dlc.compiler.schedules.several_places import places_of_thread
 from dlc.compiler.schedules.tensor_chains import best_chain
-from dlc.compiler.schedules.tensor_operands import Alignment, as_multiples
+from dlc.compiler.schedules.tensor_operands import Alignment
 from dlc.compiler.schedules.tensor_tiles import TensorChoice
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, ceildiv, evaluate, mod, product, substitute, symbol, symbols
+from dlc.ir.dims import (
+    Dim,
+    as_multiples,
+    ceildiv,
+    evaluate,
+    mod,
+    product,
+    substitute,
+    symbol,
+    symbols,
+)
 from dlc.ir.kernel import Access, Compute, Index, Kernel, computes
 from dlc.ir.schedule import PAIR, GroupTile, Schedule, SharedTile, TensorTile
 
@@ -64,13 +74,17 @@ class ThreadSearch:
             return {}
         row = self._row()
         if row is not None:
-            return self._wished_of_row(row[-1])
+            return self._wished_along(row[-1])
         made = as_product(self.kernel, self.sizes)
-        return {} if made is None else self._tiles(made).wished()
+        if made is not None:
+            return self._tiles(made).wished()
+        order = self._order()
+        last = [i for i in self.kernel.outer if i.name in order[-1:]]
+        return {} if not last or self._vector(order)[0] else self._wished_along(last[0])
 
-    def _wished_of_row(self, along: Index) -> dict[str, int]:
-        lanes = self._most_lanes(along)
-        return {n: lanes for n in symbols(self._length(along)) if lanes > 1}
+    def _wished_along(self, index: Index) -> dict[str, int]:
+        lanes = self._most_lanes(index)
+        return {n: lanes for n in symbols(self._length(index)) if lanes > 1}
 
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
@@ -126,7 +140,8 @@ class ThreadSearch:
     def _places_of_thread(self, schedule: Schedule) -> int:
         """How many places (or vectors of them) a thread has: so many that memory is kept busy."""
         *rest, _ = schedule.order or ("",)
-        ragged = mod(self._high(schedule.vector), schedule.lanes) != 0 if schedule.vector else False
+        ragged = schedule.vector and not self._is_multiple(
+            self._high(schedule.vector), schedule.lanes)
         if not schedule.order or not self._is_plain() or (ragged and rest):
             return 1
         places = self._number(self._places(schedule.order)) // schedule.lanes

@@ -42,11 +42,6 @@ def line_of(kernel: Kernel, value: Arg, over: Index, lines: Index) -> Index:
     return over if along else lines
 
 
-def as_multiples(multiples: Mapping[str, int]) -> dict[str, Dim]:
-    """Symbols of which is known that they are multiples, as such."""
-    return {name: number * symbol(name) for name, number in multiples.items()}
-
-
 def as_it_lies(value: Arg) -> Access | None:
     """What a factor is read from, if it lies in memory as it is."""
     plain = isinstance(value, Access) and value.fill is None and value.at

@@ -30,13 +30,12 @@ from dlc.compiler.schedules.product_tiles import (
 from dlc.compiler.schedules.tensor_operands import (
     Alignment,
     as_it_lies,
-    as_multiples,
     has_tensor_cores,
     line_of,
     short,
 )
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim, mod, substitute, symbol, symbols
+from dlc.ir.dims import Dim, as_multiples, mod, substitute, symbol, symbols
 from dlc.ir.kernel import Arg, Kernel
 from dlc.ir.schedule import TensorTile
 from dlc.ir.types import F32, DType

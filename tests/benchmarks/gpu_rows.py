@@ -50,7 +50,10 @@ def _rows() -> list[Row]:
     norms = {"x": x, **scale}
     bf16 = replace(gemm(4096), name="gemm4096_bf16", program="products.dl product_of_halves")
     return [
-        Row(replace(SEVEN["elementwise"], name="elementwise_1gb", inputs=whole_gb), 0.88),
+        Row(Workload("copy_like_1gb", "elements.dl copy_like", "forward", whole_gb, "copy_like"),
+            0.88),
+        Row(replace(SEVEN["elementwise"], name="elementwise_1gb", inputs=whole_gb), beside=both,
+            speedup=1),  # three functions an element are more work than memory
         Row(Workload("softmax_large", "elements.dl rows", "forward", {"x": x}, "softmax"),
             0.85, beside=both, speedup=1.3),
         Row(Workload("softmax_gradient", "elements.dl rows_gradient", "gradient",

@@ -115,6 +115,7 @@ MATHEMATICS: Mapping[str, Callable[..., Any]] = {
 } | {
     "product": lambda o, p, x, y: o.product(x, y),
     "transposed": lambda o, p, x, y: o.product(o.transpose(x, (1, 0)), y),
+    "copy_like": lambda o, p, x, y: o.relu(x * y + 1.0) - 0.5 * x,
     "softmax": lambda o, p, x: o.softmax(x, -1),
     "softmax_first": lambda o, p, x: o.softmax(x, 0),
     "sum_first": lambda o, p, x: o.sum(x, 0),

@@ -168,7 +168,7 @@ def test_the_table_of_a_gpu() -> None:
     assert row["dlc"] == "2 / 1"
     assert row["torch_compile"] == "not there"
     assert row["CPU µs of a step"] == "4.0 (≤ 10)"
-    large = gpu_rows.ROWS["elementwise_1gb"]
+    large = gpu_rows.ROWS["copy_like_1gb"]
     seconds = (2 * 2**30 + 4 * 16384) / 1e12
     assert gpu.reached(large, {"dlc": {"median_ms": 2e3 * seconds}}, 1e12) == "50% of a copy"
     product = gpu_rows.ROWS["gemm4096_bf16"]

@@ -99,6 +99,24 @@ def check_of(made: CudaGraph, options: Options, turned: bool, **sizes: int) -> N
 
 
 @needs_compiler
+def test_rows_that_meet_one_row(ran: list[str]) -> None:
+    """Elementwise work on rows whose length is a symbol: where it is a multiple of 4, a thread has
+    four elements side by side, of which none sticks out."""
+    x, y = Value("x", tensor(F32, (M, N))), Value("y", tensor(F32, (N,)))
+    b = Builder("xy")
+    out = b.op("mul", x, b.broadcast(y, x.dims, (1,)))
+    made = CudaGraph(Graph("scaled", (Param(x), Param(y)), tuple(b.nodes), (out,)))
+    text = bodies(made.made.text)
+    for m, n in ((3, 8), (5, 7), (70, 64), (1, 1), (300, 12)):
+        ran.clear()
+        given = numbers(made.meaning, M=m, N=n)
+        (found,) = made.run(given)
+        np.testing.assert_array_equal(found, given[0] * given[1])
+        assert ("Pack<float, 4>" in text[ran[-1]]) == (n % 4 == 0)
+    assert not [body for body in text.values() if "Pack" in body and " ? " in body]
+
+
+@needs_compiler
 def test_every_variant_gives_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     made = CudaGraph(dense(BF16))
     ran: set[str] = set()
