@@ -18,15 +18,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 
-from dlc.compiler.kernels.accesses import LANE, uses
+from dlc.compiler.kernels.accesses import LANE, accesses, uses
 from dlc.compiler.kernels.moments import Moments, moments_of
 from dlc.compiler.kernels.sweeps import sweeps
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.moments import SweepingMoments
 from dlc.compiler.loops.reduce import State
-from dlc.ir.dims import Dim, ceildiv, floordiv, minimum, symbol
+from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, symbol
 from dlc.ir.kernel import Access, Compute, Index, Opaque, Seq
 
+FEW_COLUMNS = 512  # of a row that is read from end to end before the next one begins
+NEAR = 512 * 1024  # bytes that a near cache holds: there it is no matter
 CHUNK = ("sum.c", "count.c", "rest.c", "squares.c")  # of a chunk of the rows of a stripe
 SO_FAR = ("sum.f", "count.f", "squares.f", "shift.f", "whole.f")  # of all chunks so far
 
@@ -219,9 +221,21 @@ class Striping(SweepingMoments):
             return
         side = self.schedule.sweep
         whole = self.simple(floordiv(high - low, side))
+        if self.piece is not None:
+            whole = self.named(name, whole * self._several(run, high - low), whole)
         first = low + whole * side
         self._turns(run, name, (f"{name}.b", 0, whole), low, side)
         self._turns(run, name, (f"{name}.t", first, high), 0, 1)
+
+    def _several(self, run: list[Compute], rows: Dim) -> Dim:
+        """1 where several rows of far memory are read side by side, 0 where one after another: rows
+        of few columns are one long piece then."""
+        index = next(i for i in self.kernel.outer if i.name == self.striped)
+        assert not isinstance(index.high, Access)
+        size = max(self.kernel.buffer(a.buffer).dtype.size for c in run for a in accesses(c)
+                   if uses(a, self.striped))
+        near = floordiv(NEAR, maximum(rows * index.high * size, 1))
+        return self.simple(minimum(floordiv(index.high, FEW_COLUMNS) + near, 1))
 
     def _in_lanes(
         self, name: str, high: Dim, rest: list[Index], inner: Callable[[str, Dim, Dim], None]

@@ -1,8 +1,9 @@
 """Schedules of reductions down columns of a matrix that no near cache holds.
 
-Memory gives most where it is read on and on: a few rows at a time, from end to end. So the sums of
-all columns, or of as many as the first cache holds, lie in memory meanwhile, and a turn adds some
-rows to them, as in sweeps along rows that lie side by side (`loops/stripes.py`). Chunks are of
+Memory gives most where it is read on and on: a few rows at a time, from end to end; or one, where
+rows are short. So the sums of all columns, or of as many as the first cache holds, lie in memory
+meanwhile, and a turn adds some rows to them, as in sweeps along rows that lie side by side
+(`loops/stripes.py`). Chunks are of
 columns, and a column is summed from first row to last whoever does it; where there are few threads,
 each does many chunks as one.
 """
@@ -19,7 +20,7 @@ from dlc.ir.dims import floordiv, product, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, storage_size
 from dlc.ir.schedule import Schedule, Tile
 
-ROWS = 4  # in a turn: memory and caches follow as many at once, and a sum is loaded once for all
+ROWS = 8  # in a turn: memory and caches follow as many at once, and a sum is loaded once for all
 NARROW = 16  # vectors that a register tile holds, of whole rows
 SHORTEST = 16  # columns of as many rows or fewer: their sums would be most of the work
 NEAR_BYTES = 512 * 1024  # that a near cache holds: register tiles need no memory for sums

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from dlc.ir.check_schedule import KernelError, check_schedule
 from dlc.ir.dims import Dim, evaluate, symbol
 from dlc.ir.graph import Builder, Graph
 from dlc.ir.kernel_text import parse_kernel
+from dlc.ir.loops import For, Let, Statement
 from dlc.ir.schedule import Schedule
 from dlc.ir.schedule_text import parse_schedule, print_schedule
 from dlc.runtime import pool
@@ -20,7 +23,8 @@ from tests.compiler.test_kernels import graph, value
 from tests.compiler.test_products import product
 
 M, N = symbol("M"), symbol("N")
-SHAPES = ((1, 1), (3, 5), (6, 16), (37, 300), (5, 4111), (33, 9000))
+# The last but one is not near, and has few columns: its rows are read one after another.
+SHAPES = ((1, 1), (3, 5), (12, 16), (37, 300), (5, 4111), (1403, 99), (33, 9000))
 FEW = Options(target="x86-64-v4", hints={"M": 1})
 
 
@@ -51,7 +55,7 @@ def test_columns(shape: tuple[int, int], lanes: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-@pytest.mark.parametrize(("depth", "columns"), [(1, 1), (7, 300), (130, 4111)])
+@pytest.mark.parametrize(("depth", "columns"), [(1, 1), (17, 300), (130, 4111), (1403, 99)])
 def test_few_rows_times_a_matrix(rows: int, depth: int, columns: int) -> None:
     made = product("nn", M, symbol("K"), N)
     assert schedules(made, FEW)[0].together > 1
@@ -86,6 +90,24 @@ def test_chunks_that_are_done_as_one_are_of_vectors(before: str, after: str) -> 
         return
     with pytest.raises(KernelError, match="chunks are not of vectors"):
         check_schedule(kernel, schedule)
+
+
+def test_rows_of_few_columns_are_read_one_after_another() -> None:
+    """But where a near cache holds them all: there rows side by side need fewer loads."""
+    program, _ = plan(sums(), Options(lanes=16))
+    for name, sizes, several in (("wide", (4000, 512), 1), ("narrow", (4000, 511), 0),
+                                 ("near", (256, 511), 1), ("short", (6, 9000), 0)):
+        turns = [evaluate(s.value, {"M": sizes[0], "N": sizes[1]}) for loops in program.loops
+                 for s in lets(loops.body) if s.name.startswith("k0.")]
+        assert turns == [sizes[0] // 8 * several] * 2, name
+
+
+def lets(body: tuple[Statement, ...]) -> Iterator[Let]:
+    for statement in body:
+        if isinstance(statement, For):
+            yield from lets(statement.body)
+        elif isinstance(statement, Let):
+            yield statement
 
 
 @pytest.mark.parametrize("columns", [1, 250, 1024, 5000, 70000])
