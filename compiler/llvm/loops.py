@@ -13,7 +13,7 @@ from dlc.compiler.llvm.statements import StatementEmitter
 from dlc.compiler.llvm.target import Target
 from dlc.compiler.llvm.text import Operand, Scope, mangle, splat
 from dlc.compiler.loops.names import Name
-from dlc.compiler.loops.pressure import constants_in_registers
+from dlc.compiler.loops.pressure import constants_in_registers, integers_in_registers
 from dlc.ir.dims import Dim
 from dlc.ir.loops import (
     Alloc,
@@ -104,7 +104,9 @@ class FunctionEmitter(StatementEmitter):
         free = target.registers - most_carried(function.body)
         if free <= (FEW_OF_16 if target.registers <= 16 else FEW_FREE):
             return frozenset()
-        kept = constants_in_registers(function.body, target.registers, target.register_bytes)
+        room = target.registers, target.register_bytes
+        kept = constants_in_registers(function.body, *room)
+        self.writer.words = kept is None or integers_in_registers(function.body, *room)
         return None if kept is None else frozenset(
             splat(DTYPES[dtype], value, lanes=2).text for dtype, value in kept)
 

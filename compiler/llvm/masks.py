@@ -136,7 +136,7 @@ class MaskEmitter:
         if s.lanes == 1:
             text = self.writer.emit(f"insertelement {kind} poison, {one} {text}, i64 0", "s")
         name = f"@llvm.masked.store.v{s.lanes}{suffix(one)}.p0"
-        mask = self._mask_vector(s.mask, s.dtype)
+        mask = self._made_again(s.mask, s.dtype) or self._mask_vector(s.mask, s.dtype)
         self.writer.line(
             f"call void {name}({kind} {text}, ptr {place}, i32 {s.dtype.size}, {mask})")
 
@@ -148,6 +148,23 @@ class MaskEmitter:
         if mask.lanes > 1:
             return str(mask)
         return f"<1 x i1> {self.writer.emit(f'bitcast {mask} to <1 x i1>', 'm')}"
+
+    def _made_again(self, name: str, dtype: DType) -> str:
+        """A mask made a second time, of a number that no vector register holds meanwhile, where
+        values leave no room for it from the first load to the last store of a turn; else empty."""
+        mask = self.values[name]
+        tests = self.tests.get(mask.text, ())
+        if self.writer.kept is None or not self.target.masks_by_sign or len(tests) != 1 or (
+                not tests[0].lanes or self.depths[mask.text] != self.writer.depth):
+            return ""
+        wide = I64 if dtype.size == 8 else I32
+        first = Operand(self.writer.emit(f"sub i64 {tests[0].value}, 1", "m"), I64)
+        if wide is I32:
+            first = Operand(self.writer.emit(f"trunc {first} to i32", "m"), I32)
+        bound, numbers = self.spread(first, mask.lanes), lane_numbers(wide, mask.lanes, 1, -1)
+        compare = "slt" if tests[0].lanes == "sgt" else "sge"
+        text = f"icmp {compare} {self.writer.ready(numbers)}, {bound.text}"
+        return f"<{mask.lanes} x i1> {self.writer.emit(text, 'm')}"
 
     def _by_sign(self, mask: Operand, dtype: DType) -> str:
         """A mask out of lanes as wide as elements, as the instruction takes it: LLVM would keep
@@ -240,8 +257,8 @@ class MaskEmitter:
         return known[key]
 
 
-def lane_numbers(dtype: DType, lanes: int, step: int) -> Operand:
-    """The vector 0, step, 2 step, …"""
+def lane_numbers(dtype: DType, lanes: int, step: int, first: int = 0) -> Operand:
+    """The vector first, first + step, first + 2 step, …"""
     kind = element(dtype)
-    numbers = ", ".join(f"{kind} {number(dtype, lane * step)}" for lane in range(lanes))
+    numbers = ", ".join(f"{kind} {number(dtype, first + lane * step)}" for lane in range(lanes))
     return Operand(f"<{numbers}>", dtype, lanes)

@@ -138,6 +138,7 @@ class LlvmBuilder(ScalarBuilder[Operand]):
         return Operand(self.writer.emit(text, "v"), dtype, self.lanes)
 
     def _binary(self, name: str, a: Operand, b: Operand) -> Operand:
+        a, b = self.writer.word(name, a), self.writer.word(name, b)
         return self._emit(f"{name} {a}, {b.text}", a.dtype)
 
     def _call(self, name: str, dtype: DType, *args: Operand) -> Operand:
@@ -265,18 +266,15 @@ class LlvmBuilder(ScalarBuilder[Operand]):
     def _ldexp(self, x: Operand, n: Operand) -> Operand:
         if self.scales:
             return self._scale(x, n)
-        # Two powers of two, each a normal number.
-        top = 252 if x.dtype is F32 else 2044
-        near = self.primitive("minimum", n, self.like(n, top))
-        bits = I32 if x.dtype is F32 else I64
-        whole = self._convert("fptosi", self._at_least(near, -top), bits)
+        # Two powers of two, each a normal number. The last bits of a number that is rounded to a
+        # whole one are that: AVX2 has no other instruction for f64, and those of nan are some.
+        bits, magic = (I32, 1.5 * 2.0**23) if x.dtype is F32 else (I64, 1.5 * 2.0**52)
+        whole = self.bitcast(self.add(n, self.like(n, magic)), bits)
+        zero = self.bitcast(splat(n.dtype, magic, self.lanes), bits)
+        whole = self.sub(whole, zero)
         half = self._binary("ashr", whole, self.like(whole, 1))
         rest = self.sub(whole, half)
         return self.mul(self.mul(x, self._power(half, x.dtype)), self._power(rest, x.dtype))
-
-    def _at_least(self, x: Operand, low: float) -> Operand:
-        """The larger; `low` for nan."""
-        return self.select(self.compare("gt", x, self.like(x, low)), x, self.like(x, low))
 
     def _power(self, n: Operand, dtype: DType) -> Operand:
         """2**n as a normal number."""

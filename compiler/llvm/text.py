@@ -8,12 +8,13 @@ from dataclasses import field
 from functools import lru_cache
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.types import DTYPES, DType
+from dlc.ir.types import DTYPES, I32, I64, DType
 
 # bf16 as its bits: LLVM would call a library, which is not there, for many CPUs.
 _FLOATS = {"f16": "half", "bf16": "i16", "f32": "float", "f64": "double"}
 _ELEMENTS = {name: _FLOATS.get(name, f"i{t.size * 8}") for name, t in DTYPES.items()} | {
     "bool": "i1"}
+_LAST = re.compile(r"(-?\d+)\)")  # number of a splat
 _LETTERS = re.compile(r"[^A-Za-z0-9_.]")
 
 
@@ -171,6 +172,7 @@ class Writer:
     def __init__(self) -> None:
         self.brief = False
         self.kept: frozenset[str] | None = None
+        self.words = True  # whether constants of integers are kept
         self.table = Table()
         self.scopes = [Scope("entry")]
         self.allocas: list[str] = []
@@ -214,6 +216,23 @@ class Writer:
         """An operand as an instruction takes it: a constant vector that is not kept is loaded."""
         if self.kept is None or x.lanes == 1 or x.loaded or not x.is_constant or self._stays(x):
             return x
+        return self._loaded(x, depth)
+
+    def word(self, op: str, x: Operand) -> Operand:
+        """An operand of an integer operation: where integers are not kept, a constant of which LLVM
+        need not know what it is comes from the table. That the upper halves of factors are 0 it
+        sees from a mask, for which it makes no instruction."""
+        if self.words or x.lanes == 1 or not x.text.startswith("splat"):
+            return x
+        word = splat(I64, 2 ** 32 - 1, x.lanes)
+        if x.dtype is I32 and op in ("add", "sub", "and", "or", "xor"):
+            return self._loaded(x, None)
+        if x.dtype is I64 and op == "mul" and 0 <= int(_LAST.findall(x.text)[0]) < 2 ** 32:
+            text = self.emit(f"and {self._loaded(x, None)}, {word.text}", "c")
+            return Operand(text, I64, x.lanes, True)
+        return x
+
+    def _loaded(self, x: Operand, depth: int | None) -> Operand:
         place = self.table.place(self.scopes[-1 if depth is None else depth].block, x)
         return Operand(self.emit(f"load {x.kind}, ptr {place}", "c", depth), x.dtype, x.lanes, True)
 

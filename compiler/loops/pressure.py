@@ -36,17 +36,30 @@ def constants_in_registers(
 ) -> frozenset[Constant] | None:
     """The constants that there are registers for beside the values of innermost loops, those that
     are used most; None if LLVM does well with all of them."""
-    names = _Names()
-    names.add(body)
     kept: set[Constant] = set()
     crowded = False
-    for loop in innermost(body):
-        found = _Pressure(names, register_bytes).of(loop)
+    for found in _wanted(body, register_bytes):
         left = registers - found.values - found.fixed
         crowded |= left < ENOUGH and len(found.uses) > max(left, 0) + MISSED
         most_used = sorted(found.uses, key=lambda constant: -found.uses[constant])
         kept.update(most_used[:max(left - ORDERED, 0)])
     return frozenset(kept) if crowded else None
+
+
+def integers_in_registers(
+    body: tuple[Statement, ...], registers: int, register_bytes: int
+) -> bool:
+    """Whether the constants of integers stay there, too: not where words of 64 bits alone fill more
+    registers than there are. Otherwise LLVM orders a loop the worse, the more it loads."""
+    return all(found.values + found.fixed <= registers + ENOUGH
+               for found in _wanted(body, register_bytes))
+
+
+def _wanted(body: tuple[Statement, ...], register_bytes: int) -> Iterator[Wanted]:
+    names = _Names()
+    names.add(body)
+    for loop in innermost(body):
+        yield _Pressure(names, register_bytes).of(loop)
 
 
 def innermost(body: Iterable[Statement]) -> Iterator[For]:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from dlc.compiler.kernels.formulas import Need, need, places_at_a_time
-from dlc.compiler.loops.pressure import constants_in_registers
+from dlc.compiler.loops.pressure import constants_in_registers, integers_in_registers
 from dlc.compiler.options import Options
 from dlc.compiler.pipeline import plan
 from dlc.ir.dims import symbol
 from dlc.ir.graph import Builder
-from dlc.ir.loops import Apply, Const, For, Load, Splat, Statement, Store
+from dlc.ir.loops import Apply, Const, For, IndexOf, Load, Splat, Statement, Store
 from dlc.ir.types import F32, F64, I64, DType
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.test_kernels import graph, value
@@ -57,6 +57,16 @@ def test_constants_of_many_formulas_do_not() -> None:
     assert kept is not None
     assert len(kept) < 8
     assert constants_in_registers(loop("tanh", "log", "erf"), 32, 64) is None
+
+
+def test_integers_stay_but_beside_words_of_64_bits() -> None:
+    assert integers_in_registers(loop("tanh", "log", "erf"), 16, 32)
+    draw = Apply("d", "random_normal", ("s", "s", "e"), F32, F32, 8, (("place", 1),))
+    body = (For("i", 0, N, (
+        IndexOf("e", symbol("i"), I64, 8), IndexOf("s", symbol("i"), I64, 8), draw,
+        Store("y", symbol("i"), "d", F32, 8)), 8),)
+    assert not integers_in_registers(body, 16, 32)
+    assert integers_in_registers(body, 32, 64)
 
 
 def test_those_that_are_used_most_stay() -> None:
