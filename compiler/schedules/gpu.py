@@ -10,12 +10,12 @@ from dlc.compiler.kernels.implicit_products import as_product
 from dlc.compiler.loops import columns
 from dlc.compiler.loops import running as running_sums
 from dlc.compiler.loops.running import running_sum
-from dlc.compiler.loops.shared_tiles import PACK
 from dlc.compiler.loops.threads import WARP
 from dlc.compiler.options import Options
 from dlc.compiler.schedules.columns import Columns
 from dlc.compiler.schedules.group_tiles import GroupChoice, GroupSearch
 from dlc.compiler.schedules.held_rows import HeldRowSearch
+from dlc.compiler.schedules.neighbours import Neighbours
 from dlc.compiler.schedules.product_tiles import TileChoice
 from dlc.compiler.schedules.rows import row_of
 from dlc.compiler.schedules.several_places import places_of_thread
@@ -23,22 +23,11 @@ from dlc.compiler.schedules.tensor_chains import best_chain
 from dlc.compiler.schedules.tensor_operands import Alignment
 from dlc.compiler.schedules.tensor_tiles import TensorChoice
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import (
-    Dim,
-    as_multiples,
-    ceildiv,
-    evaluate,
-    mod,
-    product,
-    substitute,
-    symbol,
-    symbols,
-)
+from dlc.ir.dims import Dim, as_multiples, ceildiv, evaluate, product, symbols
 from dlc.ir.kernel import Access, Compute, Index, Kernel, computes
-from dlc.ir.schedule import PAIR, GroupTile, Schedule, SharedTile, TensorTile
+from dlc.ir.schedule import GroupTile, Schedule, TensorTile
 
 THREADS = 256  # of a block: eight warps, of which several blocks fit a processor
-WIDE = 16  # bytes of one access, at most
 LONG_ROW = 1024  # from here on a block has a row, below a warp
 LONG_SUM = 64  # elements of a running sum, from which on threads share it
 SIDE = 4  # places of a row that a thread has at a time
@@ -64,6 +53,10 @@ class ThreadSearch:
     multiples: Mapping[str, int] = field(default_factory=dict)
     tiles: dict[Kernel, GroupSearch] = field(default_factory=dict)  # of forms that were seen
 
+    @property
+    def _side(self) -> Neighbours:
+        return Neighbours(self.kernel, self.starts, self.multiples)
+
     def at(self, sizes: dict[str, int]) -> ThreadSearch:
         """The same search at other sizes."""
         return replace(self, sizes=sizes)
@@ -74,17 +67,13 @@ class ThreadSearch:
             return {}
         row = self._row()
         if row is not None:
-            return self._wished_along(row[-1])
+            return self._side.wished(row[-1])
         made = as_product(self.kernel, self.sizes)
         if made is not None:
             return self._tiles(made).wished()
         order = self._order()
         last = [i for i in self.kernel.outer if i.name in order[-1:]]
-        return {} if not last or self._vector(order)[0] else self._wished_along(last[0])
-
-    def _wished_along(self, index: Index) -> dict[str, int]:
-        lanes = self._most_lanes(index)
-        return {n: lanes for n in symbols(self._length(index)) if lanes > 1}
+        return {} if not last or self._vector(order)[0] else self._side.wished(last[0])
 
     def choose(self) -> tuple[Kernel, Schedule]:
         """The kernel, in the form that the schedule is for, and the schedule."""
@@ -140,8 +129,8 @@ class ThreadSearch:
     def _places_of_thread(self, schedule: Schedule) -> int:
         """How many places (or vectors of them) a thread has: so many that memory is kept busy."""
         *rest, _ = schedule.order or ("",)
-        ragged = schedule.vector and not self._is_multiple(
-            self._high(schedule.vector), schedule.lanes)
+        ragged = any(not self._side.come_out_even(i, schedule.lanes)
+                     for i in self.kernel.outer if i.name == schedule.vector)
         if not schedule.order or not self._is_plain() or (ragged and rest):
             return 1
         places = self._number(self._places(schedule.order)) // schedule.lanes
@@ -159,7 +148,9 @@ class ThreadSearch:
 
     def _in_groups(self, order: tuple[str, ...], row: tuple[Index, ...], group: int) -> Schedule:
         """A warp or a block for each place, along whose row its threads go together."""
-        lanes = self._lanes_of_row(row) if group > 1 else 1
+        lanes = self._side.along(row[-1], [
+            a for a in self._side.accesses() if any(uses(a, i.name) for i in row)])
+        lanes = lanes if group > 1 and self._extent(row[-1]) >= lanes else 1
         found = HeldRowSearch(self.kernel, row, lanes, self.options.target, self._extent).choose(
             ) if group > 1 else None
         group, held = (found.group, found.held) if found is not None else (group, 0)
@@ -170,32 +161,6 @@ class ThreadSearch:
             self.options.target, order, len(order), blocks, row[-1].name if lanes > 1 else "",
             lanes, reduce=tuple(i.name for i in row), sweep=side, threads=threads, group=group,
             held=held)
-
-    def _length(self, index: Index) -> Dim:
-        assert not isinstance(index.high, Access)
-        assert not isinstance(index.low, Access)
-        return index.high - index.low
-
-    def _lanes_of_row(self, row: tuple[Index, ...]) -> int:
-        """How many places along a row are one access: 16 bytes, if all memory allows it."""
-        along, length = row[-1], self._length(row[-1])
-        found = [a for a in self._accesses() if any(uses(a, i.name) for i in row)]
-        lanes = self._most_lanes(along)
-        fits = self._is_multiple(length, lanes)
-        if not fits or along.low != 0 or self._extent(along) < lanes:
-            return 1
-        return lanes if all(self._may_widen(a, along, lanes) for a in found) else 1
-
-    def _most_lanes(self, index: Index) -> int:
-        """How many places along an index are 16 bytes of all that lies along it."""
-        return WIDE // max((self._size(a) for a in self._accesses() if uses(a, index.name)),
-                           default=WIDE)
-
-    def _is_multiple(self, dim: Dim, number: int) -> bool:
-        return mod(substitute(dim, as_multiples(self.multiples)), number) == 0
-
-    def _size(self, access: Access) -> int:
-        return self.kernel.buffer(access.buffer).dtype.size
 
     def _in_columns(self, row: tuple[Index, ...] | None) -> Schedule | None:
         """Columns side by side, whose rows threads share; None where they have one each."""
@@ -258,7 +223,7 @@ class ThreadSearch:
         blocks = product((ceildiv(self._places(tile.rows), tile.height),
                           ceildiv(self._places(tile.columns), tile.width), self._places(rest)))
         order = (*rest, *tile.rows, *tile.columns)
-        vector, lanes = self._side_by_side(tile)
+        vector, lanes = self._side.of_results(tile)
         schedule = Schedule(self.options.target, order, len(order), at_least_one(blocks), vector,
                             lanes, reduce=choice.reduce, threads=THREADS)
         if isinstance(tile, TensorTile):
@@ -266,25 +231,6 @@ class ThreadSearch:
         if isinstance(tile, GroupTile):
             return replace(schedule, threads=tile.threads, grouped=tile)
         return replace(schedule, shared=tile)
-
-    def _side_by_side(self, tile: SharedTile | TensorTile | GroupTile) -> tuple[str, int]:
-        """Along which index a thread has results side by side, and how many of them are one access.
-        """
-        index = next((i for i in self.kernel.outer if i.name in tile.columns[-1:]), None)
-        if index is None:
-            return "", 1
-        _, *after = (c for c in self.kernel.body if isinstance(c, Compute))
-        found = [a for c in after for a in accesses(c) if a.at]
-        sizes = [self._size(a) for a in found if uses(a, index.name)]
-        if not isinstance(tile, SharedTile):
-            lanes = PAIR
-        elif tile.slices > 1:
-            lanes = 1
-        else:
-            lanes = min(PACK, WIDE // max(sizes, default=WIDE))
-        fits = lanes > 1 and self._is_multiple(self._high(index.name), lanes) and all(
-            self._may_widen(a, index, lanes) for a in found)
-        return (index.name, lanes) if fits else ("", 1)
 
     def _places(self, order: tuple[str, ...]) -> Dim:
         return product(tuple(self._high(name) for name in order))
@@ -332,11 +278,7 @@ class ThreadSearch:
         """How many accesses lie side by side along an index, if it is of any length."""
         if self._extent(index) < 2:
             return -1
-        return sum(stride(self.kernel, a, index, 1) == 1 for a in self._accesses())
-
-    def _accesses(self) -> list[Access]:
-        found = [a for c in computes(self.kernel.body) for a in accesses(c)]
-        return [a for a in found if a.at]
+        return sum(stride(self.kernel, a, index, 1) == 1 for a in self._side.accesses())
 
     def _row(self) -> tuple[Index, ...] | None:
         """The indices of the row, the one that threads share last; None if there is no row."""
@@ -345,8 +287,8 @@ class ThreadSearch:
         return None if row is None else tuple(sorted(row, key=self._along))
 
     def _along(self, index: Index) -> tuple[int, int]:
-        return sum(stride(self.kernel, a, index, 1) == 1 for a in self._accesses()), self._extent(
-            index)
+        beside = sum(stride(self.kernel, a, index, 1) == 1 for a in self._side.accesses())
+        return beside, self._extent(index)
 
     def has_groups(self) -> bool:
         """Whether several threads go along each row together, which lies along memory."""
@@ -370,31 +312,6 @@ class ThreadSearch:
         index = next(i for i in self.kernel.outer if i.name == order[-1])
         plain = all(c.combine is None and not c.over and not c.where
                     for c in computes(self.kernel.body))
-        found = self._accesses()
-        lanes = self._most_lanes(index)
-        if not plain or lanes == 1 or self._number(self._places(order)) < lanes * THREADS:
-            return "", 1
-        wide = all(self._may_widen(a, index, lanes) for a in found)
-        return (index.name, lanes) if wide else ("", 1)
-
-    def _may_widen(self, access: Access, index: Index, lanes: int) -> bool:
-        """Whether neighbours along an index are one, or so many that lie aligned in memory."""
-        if access.fill is not None or any(isinstance(e, Access) for e in access.at):
-            return False
-        step = stride(self.kernel, access, index, lanes)
-        if step == 0:
-            return True
-        if step != 1 or self.kernel.buffer(access.buffer).role == "local":
-            return False
-        return self._is_aligned(access, index, lanes)
-
-    def _is_aligned(self, access: Access, index: Index, lanes: int) -> bool:
-        buffer = self.kernel.buffer(access.buffer)
-        if not buffer.layout.is_row_major or any(
-                mod(start, lanes) != 0 for start in self.starts.get(access.buffer, [])):
-            return False
-        # Rows begin at multiples of their length, and the index itself at multiples of the lanes.
-        *outer, last = access.at
-        assert not isinstance(last, Access)
-        rest = mod(last - symbol(index.name), lanes)
-        return rest == 0 and (not outer or self._is_multiple(buffer.dims[-1], lanes))
+        lanes = self._side.flat(index) if plain else 1
+        few = self._number(self._places(order)) < lanes * THREADS
+        return ("", 1) if few or lanes == 1 else (index.name, lanes)
