@@ -137,11 +137,12 @@ class Built(ABC):
         """What was begun and not asked for yet, by function."""
         return {}
 
-    def artifact_for_few(self, function: str, symbol: str) -> Artifact:
-        """The same made for one of a symbol of its types: batches of few want other code."""
+    def artifact_for_few(self, function: str, symbol: str, likely: int) -> Artifact:
+        """The same made for so many of a symbol of its types: batches of few want other code."""
         options = self.options(function)
-        few = replace(options, hints={**options.hints, symbol: 1})
-        return self._compile(function, keys.digest(self.code_key(function), symbol), few)()
+        few = replace(options, hints={**options.hints, symbol: likely})
+        key = keys.digest(self.code_key(function), symbol, str(likely))
+        return self._compile(function, key, few)()
 
     def _begin(self, function: str) -> Callable[[], Artifact]:
         return self._compile(function, self.code_key(function), None)

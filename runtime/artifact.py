@@ -87,7 +87,9 @@ class Manifest:
     checks: tuple[tuple[str, str], ...]
     prints: tuple[PrintSpec, ...]
     watched: bool  # whether it has loops that ask `watch`
-    batch: str  # the symbol that most of the work grows with; for few of it there is other code
+    batch: str  # the symbol that most of the work grows with
+    few: tuple[tuple[int, int], ...]  # up to how many of it there is other code, made for how many
+    in_lanes: bool  # whether values lie with a batch in the lanes
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Manifest:
@@ -133,6 +135,8 @@ class Manifest:
                 for each in fields["prints"]
             ),
             batch=fields.get("batch", ""),
+            few=tuple((limit, likely) for limit, likely in fields.get("few", ())),
+            in_lanes=bool(fields.get("in_lanes", False)),
             watched=bool(fields["watched"]),
         )
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Function"]
 
 KEPT_BINDINGS = 256
-FEW = 3
-"""Up to so many of a batch are computed by code that was made for few."""
 
 
 class Function:
@@ -40,16 +38,17 @@ class Function:
     when a check of the program fails; no variable has changed in either case. Any number of threads
     may call: functions that write variables (or draw random numbers) run one at a time for each set
     of variables, all others at once. Code that takes times writes them into the block at `times`.
-    `few` gives other code for batches of up to `FEW`; it is asked once, when such a one comes.
+    `few` gives other code for a batch of so many, as the manifest says; it is asked once for each,
+    when such a one comes.
     """
 
     def __init__(
         self, artifact: Artifact, variables: Variables | None = None, times: int | None = None,
-        few: Callable[[], Artifact] | None = None,
+        few: Callable[[int], Artifact] | None = None,
     ) -> None:
         self.artifact = artifact
         self._few = few
-        self._for_few: Function | None = None
+        self._for_few: dict[int, Function] = {}  # by the size of a batch that it was made for
         self._making = threading.Lock()
         self._times = times
         self.manifest: Manifest = artifact.read
@@ -191,12 +190,17 @@ class Function:
 
     def _code_for(self, sizes: dict[str, int]) -> Function:
         """This function, or the same made for few of its batch."""
-        if self._few is None or not 0 < sizes.get(self.manifest.batch, 0) <= FEW:
+        size = sizes.get(self.manifest.batch, 0)
+        likely = next((n for limit, n in self.manifest.few if 0 < size <= limit), None)
+        if self._few is None or likely is None:
             return self
         with self._making:
-            if self._for_few is None:
-                self._for_few = Function(self._few(), self.variables)
-        return self._for_few
+            if likely not in self._for_few:
+                made = Function(self._few(likely), self.variables)
+                # What lies in the lanes either way is done as well by the code for many.
+                same = likely > 1 and made.manifest.in_lanes
+                self._for_few[likely] = self if same else made
+        return self._for_few[likely]
 
     def frame(self, binding: Binding) -> Frame:
         """A block for a call."""

@@ -22,6 +22,7 @@ TURNED = 0.5  # cycles to store an element where it is no neighbour of the one b
 SLID = 1.2  # for vectors at all places of an axis: most lie across two cache lines
 PRODUCTS_PER_CYCLE = 2.0
 GAINED = 0.95  # of the cycles in rows: a batch that does not fill its last vector has less to gain
+SPREAD = 2.0  # for vectors of a result that others are added to: sums differ from lane to lane
 APART = 1.5  # cycles to load an element that is no neighbour of the one before it
 
 
@@ -43,7 +44,8 @@ def batch_in_lanes(nodes: Sequence[Node], options: Options) -> str | None:
         rows = costs.rows()
         for name in frozenset[str]().union(*map(symbols, costs.extents.values())):
             work[name] = work.get(name, 0) + costs.count
-            gained[name] = gained.get(name, 0) + GAINED * rows - costs.lanes(name)
+            part = GAINED if options.hint(name) >= options.lanes else 1.0
+            gained[name] = gained.get(name, 0) + part * rows - costs.lanes(name)
         whole |= {str(e) for e in costs.extents.values() if str(e) in symbols(e)}
         slid |= costs.slid()
     best = max(whole - slid, key=lambda name: (work[name], name), default=None)
@@ -138,6 +140,8 @@ class _Costs:
 
     def _along(self, index: str, summed: bool) -> float:
         cycles = self._vectors(index)
+        if not summed and self.out[-1] is not symbol(index):
+            cycles *= SPREAD
         for at in self.maps:
             used = [k for k, e in enumerate(at) if index in symbols(e)]
             if not used or (used == [len(at) - 1] and coefficient(at[-1], index) == 1):

@@ -26,6 +26,8 @@ from dlc.ir.program import (
 
 Json = dict[str, object]
 ABI = 4
+FEW = 3  # of a batch, that are computed by code for one
+SOME = 4  # for which other code is made, where they would leave most lanes of a batch empty
 
 
 def emit(program: Program, options: Options, functions: Functions | None = None) -> Compiled:
@@ -61,6 +63,7 @@ def names_of_callers(program: Program) -> dict[str, Dim]:
 def manifest(program: Program, options: Options) -> Json:
     """What a caller must know of the code, as JSON."""
     batch = _batch(program, options)
+    few = _few(program, batch, options)
     program = _as_callers_know(program)
     buffers = pointer_buffers(program)
     return {
@@ -80,7 +83,7 @@ def manifest(program: Program, options: Options) -> Json:
         "launches": [{"name": s.kernel, "locations": [place(loc) for loc in s.locs]}
                      for s in each_step(program.steps) if isinstance(s, Launch)],
         "prints": _prints(program),
-        "batch": batch,
+        "batch": batch, "few": few, "in_lanes": _in_lanes(program),
         "watched": any(isinstance(s, Loop) for s in each_step(program.steps)),
     }
 
@@ -110,6 +113,18 @@ def _batch(program: Program, options: Options) -> str:
                 total(sizes | {name: 2 * sizes[name]}) > 1.5 * before):
             return name
     return ""
+
+
+def _in_lanes(program: Program) -> bool:
+    """Whether values lie with a batch in the lanes."""
+    return any(not b.layout.is_row_major and any(map(symbols, b.dims)) for b in program.buffers)
+
+
+def _few(program: Program, batch: str, options: Options) -> list[tuple[int, int]]:
+    """Up to how many of a batch code of their own is made for, and for how many it is made."""
+    part = options.lanes // 4
+    some = [(part, SOME)] if part > FEW and _in_lanes(program) else []
+    return [(FEW, 1), *some] if batch else []
 
 
 def _tensor(buffer: ProgramBuffer) -> Json:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.runtime.function import FEW, Function
+from dlc.compiler.llvm.target import host
+from dlc.ir.types import F32
+from dlc.runtime.function import Function
 
 NET = """
 import nn
@@ -23,6 +25,14 @@ model Net {
         minimize loss with adam()
         return loss
     }
+}
+"""
+
+WIDE = """
+import nn
+model Net {
+    a = nn.Dense(64, 64)
+    fn scores(x: f32[N, 64]) -> f32[N, 64] = tanh(a(x))
 }
 """
 
@@ -45,13 +55,28 @@ def test_few_are_computed_by_code_of_their_own(net: Any) -> None:
     many = net.scores(x)
     function = function_of(net, "scores")
     assert function.manifest.batch == "N"
-    assert function._for_few is None
-    for count in (FEW + 1, FEW, 1, 17):
+    assert not function._for_few
+    limits = [limit for limit, _ in function.manifest.few]
+    for count in (limits[-1] + 1, limits[-1], 1, limits[0], 17):
         np.testing.assert_allclose(net.scores(x[:count].copy()), many[:count], rtol=1e-5, atol=1e-6)
-        if count == FEW + 1:
-            assert function._for_few is None
-    assert function._for_few is not None
-    assert function._for_few.artifact.object_bytes != function.artifact.object_bytes
+        if count == limits[-1] + 1:
+            assert not function._for_few
+    codes = {function, *function._for_few.values()}
+    assert len({code.artifact.object_bytes for code in codes}) == len(limits) + 1
+    assert sorted(function._for_few) == sorted(likely for _, likely in function.manifest.few)
+
+
+def test_some_have_code_of_their_own_where_a_batch_lies_in_the_lanes(tmp_path: Path) -> None:
+    """Four pictures in sixteen lanes would be computed as sixteen; rows of a product are as many
+    as there are."""
+    lanes = host().lanes(F32)
+    for text, dims, some in ((NET, (20, 1, 12, 12), lanes >= 16), (WIDE, (20, 64), False)):
+        file = tmp_path / "net.dl"
+        file.write_text(text)
+        net = dlc.load(file).Net(seed=0)
+        net.scores(np.zeros(dims, np.float32))
+        few = function_of(net, "scores").manifest.few
+        assert few == ((3, 1), (lanes // 4, 4))[:1 + some]
 
 
 def test_both_codes_share_the_variables(net: Any) -> None:
@@ -67,4 +92,4 @@ def test_both_codes_share_the_variables(net: Any) -> None:
     assert all(np.any(a != b) for a, b in pairwise(weights))
     losses = [net.fit(x[:1].copy(), y[:1].copy()) for _ in range(30)]
     assert losses[-1] < losses[0]
-    assert function_of(net, "fit")._for_few is not None
+    assert function_of(net, "fit")._for_few
