@@ -103,6 +103,14 @@ def transformer_block(o: Any, p: Weights, x: Any, y: Any) -> Any:
     return o.mean_square(out, y)
 
 
+def mixer(o: Any, p: Weights, x: Any, y: Any) -> Any:
+    even = o.transpose(o.layer_norm(x, p["first.scale"], p["first.shift"]), (0, 2, 1))
+    along = _dense(o, p, "narrow", o.gelu(_dense(o, p, "wide", even)))
+    mixed = x + o.transpose(along, (0, 2, 1))
+    even = o.layer_norm(mixed, p["second.scale"], p["second.shift"])
+    return o.mean_square(mixed + _dense(o, p, "down", o.gelu(_dense(o, p, "up", even))), y)
+
+
 def elementwise(o: Any, p: Weights, x: Any, y: Any) -> Any:
     return o.tanh(x * y + 1.0) * o.sigmoid(x) - o.exp(-x * x)
 
@@ -111,7 +119,8 @@ def elementwise(o: Any, p: Weights, x: Any, y: Any) -> Any:
 MATHEMATICS: Mapping[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (lenet5_scores, lenet5, mlp_scores, mlp, autoencoder, words, lstm, gru, cnn,
-              separable_cnn, attention_layer, transformer_block, elementwise)
+              separable_cnn, attention_layer, transformer_block, mixer,
+              elementwise)
 } | {
     "product": lambda o, p, x, y: o.product(x, y),
     "transposed": lambda o, p, x, y: o.product(o.transpose(x, (1, 0)), y),
@@ -126,6 +135,7 @@ MATHEMATICS: Mapping[str, Callable[..., Any]] = {
     "attention": lambda o, p, q, k, v: o.attention(q, k, v),
     "conv": lambda o, p, x, w: o.conv(x, w, None, padding=1),
     "depthwise": lambda o, p, x, w: o.conv(x, w, None, padding=1, groups=64),
+    "dilated": lambda o, p, x, w: o.dilated(x, w, 4),
     "layer_norm": lambda o, p, x, scale, shift: o.layer_norm(x, scale, shift),
     "batch_norm": lambda o, p, x, scale, shift: o.batch_norm(x, scale, shift),
 }

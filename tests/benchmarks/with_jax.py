@@ -109,6 +109,10 @@ class Ops:
                                         feature_group_count=groups)
         return maps if b is None else maps + b[:, None, None]
 
+    def dilated(self, x: Any, w: Any, step: int) -> Any:
+        return lax.conv_general_dilated(x, w, (1,), [(step, step)], rhs_dilation=(step,),
+                                        dimension_numbers=("NCH", "OIH", "NCH"))
+
     def attention(self, q: Any, k: Any, v: Any) -> Any:
         weight = jnp.einsum("nhqd,nhkd->nhqk", q, k) * q.shape[-1] ** -0.5
         return jnp.einsum("nhqk,nhkd->nhqd", nn.softmax(weight, -1), v)

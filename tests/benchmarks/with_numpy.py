@@ -152,6 +152,15 @@ class Ops:
         self.macs += len(x) * w[:, :, 0, 0].size * _taps(x, w, stride, padding)
         return result if b is None else result + b[:, None, None]
 
+    def dilated(self, x: Array, w: Array, step: int) -> Array:
+        """Three taps of each row, `step` apart."""
+        length = x.shape[-1]
+        wide = np.pad(x, ((0, 0), (0, 0), (step, step)))
+        parts = (wide[:, :, step * k : step * k + length] for k in range(3))
+        self.macs += len(x) * w[:, :, 0].size * (3 * length - 2 * step)
+        return sum(np.einsum("ncl,oc->nol", part, w[:, :, k], optimize=True)
+                   for k, part in enumerate(parts))
+
     def attention(self, q: Array, k: Array, v: Array) -> Array:
         weight = self.product(q, k.swapaxes(-1, -2)) / math.sqrt(q.shape[-1])
         return self.product(self.softmax(weight, -1), v)

@@ -151,6 +151,9 @@ class Ops:
              groups: int = 1) -> Any:
         return functional.conv2d(x, w, b, stride, padding, groups=groups)
 
+    def dilated(self, x: Any, w: Any, step: int) -> Any:
+        return functional.conv1d(x, w, padding=step, dilation=step)
+
     def layer_norm(self, x: Any, scale: Any, shift: Any) -> Any:
         return functional.layer_norm(x, scale.shape, scale, shift)
 

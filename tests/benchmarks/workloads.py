@@ -38,6 +38,9 @@ ATTENTION = {**dense("attention.qkv", 256, 768), **dense("attention.output", 256
 BLOCK = {**norm("first", 256), **ATTENTION, **norm("second", 256), **dense("wide", 256, 1024),
          **dense("narrow", 1024, 256)}
 
+MIXER = {**norm("first", 128), **dense("wide", 64, 128), **dense("narrow", 128, 64),
+         **norm("second", 128), **dense("up", 128, 512), **dense("down", 512, 128)}
+
 
 def gemm(size: int, asked: float | None = None) -> Workload:
     """A square product."""
@@ -112,6 +115,9 @@ def _convolutions() -> list[Workload]:
         _step("separable_cnn", name + "SeparableCNN",
               {"x": normal(32, 3, 64, 64), "y": whole(10, 32)}, SEPARABLE_CNN,
               _times(32, separable)),
+        Workload("cnn_4", name + "SmallCNN.fit", "step",
+                 {"x": normal(4, 3, 32, 32), "y": whole(10, 4)}, "cnn", SMALL_CNN,
+                 trained(*_times(4, small))),
         Workload("conv", name + "convolution", "forward", alone, "conv", products=macs),
         Workload("conv_dx", name + "input_gradient", "gradient", {**alone, "g": x}, "conv",
                  products=macs, wrt=("x",)),
@@ -119,6 +125,9 @@ def _convolutions() -> list[Workload]:
                  products=macs, wrt=("w",)),
         Workload("depthwise", name + "depthwise", "forward", deep, "depthwise",
                  products=(Product(32 * 64 * taps(56, 3, 1, 1) ** 2),)),
+        Workload("dilated", name + "dilated", "forward",
+                 {"x": normal(16, 64, 512), "w": normal(64, 64, 3, deviation=0.07)}, "dilated",
+                 products=(Product(16 * 64 * 64 * (512 + 2 * 508)),)),
     ]
 
 
@@ -129,6 +138,8 @@ def _attention() -> list[Workload]:
     layer = (rows * 256 * 768, core, core, rows * 256 * 256)
     sequence = {"x": normal(8, 128, 256), "y": normal(8, 128, 256)}
     block = (*layer, rows * 256 * 1024, rows * 256 * 1024)
+    mixed = {"x": normal(8, 64, 128), "y": normal(8, 64, 128)}
+    mixer = _times(8 * 64 * 128, (128, 128, 512, 512))
     return [
         Workload("attention", "attention.dl attend", "forward",
                  {"q": heads, "k": heads, "v": heads}, "attention",
@@ -139,6 +150,7 @@ def _attention() -> list[Workload]:
         _step("attention_layer", "attention.dl Layer", sequence, ATTENTION, layer),
         _step("transformer_block", "attention.dl Block", sequence, BLOCK, block,
               of_data=False),
+        _step("mixer", "attention.dl Mixer", mixed, MIXER, mixer, of_data=False),
     ]
 
 
