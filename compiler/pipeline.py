@@ -34,6 +34,7 @@ from dlc.compiler.passes.lower_precision import lower_precision
 from dlc.compiler.passes.name_sizes import name_sizes
 from dlc.compiler.passes.order_steps import order_steps
 from dlc.compiler.passes.pack_inputs import pack_inputs
+from dlc.compiler.passes.pack_operands import pack_operands
 from dlc.compiler.passes.plan_memory import plan_memory
 from dlc.compiler.passes.rematerialise import rematerialise
 from dlc.compiler.passes.reuse_operands import reuse_operands
@@ -145,7 +146,9 @@ def _for_cpu(options: Options, functions: Functions | None) -> _Own:
         (Pass("choose_layouts", partial(choose_layouts, options=options), FUSED, FUSED,
               "after fuse: only what lies in memory has a layout"),),
         (Pass("choose_schedules", partial(choose_schedules, options=options), PROGRAM, PROGRAM,
-              "after choose_layouts, whose strides decide which index is the vector's"),),
+              "after choose_layouts, whose strides decide which index is the vector's"),
+         Pass("pack_operands", partial(pack_operands, options=options), PROGRAM, PROGRAM,
+              "after choose_schedules, which says what a kernel costs without copies"),),
         (Pass("interchange_loops", partial(interchange_loops, options=options), PROGRAM, PROGRAM,
               "after fuse_updates, the last to change launches; memory is planned for threads that "
               "are at different steps"),),
@@ -179,7 +182,7 @@ def _for_gpu(options: Options) -> _Own:
     )
 
 
-STAGES: Final = {"graph": "", "fused": "choose_layouts", "kernels": "choose_schedules",
+STAGES: Final = {"graph": "", "fused": "choose_layouts", "kernels": "pack_operands",
                  "memory": "apply_schedules", "loops": "apply_schedules", "llvm": "emit",
                  "cuda": "emit_cuda"}
 DEFAULT_GPU: Final = "cuda:sm_80"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NoReturn
 
+from dlc.ir.check_along import check_along
 from dlc.ir.check_blocks import check_blocks
 from dlc.ir.check_threads import check_threads
 from dlc.ir.dims import Dim, Poly, coefficient, floordiv, symbol, symbols
@@ -46,6 +47,7 @@ class _Checker:
         self._reduce()
         self._unroll()
         self._turn()
+        check_along(self.kernel, self.schedule, self._fail)
         check_blocks(self.kernel, self.schedule, self.reduced, self._fail)
         self._edges()
         self._fetch()

@@ -5,13 +5,25 @@ from __future__ import annotations
 from typing import Literal
 
 from dlc.ir.dataclass import dataclass
-from dlc.ir.dims import Dim
+from dlc.ir.dims import Dim, ceildiv
 from dlc.ir.group_loops import GROUP, LINE, ROWS
 from dlc.ir.types import DType
 
 PAIR = 2  # columns that a thread has side by side of a matrix that tensor cores made
 Edge = Literal["mask", "clamp", "scalar"]
+PART = 4  # places of a tile along `along`, of which those that stick out are made as many at once
 Multiples = tuple[tuple[str, int], ...]
+
+
+def in_parts(extent: Dim, size: int) -> bool:
+    """Whether tiles of such a size along `along` are made in parts where they stick out."""
+    return size % PART == 0 and not (isinstance(extent, int) and extent % size == 0)
+
+
+def places_along(extent: Dim, size: int) -> Dim:
+    """How many places tiles of such a size along `along` cover."""
+    step = PART if in_parts(extent, size) else size
+    return ceildiv(extent, step) * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,10 @@ class Schedule:
     unroll:   reduced indices of constant extent that are unrolled.
     turn:     the outer index along which reads are neighbours in memory that are none along the
               lanes: for as many of its values as there are lanes they are transposed ("" is none).
+    along:    the outer index of a tile along which what follows the reduction goes, in vectors; the
+              lanes of the sums lie along another one, so they are transposed ("" is none). Memory
+              goes on past its end: of a tile that sticks out as many parts of `PART` places are
+              made as are needed; all of it, if it is not made of such parts.
     block:    how many tiles of the innermost loop are done together, at most; the loop then goes
               over blocks (0: it goes over tiles).
     blocks:   how many blocks of about as many tiles there are (0: as few as can be).
@@ -268,6 +284,7 @@ class Schedule:
     ahead: int = 0
     edge: tuple[tuple[str, Edge], ...] = ()
     cost: Dim = 0
+    along: str = ""
     sweep: int = 0
     moments: int = 0
     together: int = 1

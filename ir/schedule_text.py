@@ -78,6 +78,7 @@ def print_schedule(schedule: Schedule, name: str = "") -> str:
         ("reduce", list(map(name_text, schedule.reduce))),
         ("unroll", list(map(name_text, schedule.unroll))),
         ("turn", [name_text(schedule.turn)] if schedule.turn else []),
+        ("along", [name_text(schedule.along)] if schedule.along else []),
         ("block", [str(schedule.block)] if schedule.block else []),
         ("blocks", [str(schedule.blocks)] if schedule.blocks != 0 else []),
         ("outside", [str(schedule.outside)] if schedule.outside else []),
@@ -164,14 +165,14 @@ def read_schedule(scan: Scanner) -> tuple[str, Schedule]:
     scan.expect("{")
     order, parallel, chunks = read.names("order"), read.integer("parallel"), read.dim("chunks", 1)
     (vector, lanes), tiles, reduce = read.vector(), read.tiles(), read.names("reduce")
-    unroll, turn = read.names("unroll"), scan.name() if scan.take("turn") else ""
+    unroll, turn, along = read.names("unroll"), read.name("turn"), read.name("along")
     block, blocks = read.integer("block"), read.dim("blocks", 0)
     outside, within = read.integer("outside"), read.integer("within")
     (panel, depth), ahead = read.panel(), read.integer("ahead")
     schedule = Schedule(
         target, order, parallel, chunks, vector, lanes, tiles, reduce, unroll, turn, block,
         blocks, outside, within, panel, depth, ahead, read.edges(), read.dim("cost", 0),
-        read.integer("sweep"), read.integer("moments"),
+        along, read.integer("sweep"), read.integer("moments"),
         read.integer("together", 1), read.integer("part"))
     schedule = replace(
         schedule, depth=depth or read.integer("depth"), fetch=read.names("fetch"),
@@ -205,6 +206,10 @@ class _ScheduleParser:
     def names(self, word: str) -> tuple[str, ...]:
         """`order n, o`"""
         return self.scan.items(self.scan.name) if self.scan.take(word) else ()
+
+    def name(self, word: str) -> str:
+        """`turn n`"""
+        return self.scan.name() if self.scan.take(word) else ""
 
     def integer(self, word: str, default: int = 0) -> int:
         """`parallel 2`"""

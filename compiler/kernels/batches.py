@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from math import ceil, inf
 
+from dlc.compiler.kernels.maps import PADDED, TURNED_SUM
 from dlc.compiler.options import Options
 from dlc.ir.dims import Dim, coefficient, product, symbol, symbols
 from dlc.ir.graph import Node
@@ -77,6 +78,10 @@ def _together(node: Node) -> list[frozenset[str]]:
     return [names for names in axes if len(names) > 1]
 
 
+def _has(at: tuple[Dim, ...], name: str) -> bool:
+    return any(name in symbols(e) for e in at)
+
+
 class _Costs:
     """What one contraction costs."""
 
@@ -118,8 +123,8 @@ class _Costs:
 
     def rows(self) -> float:
         """With all in row-major order."""
-        return min((self._along(index, summed) for index, summed in self._candidates()),
-                   default=self.count)
+        along = (self._along(index, summed) for index, summed in self._candidates())
+        return min((*along, *self._along_maps()), default=self.count)
 
     def _vectors(self, index: str) -> float:
         """Cycles with an index in the lanes, all loads being whole vectors."""
@@ -129,9 +134,7 @@ class _Costs:
 
     def _candidates(self) -> Iterator[tuple[str, bool]]:
         """The indices that may lie in the lanes, and whether each is summed over."""
-        last = self.out[-1] if self.out else 0
-        along = [name for name in self.extents if coefficient(last, name) == 1]
-        longest = max(along, key=self.sizes.__getitem__, default=None)  # solved for (`invert.py`)
+        longest = self._longest()
         for name in self.extents:
             if name == longest:
                 yield name, False
@@ -149,6 +152,34 @@ class _Costs:
                 continue
             cycles += self._turned(at, index) if not summed else inf
         return cycles + self.results * ADDED_LANES if summed else cycles
+
+    def _along_maps(self) -> Iterator[float]:
+        """With lanes along an index of one operand alone, while rows of results are of the other:
+        sums are transposed, and what the other one reads of rows is copied (`maps.py`)."""
+        last = self._longest()
+        if len(self.maps) != 2 or last is None or not self._slides_along(last):
+            return
+        for at, picture in enumerate(self.maps):
+            if _has(picture, last) and not _has(self.maps[1 - at], last):
+                copied = self.options.likely(product(self.node.operands[at].dims))
+                yield from (
+                    self._vectors(name) + self.results * TURNED_SUM + copied * PADDED
+                    for name in self.extents if symbol(name) in self.out and not _has(
+                        picture, name))
+
+    def _slides_along(self, name: str) -> bool:
+        """Whether shorter indices, and no others, share an axis with one along which results lie;
+        and each index of an axis of the result is solved for without divisions."""
+        together = frozenset[str]().union(*(n for n in _together(self.node) if name in n))
+        plain = all(coefficient(e, n) in (1, -1) for e in self.out for n in symbols(e))
+        return plain and bool(together) and all(
+            self.sizes[n] < self.sizes[name] for n in together - {name})
+
+    def _longest(self) -> str | None:
+        """The index along which results lie, that is solved for (`invert.py`)."""
+        last = self.out[-1] if self.out else 0
+        along = [name for name in self.extents if coefficient(last, name) == 1]
+        return max(along, key=self.sizes.__getitem__, default=None)
 
     def _turned(self, at: tuple[Dim, ...], index: str) -> float:
         """What it costs that an operand has an index in the lanes that is not its last axis."""

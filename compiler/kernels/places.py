@@ -61,7 +61,7 @@ class Places:
 def places_of(kernel: Kernel, lanes: int) -> Places | None:
     """A kernel as a sum over places, with vectors of so many lanes; None for all others."""
     first = kernel.body[0]
-    operands = _operands(kernel, first) if isinstance(first, Compute) else None
+    operands = operands_of(kernel, first) if isinstance(first, Compute) else None
     if operands is None or any(
             not isinstance(c, Compute) or c.combine or c.over for c in kernel.body[1:]):
         return None
@@ -77,7 +77,7 @@ def places_of(kernel: Kernel, lanes: int) -> Places | None:
     return None
 
 
-def _operands(kernel: Kernel, compute: Compute) -> tuple[Access, Access] | None:
+def operands_of(kernel: Kernel, compute: Compute) -> tuple[Access, Access] | None:
     """What a sum of products of two elements reads; the sum is a register."""
     combine = compute.combine
     if combine is None or combine.kind != "sum" or combine.tree or compute.where or (

@@ -17,11 +17,11 @@ from itertools import product as places
 from dlc.compiler.kernels.accesses import LANE
 from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.kernels.settle import parts_of, settled
-from dlc.compiler.loops.blocks import Blocks
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
 from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.stripes import Striping
+from dlc.compiler.loops.turned_sums import TurnedSums
 from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
@@ -55,7 +55,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Striping, Blocks, Chaining):
+class Applying(Striping, TurnedSums, Chaining):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -223,6 +223,8 @@ class Applying(Striping, Blocks, Chaining):
         after = computes[computes.index(reduction) + 1:]
         if self.schedule.block:
             self.blocked(reduction, after, self._tiles_of_block())
+        elif self.schedule.along:
+            self.turned_tile(reduction, after)
         else:
             self._in_whole_tiles(
                 self.schedule.tile(self.schedule.vector) >= MANY_VECTORS,
@@ -342,7 +344,7 @@ class Applying(Striping, Blocks, Chaining):
         count, lanes = self._places(name)
         at = self.point[name] + k * lanes
         if k == 0 or (isinstance(count, int) and count % size == 0) or (
-                self.whole and name == self.schedule.vector):
+                self.whole and name == self.schedule.vector) or name == self.schedule.along:
             return at
         first = minimum(symbol(self._tile_name(name)) * size + k, count - 1)
         return self.named(name, first, count - 1) * lanes + (symbol("lane") if lanes > 1 else 0)

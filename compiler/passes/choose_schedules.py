@@ -20,7 +20,15 @@ from dlc.compiler.schedules.chunks import CYCLES_PER_NS, idle, size_of, split
 from dlc.compiler.schedules.pieces import piece_schedule
 from dlc.compiler.schedules.places import place_schedule
 from dlc.compiler.schedules.rows import row_schedule
-from dlc.compiler.schedules.tiles import FEW_THREADS, SPARE, TileSearch, loop_order, sets_apart
+from dlc.compiler.schedules.sizes import likely_sizes
+from dlc.compiler.schedules.tiles import (
+    FEW_THREADS,
+    SPARE,
+    TileSearch,
+    loop_order,
+    sets_apart,
+    windows,
+)
 from dlc.compiler.schedules.turns import turned_indices
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import Dim, evaluate, floordiv, symbols
@@ -41,7 +49,7 @@ UNROLLED = 160  # multiply-adds in an unrolled body: code generation costs some 
 def choose_schedules(program: Program, options: Options) -> Program:
     """Adds a schedule for every kernel."""
     hints = {step.kernel: step for step in each_step(program.steps) if isinstance(step, Launch)}
-    chosen = [_chosen(kernel, _sizes(kernel, hints.get(kernel.name), options), options)
+    chosen = [_chosen(kernel, likely_sizes(kernel, hints.get(kernel.name), options), options)
               for kernel in program.kernels]
     return replace(program, kernels=tuple(kernel for kernel, _ in chosen),
                    schedules=tuple((kernel.name, schedule) for kernel, schedule in chosen))
@@ -57,14 +65,6 @@ def _chosen(
         if found is not None:
             return places.kernel, found
     return kernel, Chooser(kernel, sizes, options).choose()
-
-
-def _sizes(kernel: Kernel, launch: Launch | None, options: Options) -> dict[str, int]:
-    """Likely sizes of a kernel's symbols, from the first launch of it."""
-    if launch is None:
-        return {name: options.hint(name) for name in kernel.symbols}
-    return {name: options.likely(dim)
-            for name, dim in zip(kernel.symbols, launch.dims, strict=True)}
 
 
 @dataclass(slots=True)
@@ -303,20 +303,18 @@ class Chooser:
                                or self._side_by_side(i, reduction, vector)))
         wide = next((i for i in self.kernel.outer if i.name == vector
                      and self._may_tile(i, reduction)), None)
-        over = {i.name for i in reduction.over}
-        windows = tuple(any(vector in symbols(at) and over & symbols(at) for at in a.at
-                            if not isinstance(at, Access)) for a in reads)
         last = reduction.over[-1]
         taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
         # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
         registers = self.options.registers - max(taps - 1, 0)
         in_rows = all(self.kernel.buffer(a.buffer).layout.is_row_major
                       for a in reads if uses(a, vector))
-        apart = sets_apart(self.kernel, reads, free, vector if vector in over else "", lanes)
+        summed = vector if any(i.name == vector for i in reduction.over) else ""
+        apart = sets_apart(self.kernel, reads, free, summed, lanes)
         while True:
-            found = TileSearch(reads, windows, free, wide, lanes, registers, self.extent, apart,
-                               masks and not free and in_rows, masks, self.options.registers,
-                               even, not in_rows).best()
+            found = TileSearch(reads, windows(reduction, vector), free, wide, lanes, registers,
+                               self.extent, apart, masks and not free and in_rows, masks,
+                               self.options.registers, even, not in_rows).best()
             registers -= 2
             if not masks or registers <= LEAST_REGISTERS or taps == 1 or self._fits(
                     reduction, vector, found):

@@ -12,12 +12,12 @@ from functools import cache
 from itertools import permutations, product
 from math import ceil, gcd, inf, prod
 
-from dlc.compiler.kernels.accesses import stride, uses
+from dlc.compiler.kernels.accesses import accesses, stride, uses
 from dlc.compiler.schedules.chunks import idle
 from dlc.ir.dataclass import dataclass
 from dlc.ir.dims import symbols
 from dlc.ir.kernel import Access, Buffer, Compute, Index, Kernel, storage_size
-from dlc.ir.schedule import Tile
+from dlc.ir.schedule import PART, Tile, in_parts
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 VECTORS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -60,6 +60,7 @@ class TileSearch:
                even for them then.
     blocks:    whether the vector index is a batch that lies in blocks of lanes: where it is one
                block, all other vectors of a tile are computed for nothing.
+    parted:    a free index, of whose tiles those that stick out are made in parts.
     """
 
     reads: tuple[Access, ...]
@@ -75,6 +76,7 @@ class TileSearch:
     of: int = 32
     even: bool = False
     blocks: bool = False
+    parted: Index | None = None
 
     def best(self) -> tuple[Tile, ...]:
         """The tiles that need the fewest cycles a multiply-add."""
@@ -92,9 +94,20 @@ class TileSearch:
     def _few(self) -> bool:
         return self.of <= FEW_REGISTERS
 
-    def _choices(self) -> Iterator[Choice]:
+    def cycles(self, choice: Choice, useful: bool = True) -> float:
+        """The cycles that a multiply-add takes with some tiles: one that is `useful`, or each."""
+        indices = {i for i, _ in choice} | ({self.vector} if self.vector else set())
+        reuse = {i: [uses(a, i.name) for a in self.reads] for i in indices}
+        return self._cost(choice, reuse, self._waste if useful else lambda *_: 1.0)
+
+    @property
+    def most(self) -> int:
+        """How many sums a tile has at most."""
         half = self._few and self.vector is not None
-        limit = self.registers - (FREE_REGISTERS // 2 if half else FREE_REGISTERS)
+        return self.registers - (FREE_REGISTERS // 2 if half else FREE_REGISTERS)
+
+    def _choices(self) -> Iterator[Choice]:
+        limit = self.most
         most = ceil(self.extent(self.vector) / self.lanes) if self.vector else 1
         if self.streams and self.vector and not isinstance(self.vector.high, int):
             most = limit
@@ -169,6 +182,8 @@ class TileSearch:
         """How much is computed for each useful value."""
         extent = self.extent(index)
         step = size * self.lanes if index is self.vector else size
+        if index is self.parted:
+            step = PART if in_parts(index.high, size) else size  # type: ignore[arg-type]
         if isinstance(index.high, int):
             return ceil(extent / step) * step / extent
         if index is self.vector and self.streams:
@@ -197,6 +212,13 @@ def sets_apart(
             found.append({i: 1 if step is None else PAGE // gcd(step * size, PAGE)
                           for i, step in steps.items()})
     return tuple(found)
+
+
+def windows(reduction: Compute, vector: str) -> tuple[bool, ...]:
+    """Which reads of a reduction shift along the vector index from turn to turn."""
+    over = {i.name for i in reduction.over}
+    return tuple(any(vector in symbols(at) and over & symbols(at) for at in a.at
+                     if not isinstance(at, Access)) for a in accesses(reduction))
 
 
 def held(reads: tuple[Access, ...], tiles: tuple[Tile, ...]) -> int:

@@ -75,14 +75,16 @@ SHAPES: dict[str, tuple[Graph, dict[str, int]]] = {
     "a ragged batch": (gradient((N, 32, 12, 14), 32, in_batch=True, padding=1), {"N": 3}),
     "strided batch": (gradient((N, 16, 17, 14), 48, in_batch=True, stride=2), {"N": 18}),
 }
+# With so few constant channels all of it would be one thread's: they are carried out otherwise.
+IN_ONE_PART = {"padded", "strided", "in groups", "five taps", "constant long rows"}
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_gradients_of_weights(name: str) -> None:
     graph, sizes = SHAPES[name]
     options = Options(verify=True, hints={"N": 64})
-    if host().lanes == 16:
-        assert is_over_places(graph, options)
+    if host().lanes(F32) == 16:
+        assert is_over_places(graph, options) == (name not in IN_ONE_PART)
     CompiledGraph(graph, options).check(arrays(graph, sizes), rtol=1e-3, atol=4e-3)
 
 

@@ -41,7 +41,7 @@ def product(
 
 def arrays(made: Graph, sizes: dict[str, int], seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = [[sizes.get(str(d), d) for d in p.value.dims] for p in made.params]
+    shapes = [[evaluate(d, sizes) for d in p.value.dims] for p in made.params]
     return [rng.integers(0, 5, shape).astype(np.uint8) if p.value.dtype is U8
             else rng.standard_normal(shape).astype(np.float32)  # type: ignore[arg-type]
             for p, shape in zip(made.params, shapes, strict=True)]
