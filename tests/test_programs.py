@@ -206,11 +206,14 @@ def test_same_bits_with_any_number_of_threads() -> None:
         alone = train(1, 12)
         for threads in (2, 3):
             before = pool.worker_chunks()
-            others = train(threads, 12)
+            for _ in range(20):  # on a busy machine workers may come too late for all steps
+                others = train(threads, 12)
+                assert others[0] == alone[0]
+                for name, array in alone[1].items():
+                    np.testing.assert_array_equal(array, others[1][name])
+                if pool.worker_chunks() > before:
+                    break
             assert pool.worker_chunks() > before, "workers ran chunks"
-            assert others[0] == alone[0]
-            for name, array in alone[1].items():
-                np.testing.assert_array_equal(array, others[1][name])
     finally:
         pool.configure()
 
