@@ -23,7 +23,7 @@ TURNED = 0.5  # cycles to store an element where it is no neighbour of the one b
 SLID = 1.2  # for vectors at all places of an axis: most lie across two cache lines
 PRODUCTS_PER_CYCLE = 2.0
 GAINED = 0.95  # of the cycles in rows: a batch that does not fill its last vector has less to gain
-SPREAD = 2.0  # for vectors of a result that others are added to: sums differ from lane to lane
+SPREAD = 2.0  # for results that are spread over windows: loops over these differ from lane to lane
 APART = 1.5  # cycles to load an element that is no neighbour of the one before it
 
 
@@ -143,7 +143,8 @@ class _Costs:
 
     def _along(self, index: str, summed: bool) -> float:
         cycles = self._vectors(index)
-        if not summed and self.out[-1] is not symbol(index):
+        if not summed and any(self.sizes.get(n, 0) > self.sizes[index]
+                              for n in symbols(self.out[-1])):
             cycles *= SPREAD
         for at in self.maps:
             used = [k for k, e in enumerate(at) if index in symbols(e)]

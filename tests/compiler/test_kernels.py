@@ -258,6 +258,14 @@ def test_a_batch_lies_in_the_lanes_where_that_pays(width: int, batch: str | None
     assert batch_in_lanes(made.nodes, Options()) == batch
 
 
+def test_long_rows_and_their_gradients_stay_in_rows() -> None:
+    """Of a stride, the gradient for what is read goes over windows: lanes serve it better."""
+    long, strided = (conv(N, (64, 512), (64, 64, 4), **settings)
+                     for settings in ({"dilation": 4, "padding": 6}, {"stride": 2, "padding": 1}))
+    assert batch_in_lanes(long.nodes, Options()) is None
+    assert batch_in_lanes(strided.nodes, Options()) == "N"
+
+
 def test_a_tile_of_a_batch_is_one_block() -> None:
     """Of 16 pictures a tile's second vector would be computed for nothing."""
     program = schedule(conv(N, (16, 28, 28), (32, 16, 4, 4), stride=2, padding=1))
