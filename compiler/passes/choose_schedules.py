@@ -339,8 +339,8 @@ class Chooser:
         last = reduction.over[-1]
         if last.name == vector or not isinstance(last.high, int) or last.low != 0:
             return ()
-        few = last.high <= MOST_UNROLLED and (
-            last.high * prod(tile.size for tile in tiles) <= UNROLLED)
+        few = last.high <= min(MOST_UNROLLED, UNROLLED // prod(tile.size for tile in tiles)) and (
+            self._masks or all(i.name != vector for i in reduction.over))  # else lane by lane
         return (last.name,) if few and self._fits(reduction, vector, tiles) else ()
 
     def _fits(self, reduction: Compute, vector: str, tiles: tuple[Tile, ...]) -> bool:
