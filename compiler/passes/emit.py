@@ -116,8 +116,9 @@ def _batch(program: Program, options: Options) -> str:
 
 
 def _in_lanes(program: Program) -> bool:
-    """Whether values lie with a batch in the lanes."""
-    return any(not b.layout.is_row_major and any(map(symbols, b.dims)) for b in program.buffers)
+    """Whether values lie with a batch in the lanes: as neighbours, in blocks."""
+    return any(bool(symbols(b.dims[b.layout.full(len(b.dims))[-1][0]]))
+               for b in program.buffers if not b.layout.is_row_major)
 
 
 def _few(program: Program, batch: str, options: Options) -> list[tuple[int, int]]:

@@ -36,6 +36,21 @@ model Net {
 }
 """
 
+UP = """
+import nn
+model Net {
+    c = nn.Conv2d(1, 16, kernel=3, padding=1)
+    d = nn.Conv2d(16, 16, kernel=3, padding=1)
+    up = nn.ConvTranspose2d(16, 8, kernel=2, stride=2)
+    e = nn.Conv2d(8, 8, kernel=3, padding=1)
+    step fit(x: f32[N, 1, 32, 32], y: f32[N, 8, 64, 64]) -> f32 {
+        loss = mean_squared_error(x |> c |> relu |> d |> relu |> up |> relu |> e, y)
+        minimize loss with sgd(lr=0.1)
+        return loss
+    }
+}
+"""
+
 
 @pytest.fixture
 def net(tmp_path: Path) -> Any:
@@ -75,8 +90,21 @@ def test_some_have_code_of_their_own_where_a_batch_lies_in_the_lanes(tmp_path: P
         file.write_text(text)
         net = dlc.load(file).Net(seed=0)
         net.scores(np.zeros(dims, np.float32))
-        few = function_of(net, "scores").manifest.few
-        assert few == ((3, 1), (lanes // 4, 4))[:1 + some]
+        manifest = function_of(net, "scores").manifest
+        assert manifest.few == ((3, 1), (lanes // 4, 4))[:1 + some]
+        assert manifest.in_lanes == some or lanes < 16
+
+
+def test_code_for_four_is_taken_where_it_has_rows(tmp_path: Path) -> None:
+    """Copies whose lanes lie along maps are no batch in the lanes."""
+    file = tmp_path / "net.dl"
+    file.write_text(UP)
+    net = dlc.load(file).Net(seed=0)
+    net.fit(np.zeros((4, 1, 32, 32), np.float32), np.zeros((4, 8, 64, 64), np.float32))
+    function = function_of(net, "fit")
+    assert function.manifest.in_lanes
+    if len(function.manifest.few) > 1:
+        assert not function._for_few[4].manifest.in_lanes
 
 
 def test_both_codes_share_the_variables(net: Any) -> None:
