@@ -306,7 +306,8 @@ class Chooser:
         last = reduction.over[-1]
         taps = last.high if isinstance(last.high, int) and last.high <= MOST_UNROLLED else 1
         # Unrolled, neighbouring turns share what they read: it stays in registers meanwhile.
-        registers = self.options.registers - max(taps - 1, 0)
+        each = max(1, self.kernel.buffer(reduction.target.buffer).dtype.size // F32.size)
+        registers = self.options.registers // each - max(taps - 1, 0)  # a vector of f64 fills two
         in_rows = all(self.kernel.buffer(a.buffer).layout.is_row_major
                       for a in reads if uses(a, vector))
         summed = vector if any(i.name == vector for i in reduction.over) else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import conv_spec, matmul_spec, pool_spec
 from dlc.ir.program import Launch, Program
 from dlc.ir.scalar import Array
-from dlc.ir.types import F32, I32, I64, U8, DType, tensor
+from dlc.ir.types import F32, F64, I32, I64, U8, DType, tensor
 from tests.compiler.loops_machine import run_program
 
 N = symbol("N")
@@ -256,6 +258,16 @@ def test_a_batch_lies_in_the_lanes_where_that_pays(width: int, batch: str | None
     y = b.op("contract", b.op("tanh", x), w, **matmul_spec(x.dims, w.dims))
     made = graph(b, [x, w], [b.sum(b.op("tanh", y), (0, 1, 2))])
     assert batch_in_lanes(made.nodes, Options()) == batch
+
+
+@pytest.mark.parametrize(("dtype", "each"), [(F32, 1), (F64, 2)])
+def test_the_sums_of_a_tile_fit_into_registers(dtype: DType, each: int) -> None:
+    """A vector of f64 fills two."""
+    b = Builder("xw")
+    x, w = value("x", 96, 96, dtype=dtype), value("w", 96, 96, dtype=dtype)
+    y = b.op("contract", x, w, **matmul_spec(x.dims, w.dims))
+    (tiled,) = (made.tiles for _, made in schedule(graph(b, [x, w], [y])).schedules)
+    assert Options().registers // 2 <= prod(t.size for t in tiled) * each < Options().registers
 
 
 def test_long_rows_and_their_gradients_stay_in_rows() -> None:
