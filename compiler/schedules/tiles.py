@@ -194,6 +194,8 @@ class TileSearch:
             near = [max(extent // 2, 1), extent, 2 * extent]
         elif index is self.vector and self.blocks:
             near = [self.lanes, extent, 2 * extent]
+        elif index is self.vector and any(self.windows):  # along a picture, which becomes smaller
+            near = [max(extent // 2, 1), extent, 2 * extent]
         else:
             near = [extent, 2 * extent, 4 * extent]
         return sum(ceil(e / step) * step / e for e in near) / len(near)

@@ -190,7 +190,18 @@ def test_convolutions_with_short_vectors(
     compiled.check(arrays(made, {"N": n}), rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("width", [28, 32])
+def test_pictures_of_unknown_width_may_be_small() -> None:
+    """In groups: a vector or two along a picture, for several pictures."""
+    dims = symbol("N"), 64, symbol("H"), symbol("W")
+    x, w = Value("x", tensor(F32, dims)), Value("w", tensor(F32, (64, 16, 3, 3)))
+    b = Builder("xw")
+    y = b.op("contract", x, w, **conv_spec(x.dims, w.dims, padding=1, groups=4))
+    made = Graph("f", (Param(x, "in"), Param(w, "in")), tuple(b.nodes), (y,))
+    text = dump_graph(made, "kernels", Options(target="x86-64-v4"))
+    assert "  tiles i0 8, i3 2\n" in text
+
+
+@pytest.mark.parametrize("width", [32, 64])
 def test_a_window_is_shared_by_as_many_maps_as_registers_hold(width: int) -> None:
     """Vectors along a picture begin anywhere: few of them, each for many maps, are best."""
     x, w = Value("x", tensor(F32, (32, 32, 28, width))), Value("w", tensor(F32, (32, 32, 3, 3)))
