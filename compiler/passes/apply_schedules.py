@@ -19,17 +19,17 @@ from dlc.compiler.kernels.ranges import bind
 from dlc.compiler.kernels.settle import parts_of, settled
 from dlc.compiler.loops.builder import Register
 from dlc.compiler.loops.chains import Chaining
+from dlc.compiler.loops.edges import Edging
 from dlc.compiler.loops.reduce import VECTOR_PLACE
 from dlc.compiler.loops.stripes import Striping
 from dlc.compiler.loops.turned_sums import TurnedSums
-from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, symbol
+from dlc.ir.dims import Dim, ceildiv, floordiv, maximum, minimum, mod, product, substitute, symbol
 from dlc.ir.kernel import Access, Compute, Index, Kernel
 from dlc.ir.loops import Let, LoopFunction, Pointer
 from dlc.ir.program import Launch, Program, each_step
 from dlc.ir.schedule import Schedule
 
 LINE = 64  # bytes of memory that come at once
-MANY_VECTORS = 8  # of a tile: a mask and an address for each would leave few registers
 
 
 def apply_schedules(
@@ -55,7 +55,7 @@ def apply(kernel: Kernel, schedule: Schedule) -> LoopFunction:
     return Applying(kernel, schedule).function()
 
 
-class Applying(Striping, TurnedSums, Chaining):
+class Applying(Striping, TurnedSums, Chaining, Edging):
     """Applies a schedule: the loops over outer indices; the base classes fill them."""
 
     def function(self) -> LoopFunction:
@@ -226,27 +226,12 @@ class Applying(Striping, TurnedSums, Chaining):
         elif self.schedule.along:
             self.turned_tile(reduction, after)
         else:
-            self._in_whole_tiles(
-                self.schedule.tile(self.schedule.vector) >= MANY_VECTORS,
-                lambda: self._tile(reduction, after))
+            self.in_fitting_tiles(lambda: self._tile(reduction, after))
 
     def _tile(self, reduction: Compute, after: list[Compute]) -> None:
         """A register tile that is in no block, and what comes after it."""
         self.fetch_tile()
         self._epilogue(after, self.reduce(reduction, self.tile_points()))
-
-    def _in_whole_tiles(self, worth: bool, fill: Callable[[], None]) -> None:
-        """What `fill` makes for a tile; that for one that sticks out along the lanes apart, if that
-        is worth it, and needs masks."""
-        wide = self.schedule.lanes * self.schedule.tile(self.schedule.vector)
-        left = self.simple(self.vector_bound - self.vector_base - wide)
-        if not worth or not self.mask("", exact=True):
-            fill()
-            return
-        for self.whole in (True, False):
-            with self.out.block() as body:
-                fill()
-            self.out.when((left if self.whole else -1 - left,), body)
 
     def _tiles_of_block(self) -> Dim:
         """How many tiles the block here has."""
@@ -346,7 +331,7 @@ class Applying(Striping, TurnedSums, Chaining):
         if k == 0 or (isinstance(count, int) and count % size == 0) or (
                 self.whole and name == self.schedule.vector) or name == self.schedule.along:
             return at
-        first = minimum(symbol(self._tile_name(name)) * size + k, count - 1)
+        first = minimum(floordiv(substitute(self.point[name], {LANE: 0}), lanes) + k, count - 1)
         return self.named(name, first, count - 1) * lanes + (symbol("lane") if lanes > 1 else 0)
 
     def _places(self, name: str) -> tuple[Dim, int]:
@@ -373,8 +358,10 @@ class Applying(Striping, TurnedSums, Chaining):
         Where it goes over memory, tiles that do not stick out have code without masks.
         """
         tiles = [(t.index, t.size) for t in self.schedule.tiles]
-        self._in_whole_tiles(bool(self.schedule.fetch), lambda: self._tile_loops(
-            computes, tiles, at, stack, like))
+        if self.schedule.fetch:
+            self.in_whole_tiles(lambda: self._tile_loops(computes, tiles, at, stack, like))
+        else:
+            self._tile_loops(computes, tiles, at, stack, like)
 
     def _tile_loops(
         self, computes: list[Compute], tiles: list[tuple[str, int]], at: Dim, stack: str,

@@ -113,6 +113,23 @@ def test_a_row_times_a_matrix_has_no_masks_in_whole_vectors(k: int, n: int) -> N
         assert "where" in ragged
 
 
+@pytest.mark.parametrize("n", [1, 15, 64, 65, 128, 129, 255, 256, 257, 600])
+def test_what_is_left_of_rows_is_a_tile_that_fits(n: int) -> None:
+    """Rows of a batch, each times a matrix whose width is a symbol: if it is small, no vectors are
+    computed for nothing."""
+    size = symbol("B")
+    b = Builder(["x", "y"])
+    x, y = Value("x", tensor(F32, (size, 37))), Value("y", tensor(F32, (size, 37, N)))
+    dims = dict(zip("bkn", (size, 37, N), strict=True))
+    maps = tuple(tuple(map(symbol, at)) for at in ("bk", "bkn"))
+    z = b.op("contract", x, y, **spec(dims, maps, (symbol("b"), symbol("n")), (size, N)))  # type: ignore[arg-type]
+    made = Graph("f", (Param(x, "in"), Param(y, "in")), tuple(b.nodes), (z,))
+    CompiledGraph(made).check(arrays(made, {"B": 3, "N": n}), rtol=2e-4, atol=2e-4)
+    loops = dump_graph(made, "loops", Options(target="x86-64-v4"))
+    parts = [part.count("fma") for part in loops.split("  if ")[1:]]
+    assert [count for count in parts if count] == [16, 4, 8, 16]
+
+
 @pytest.mark.parametrize("k", [511, 512, 513, 1025])
 def test_sums_go_over_panels(k: int) -> None:
     """With a symbol for the depth: in one panel, or in several, the last of them ragged."""
