@@ -104,7 +104,7 @@ class TileSearch:
     def most(self) -> int:
         """How many sums a tile has at most."""
         half = self._few and self.vector is not None
-        return self.registers - (FREE_REGISTERS // 2 if half else FREE_REGISTERS)
+        return max(1, self.registers - (FREE_REGISTERS // 2 if half else FREE_REGISTERS))
 
     def _choices(self) -> Iterator[Choice]:
         limit = self.most

@@ -142,11 +142,12 @@ def test_what_is_put_off_to_the_call_is_a_condition() -> None:
 fn tail(x: f32[T, N], y: f32[K]) -> f32[T - 2, N] where K <= N = x[2:]
 fn pairs(x: f32[N]) -> f32[2 * (N // 2)] = reshape(reshape(x, N // 2, 2), 2 * (N // 2))
 """
-    with pytest.raises(UserError, match="elements"):
-        functions(text)
-    made = functions(text.split("fn pairs")[0])["tail"]
-    assert [c.text for c in made.conditions] == [
+    made = functions(text)
+    assert [c.text for c in made["tail"].conditions] == [
         "T >= 1", "N >= 1", "K >= 1", "K <= N", "2 <= T, for they bound a slice"]
+    assert [c.text for c in made["pairs"].conditions] == ["N >= 1", "N is a multiple of 2"]
+    with pytest.raises(UserError, match="elements"):
+        functions("fn f(x: f32[N]) -> f32[N + 1] = reshape(x, N + 1)")
 
 
 def test_exact_division_is_put_off() -> None:
