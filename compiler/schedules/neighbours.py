@@ -24,12 +24,11 @@ class Neighbours:
     starts: Mapping[str, Sequence[Dim]]
     multiples: Mapping[str, int]
 
-    def along(self, index: Index, found: Iterable[Access] | None = None) -> int:
-        """How many places along an index are one access of all that lies along it (by default, all
-        of the kernel), if its length is a multiple of that; else 1."""
-        touched = self.accesses() if found is None else list(found)
-        lanes = self._most(index, touched)
-        return lanes if self.come_out_even(index, lanes) and self.fit(index, lanes, touched) else 1
+    def along(self, index: Index, found: Sequence[Access]) -> int:
+        """How many places along an index are one of these accesses, if its length is a multiple of
+        that; else 1."""
+        lanes = self._most(index, found)
+        return lanes if self.come_out_even(index, lanes) and self._fit(index, lanes, found) else 1
 
     def wished(self, index: Index) -> dict[str, int]:
         """Of what symbols would have to be multiples, so that places along an index are one access.
@@ -41,7 +40,7 @@ class Neighbours:
         """As `along`, of an index whose last places may go one by one."""
         found = self.accesses()
         lanes = self._most(index, found)
-        return lanes if self.fit(index, lanes, found) else 1
+        return lanes if self._fit(index, lanes, found) else 1
 
     def of_results(self, tile: SharedTile | TensorTile | GroupTile) -> tuple[str, int]:
         """Along which index a thread has results of a tile side by side, and how many of them are
@@ -53,7 +52,7 @@ class Neighbours:
         found = [a for c in after for a in accesses(c) if a.at]
         side = PACK if isinstance(tile, SharedTile) else PAIR
         lanes = min(side, self._most(index, found))
-        fits = lanes > 1 and self.come_out_even(index, lanes) and self.fit(index, lanes, found)
+        fits = lanes > 1 and self.come_out_even(index, lanes) and self._fit(index, lanes, found)
         return (index.name, lanes) if fits else ("", 1)
 
     def accesses(self) -> list[Access]:
@@ -64,7 +63,7 @@ class Neighbours:
         """Whether the length of an index is a multiple of some lanes."""
         return index.low == 0 and self._is_multiple(_length(index), lanes)
 
-    def fit(self, index: Index, lanes: int, found: Iterable[Access]) -> bool:
+    def _fit(self, index: Index, lanes: int, found: Iterable[Access]) -> bool:
         """Whether so many neighbours along an index are one, or lie side by side and aligned."""
         return all(self._may_widen(access, index, lanes) for access in found)
 

@@ -3,9 +3,8 @@
 Memory gives most where it is read on and on: a few rows at a time, from end to end; or one, where
 rows are short. So the sums of all columns, or of as many as the first cache holds, lie in memory
 meanwhile, and a turn adds some rows to them, as in sweeps along rows that lie side by side
-(`loops/stripes.py`). Chunks are of
-columns, and a column is summed from first row to last whoever does it; where there are few threads,
-each does many chunks as one.
+(`loops/stripes.py`). Chunks are of columns, and a column is summed from first row to last whoever
+does it; where there are few threads, each does many chunks as one.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from dlc.ir.parse import parse_graph
 from dlc.ir.program_text import parse_program, print_program
 from dlc.ir.scalar import Array
 from dlc.ir.types import DTYPES
-from dlc.runtime import CheckFailed, pool
+from dlc.runtime import CheckFailed
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.loops_machine import run_program
 from tests.compiler.test_kernels import schedule
@@ -27,15 +27,6 @@ from tests.ir.test_indices import KINDS, draw, sortable
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 N = symbol("N")
-
-
-@pytest.fixture
-def split() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads; no kernel is too small to be split."""
-    pool.configure(serial_ns=0)
-    yield pool.set_threads
-    pool.configure()
-    pool.set_threads(None)
 
 
 def compiled(text: str) -> CompiledGraph:

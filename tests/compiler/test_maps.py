@@ -3,7 +3,7 @@ interpreter, at sizes at which tiles of places and of maps stick out, and at whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from dlc.ir.ops import OPS
 from dlc.ir.ops.contract import conv_spec
 from dlc.ir.program_text import parse_program
 from dlc.ir.types import F32, tensor
-from dlc.runtime import pool
 from tests.compiler.compiled import CompiledGraph
 from tests.compiler.test_products import arrays
 
@@ -116,15 +115,6 @@ def test_the_same_bits_for_any_threads(name: str, split: Callable[[int], None]) 
         (made,) = compiled.run(given)
         found.append(np.array(made).tobytes())
     assert len(set(found)) == 1
-
-
-@pytest.fixture
-def split() -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads; no kernel is too small to be split."""
-    pool.configure(serial_ns=0)
-    yield pool.set_threads
-    pool.configure()
-    pool.set_threads(None)
 
 
 @pytest.mark.skipif(host().lanes(F32) != 16, reason="which way pays depends on the lanes")
